@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the judge says and the report prints: findings, each a site with a verdict and the evidence
+ * for it. Plain data, no behaviour but freeing. The JSON contract (docs/findings.md) is this
+ * structure spelled out. Start: struct tt_finding. */
+#ifndef TT_JUDGE_FINDING_H
+#define TT_JUDGE_FINDING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/vec.h"
+
+/* Verdict words of DESIGN.md, in the order reports list them. */
+enum tt_verdict {
+    TT_VERDICT_LEAK_LOST,       /* "leak-lost": nothing points to it any more */
+    TT_VERDICT_LEAK_RETAINED,   /* "leak-retained": outlives its operation beyond the horizon */
+    TT_VERDICT_UNDETERMINED,    /* "undetermined" */
+    TT_VERDICT_DELAYED_RELEASE, /* "delayed release" */
+    TT_VERDICT_BACKLOG,         /* "backlog" */
+    TT_VERDICT_CACHE,           /* "cache" */
+    TT_VERDICT_WARM_UP,         /* "warm-up" */
+    TT_VERDICT_LOAD_FOLLOWING,  /* "load-following" */
+    TT_VERDICT_FRAGMENTATION,   /* "fragmentation" */
+    TT_VERDICT_STEADY,          /* "steady" */
+    TT_VERDICT_COUNT
+};
+const char *tt_verdict_word(enum tt_verdict verdict);
+bool tt_verdict_is_leak(enum tt_verdict verdict);
+
+struct tt_interval {
+    double lo, hi; /* 95 % unless said otherwise */
+};
+
+/* One piece of evidence: a kind, a number people can weigh, one plain sentence. */
+struct tt_evidence {
+    const char *kind; /* "survival", "growth", "trend", "release-age", "accounting", "control", ... */
+    double value;     /* the kind's own figure (e-value, share, exponent); NaN if none */
+    double log_e;     /* natural log of the e-value for retention, or NaN */
+    char text[256];
+};
+
+/* One release path of a site's blocks: stack id of the session and how often it was sampled. */
+struct tt_release_path {
+    int64_t process, stack;
+    uint64_t samples;
+    double share;       /* of the sampled deaths */
+    char from[160];     /* "" this session, else which other session showed it */
+    int session;        /* index into the report's session list; 0 = the judged one */
+};
+
+/* Points of the small plot: time since start (s) against live units of the site. */
+struct tt_point {
+    double t, units;
+};
+
+/* The operation clock that explains the losses best. */
+struct tt_rate {
+    double per_second;         /* lost units per second over the exposure */
+    struct tt_interval per_second_interval;
+    bool has_operation;
+    char operation[160];       /* "call" (declared) or "call_new()" */
+    const char *operation_source; /* "declared", "stack", "site" */
+    double operations;         /* how many were counted over the exposure */
+    double per_operation;      /* lost units per operation */
+    double bytes_per_operation; /* requested bytes per operation */
+    struct tt_interval per_operation_interval;
+    bool exact;                /* an integer law held in every interval looked at */
+    uint64_t intervals_held, intervals; /* "held in N of N intervals" */
+};
+
+/* The law across labelled runs (report with several sessions), or a within-session one. */
+struct tt_law_text {
+    bool known;
+    char text[256];            /* "lost bytes = 40 x (owners - 2) per call, owners > 2" */
+    char covariate[64];
+    double r2;
+    bool identifiable;
+    char caveat[256];          /* "" or what could not be told apart, and the experiment that would */
+    TT_VEC(struct { double x, units, ops, predicted; }) points;
+};
+
+struct tt_forecast {
+    bool known;
+    char limit_name[64];
+    double limit;              /* bytes or units */
+    double seconds;            /* until exhaustion at the measured rate */
+    struct tt_interval interval; /* 90 % */
+    double per_day;            /* bytes (heap cost) or units per day at the measured load */
+};
+
+struct tt_finding {
+    int id;                    /* 1.. in the order of the report */
+    const char *resource;      /* "heap" */
+    enum tt_verdict verdict;
+    double severity;           /* heap-cost bytes per day lost, for ordering; 0 when not a leak */
+    int64_t process, site, stack;
+    uint32_t size_min, size_max; /* requested bytes of a unit */
+    double unit_cost;          /* heap bytes per unit incl. the allocator's own; 0 unknown */
+    uint64_t births, deaths, live;      /* units over the session (weighted estimates if sampled) */
+    uint64_t lost_units;       /* survivors past the horizon that the verdict speaks of */
+    double lost_bytes, lost_cost; /* requested; with the allocator's own */
+    double estimate_sd;        /* sd of lost_units when sampled, 0 in exact mode */
+    double horizon;            /* A: seconds the verdict speaks about */
+    bool horizon_short;        /* shorter than the default of METHODS.md (600 s): say so */
+    double quiet_seconds;      /* how long nothing was born at the end while survivors stayed */
+    double confidence;         /* 0..1; of the verdict */
+    char would_change_it[256];
+    char note[256];            /* one line for the NOT LEAKS list, e.g. "32.0 s timer" */
+    bool confirmed;            /* controls ran and were clean */
+    struct tt_rate rate;
+    struct tt_law_text law;
+    struct tt_forecast forecast;
+    TT_VEC(struct tt_evidence) evidence;
+    TT_VEC(struct tt_release_path) releases;
+    TT_VEC(struct tt_point) series;
+    struct { double exposure, residual; bool known, fixed; char build_id[48]; char text[256]; } fix;
+};
+
+struct tt_findings {
+    TT_VEC(struct tt_finding) list; /* leaks first, then by severity */
+    bool leak;                      /* any leak verdict */
+    uint64_t sites_looked_at;
+    struct { double seconds, rss_slope, live_slope; enum tt_verdict verdict; char text[256]; } process_heap;
+        /* the frame: fragmentation by accounting; verdict STEADY or FRAGMENTATION */
+};
+void tt_findings_free(struct tt_findings *findings);
+
+#endif
