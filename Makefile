@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# A thin front for Meson. `make demo` and `make test` work on a fresh Debian 12: each installs what is
+# missing (by apt, asking for root only then), builds, shows progress and ends with a plain result.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+
+.PHONY: all demo test bench install deb lint format gate clean deps-build deps-test deps-bench
+
+all: deps-build
+	@scripts/build.sh $(BUILD) $(PREFIX)
+
+demo: all
+	@scripts/deps.sh demo
+	@scripts/demo.sh $(BUILD)
+
+test: deps-test all
+	@scripts/test.sh $(BUILD)
+
+bench: deps-bench all
+	@scripts/bench.sh $(BUILD)
+
+gate: deps-test all
+	@bench/gate.sh $(BUILD)
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild
+
+deb: all
+	@packaging/deb.sh $(BUILD)
+
+lint: all
+	@scripts/lint.sh $(BUILD)
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	@rm -rf $(BUILD)
+
+deps-build:
+	@scripts/deps.sh build
+deps-test:
+	@scripts/deps.sh build demo test
+deps-bench:
+	@scripts/deps.sh build demo bench
