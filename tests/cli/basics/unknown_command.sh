@@ -1,0 +1,2 @@
+"$TELLTALE" frobnicate; echo $?
+"$TELLTALE" --frobnicate; echo $?

@@ -1,0 +1,2 @@
+"$TELLTALE" run --mode; echo $?
+"$TELLTALE" check --horizon; echo $?

@@ -1,0 +1,2 @@
+"$TELLTALE" --version
+"$TELLTALE" -V

@@ -1,0 +1,4 @@
+# A directory.
+. "$SUITE/read.inc"
+mkdir s.tt
+read_all s.tt

@@ -1,0 +1,3 @@
+# No such file.
+. "$SUITE/read.inc"
+read_all s.tt
