@@ -26,7 +26,7 @@ struct tt_symbol_module {
 };
 
 /* How and where to search. All may be zero.
- * Order for the file itself: its path under sysroot if one is given, else its path; then
+ * Order for the file itself: its path under sysroot if one is given, then its path; then
  * .build-id/xx/yyyy and .build-id/xx/yyyy.debug under the debug directories (sysroot/usr/lib/debug,
  * each debug path, /usr/lib/debug); then debuginfod. Order for separate debug information:
  * .build-id under the debug directories, .gnu_debuglink beside the file, in .debug/ and under the
@@ -82,9 +82,10 @@ void tt_symbol_close(struct tt_symbols *symbols);
 int tt_symbol_lookup(struct tt_symbols *symbols, uint64_t address, bool is_return,
                      const struct tt_symbol_frame **frames, size_t *n);
 
-/* The function around pc by the symbol table; a pc in a function's cold part gives the function.
- * 0; -ENOENT when no symbol covers pc; -ENOMEM. */
-int tt_symbol_enclosing(struct tt_symbols *symbols, uint64_t pc, struct tt_symbol_function *out);
+/* The function around an address by the symbol table; an address in a function's cold part gives
+ * the function. is_return as in tt_symbol_lookup. 0; -ENOENT when no symbol covers it; -ENOMEM. */
+int tt_symbol_enclosing(struct tt_symbols *symbols, uint64_t address, bool is_return,
+                        struct tt_symbol_function *out);
 
 /* The one function of that name in all modules. name is the symbol's own name, the demangled name
  * without or with parameters, and may end in @WHERE to choose among several: WHERE is a module's
