@@ -88,6 +88,7 @@ struct tt_tape_head {
                                     memory of the target, mapped by the agent, RW+X by the recorder
                                     through ptrace); 0: none */
     uint64_t pad2_base, pad2_size; /* the same near the shared libraries */
+    uint64_t map_base; /* where the agent mapped the tape in the target */
     uint32_t seccomp;    /* filled by nobody yet sandboxed: reserved, 0 */
     uint32_t reserved0;
 
