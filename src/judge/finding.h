@@ -34,9 +34,10 @@ struct tt_interval {
 
 /* One piece of evidence: a kind, a number people can weigh, one plain sentence. */
 struct tt_evidence {
-    const char *kind; /* "survival", "growth", "trend", "release-age", "accounting", "control", ... */
-    double value;     /* the kind's own figure (e-value, share, exponent); NaN if none */
-    double log_e;     /* natural log of the e-value for retention, or NaN */
+    const char
+        *kind;    /* "survival", "growth", "trend", "release-age", "accounting", "control", ... */
+    double value; /* the kind's own figure (e-value, share, exponent); NaN if none */
+    double log_e; /* natural log of the e-value for retention, or NaN */
     char text[256];
 };
 
@@ -44,9 +45,9 @@ struct tt_evidence {
 struct tt_release_path {
     int64_t process, stack;
     uint64_t samples;
-    double share;       /* of the sampled deaths */
-    char from[160];     /* "" this session, else which other session showed it */
-    int session;        /* index into the report's session list; 0 = the judged one */
+    double share;   /* of the sampled deaths */
+    char from[160]; /* "" this session, else which other session showed it */
+    int session;    /* index into the report's session list; 0 = the judged one */
 };
 
 /* Points of the small plot: time since start (s) against live units of the site. */
@@ -56,73 +57,107 @@ struct tt_point {
 
 /* The operation clock that explains the losses best. */
 struct tt_rate {
-    double per_second;         /* lost units per second over the exposure */
+    double per_second; /* lost units per second over the exposure */
     struct tt_interval per_second_interval;
     bool has_operation;
-    char operation[160];       /* "call" (declared) or "call_new()" */
+    char operation[160];          /* "call" (declared) or "call_new()" */
     const char *operation_source; /* "declared", "stack", "site" */
-    double operations;         /* how many were counted over the exposure */
-    double per_operation;      /* lost units per operation */
-    double bytes_per_operation; /* requested bytes per operation */
+    double operations;            /* how many were counted over the exposure */
+    double per_operation;         /* lost units per operation */
+    double bytes_per_operation;   /* requested bytes per operation */
     struct tt_interval per_operation_interval;
-    bool exact;                /* an integer law held in every interval looked at */
+    bool exact;                         /* an integer law held in every interval looked at */
     uint64_t intervals_held, intervals; /* "held in N of N intervals" */
 };
 
 /* The law across labelled runs (report with several sessions), or a within-session one. */
 struct tt_law_text {
     bool known;
-    char text[256];            /* "lost bytes = 40 x (owners - 2) per call, owners > 2" */
+    char text[256]; /* "lost bytes = 40 x (owners - 2) per call, owners > 2" */
     char covariate[64];
     double r2;
     bool identifiable;
-    char caveat[256];          /* "" or what could not be told apart, and the experiment that would */
+    char caveat[256]; /* "" or what could not be told apart, and the experiment that would */
     TT_VEC(struct { double x, units, ops, predicted; }) points;
 };
 
 struct tt_forecast {
     bool known;
     char limit_name[64];
-    double limit;              /* bytes or units */
-    double seconds;            /* until exhaustion at the measured rate */
+    double limit;                /* bytes or units */
+    double seconds;              /* until exhaustion at the measured rate */
     struct tt_interval interval; /* 90 % */
-    double per_day;            /* bytes (heap cost) or units per day at the measured load */
+    double per_day;              /* bytes (heap cost) or units per day at the measured load */
+};
+
+/* What another session (--control) says about this finding. */
+struct tt_control {
+    int session;       /* index into tt_judge_input.sessions */
+    char label[96];    /* its labels, "owners=2", or the session's name */
+    double operations; /* of the finding's operation, over the exposure; 0: not exercised */
+    double births;     /* units made at the site */
+    double lost;       /* units there that outlived the horizon */
+    double expected;   /* losses the judged session's rate predicts for these operations */
+    bool exercised;    /* operations > 0, so that "0 lost" means something */
+    bool clean;        /* exercised and nothing lost */
+    char text[160];    /* "owners=2: 0 lost in 400 calls" */
 };
 
 struct tt_finding {
-    int id;                    /* 1.. in the order of the report */
-    const char *resource;      /* "heap" */
+    int id;               /* 1.. in the order of the report */
+    const char *resource; /* "heap" */
     enum tt_verdict verdict;
-    double severity;           /* heap-cost bytes per day lost, for ordering; 0 when not a leak */
+    double severity; /* heap-cost bytes per day lost, for ordering; 0 when not a leak */
     int64_t process, site, stack;
-    uint32_t size_min, size_max; /* requested bytes of a unit */
-    double unit_cost;          /* heap bytes per unit incl. the allocator's own; 0 unknown */
-    uint64_t births, deaths, live;      /* units over the session (weighted estimates if sampled) */
-    uint64_t lost_units;       /* survivors past the horizon that the verdict speaks of */
-    double lost_bytes, lost_cost; /* requested; with the allocator's own */
-    double estimate_sd;        /* sd of lost_units when sampled, 0 in exact mode */
-    double horizon;            /* A: seconds the verdict speaks about */
-    bool horizon_short;        /* shorter than the default of METHODS.md (600 s): say so */
-    double quiet_seconds;      /* how long nothing was born at the end while survivors stayed */
-    double confidence;         /* 0..1; of the verdict */
+    uint32_t size_min, size_max;   /* requested bytes of a unit */
+    double unit_cost;              /* heap bytes per unit incl. the allocator's own; 0 unknown */
+    uint64_t births, deaths, live; /* units over the session (weighted estimates if sampled) */
+    uint64_t lost_units;           /* survivors past the horizon that the verdict speaks of */
+    double lost_bytes, lost_cost;  /* requested; with the allocator's own */
+    double estimate_sd;            /* sd of lost_units when sampled, 0 in exact mode */
+    double horizon;                /* A: seconds the verdict speaks about */
+    bool horizon_short;            /* shorter than the default of METHODS.md (600 s): say so */
+    double quiet_seconds;          /* how long nothing was born at the end while survivors stayed */
+    double confidence;             /* 0..1; of the verdict */
     char would_change_it[256];
-    char note[256];            /* one line for the NOT LEAKS list, e.g. "32.0 s timer" */
-    bool confirmed;            /* controls ran and were clean */
+    char note[256]; /* one line for the NOT LEAKS list, e.g. "32.0 s timer" */
+    bool confirmed; /* controls ran and were clean */
     struct tt_rate rate;
     struct tt_law_text law;
     struct tt_forecast forecast;
     TT_VEC(struct tt_evidence) evidence;
     TT_VEC(struct tt_release_path) releases;
+    /* Where the finding's operations end: the releases of the site whose births are the operations
+     * one to one (operation_site, 0: none known). "The lost ones' calls ended through ...". */
+    int64_t operation_site;
+    TT_VEC(struct tt_release_path) operation_releases;
+    TT_VEC(struct tt_control) controls;
+    char workaround[256]; /* "" or "keep owners <= 2 (0 lost in 400 calls)" */
     TT_VEC(struct tt_point) series;
-    struct { double exposure, residual; bool known, fixed; char build_id[48]; char text[256]; } fix;
+    struct {
+        double exposure; /* losses that A's law predicts for the fixed build's operations */
+        double residual; /* lost there / exposure */
+        bool known;      /* a --fixed session was given */
+        bool fixed;      /* residual below the bound with 95 % confidence */
+        bool exercised;  /* the operation ran there at all */
+        char build_id[48];
+        char text[256];
+    } fix;
 };
 
 struct tt_findings {
     TT_VEC(struct tt_finding) list; /* leaks first, then by severity */
     bool leak;                      /* any leak verdict */
     uint64_t sites_looked_at;
-    struct { double seconds, rss_slope, live_slope; enum tt_verdict verdict; char text[256]; } process_heap;
-        /* the frame: fragmentation by accounting; verdict STEADY or FRAGMENTATION */
+    uint64_t sites_not_listed; /* non-leaks beyond the bound of the list */
+    double log_threshold; /* ln of the e-value a site had to reach (e-BH); +INFINITY none did */
+    double horizon;       /* seconds */
+    struct {
+        double seconds, rss_slope, live_slope;
+        enum tt_verdict verdict;
+        char text[256];
+    } process_heap;
+    /* the frame: fragmentation by accounting; verdict STEADY or FRAGMENTATION */
 };
 void tt_findings_free(struct tt_findings *findings);
 
