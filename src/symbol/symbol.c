@@ -158,18 +158,44 @@ struct frame_list {
     size_t len, cap;
 };
 
-/* The scopes around pc, innermost first, up to the function. dwarf_getscopes leaves the concrete
- * tree at an inlined body, so the innermost scope is asked again for its real parents. */
-static int scopes_at(Dwarf_Die *cu, Dwarf_Addr address, Dwarf_Die **scopes)
+enum { SCOPES_MAX = 128 }; /* nesting deeper than any compiler's: a hostile file */
+
+/* The scopes with code around address, outermost first. dwarf_getscopes is not used: it does not
+ * look into scopes that have no address range of their own, where Rust puts its functions. */
+static size_t find_scopes(Dwarf_Die *parent, Dwarf_Addr address, Dwarf_Die *scopes, size_t used,
+                          unsigned depth)
 {
-    Dwarf_Die *found = NULL;
-    int n = dwarf_getscopes(cu, address, &found);
-    if (n > 0) {
-        Dwarf_Die innermost = found[0];
-        n = dwarf_getscopes_die(&innermost, scopes);
-    }
-    free(found);
-    return n;
+    Dwarf_Die child;
+    if (depth >= SCOPES_MAX || dwarf_child(parent, &child))
+        return used;
+    do {
+        switch (dwarf_tag(&child)) {
+        case DW_TAG_namespace:
+        case DW_TAG_module:
+        case DW_TAG_class_type:
+        case DW_TAG_structure_type:
+        case DW_TAG_union_type:
+        case DW_TAG_enumeration_type: {
+            size_t n = find_scopes(&child, address, scopes, used, depth + 1);
+            if (n > used)
+                return n;
+            break;
+        }
+        case DW_TAG_subprogram:
+        case DW_TAG_inlined_subroutine:
+        case DW_TAG_lexical_block:
+        case DW_TAG_try_block:
+        case DW_TAG_catch_block:
+            if (dwarf_haspc(&child, address) > 0) {
+                scopes[used] = child;
+                return find_scopes(&child, address, scopes, used + 1, depth + 1);
+            }
+            break;
+        default:
+            break;
+        }
+    } while (!dwarf_siblingof(&child, &child));
+    return used;
 }
 
 static int add_dwarf_frames(struct tt_symbol_image *image, uint64_t pc, struct frame_list *list,
@@ -179,9 +205,9 @@ static int add_dwarf_frames(struct tt_symbol_image *image, uint64_t pc, struct f
     Dwarf_Die room, *cu = tt_symbol_unit_at(image, pc, &room, &bias);
     if (!cu)
         return 0;
-    Dwarf_Die *scopes = NULL;
-    int n = scopes_at(cu, pc - bias, &scopes), rc = 0;
-    for (int i = 0; i < n && !rc; i++) {
+    Dwarf_Die scopes[SCOPES_MAX];
+    int rc = 0;
+    for (size_t i = find_scopes(cu, pc - bias, scopes, 0, 0); i-- > 0 && !rc;) {
         int tag = dwarf_tag(&scopes[i]);
         if (tag == DW_TAG_inlined_subroutine) {
             frame->function = die_name(image->owner, &scopes[i]);
@@ -195,7 +221,6 @@ static int add_dwarf_frames(struct tt_symbol_image *image, uint64_t pc, struct f
             break;
         }
     }
-    free(scopes);
     return rc;
 }
 
