@@ -44,7 +44,9 @@ CREATE TABLE survivor (process INTEGER, site INTEGER, size INTEGER, tick INTEGER
   -- live units at the last look (meta look_ns of the process in process_look), by birth tick and
   -- requested size; per site at most 4096 rows: beyond, birth ticks and then sizes are coarsened
 
-CREATE TABLE process_look (process INTEGER PRIMARY KEY, at_ns INTEGER, tick INTEGER, consistent INTEGER);
+CREATE TABLE process_look (process INTEGER PRIMARY KEY, at_ns INTEGER, tick INTEGER, consistent INTEGER,
+  final INTEGER);
+  -- consistent: births - deaths = survivors for every site; final: made after the process had ended
 
 CREATE TABLE release (process INTEGER, site INTEGER, by_stack INTEGER, samples INTEGER, weight INTEGER,
   last_ns INTEGER, PRIMARY KEY (process, site, by_stack)) WITHOUT ROWID;
