@@ -21,17 +21,18 @@ struct tt_stats_ratio {
     unsigned numerator, denominator; /* the snapped ratio (nearest tried if not exact); 0/1 none */
     size_t held, intervals;          /* intervals (with operations or losses) where it held */
     size_t strict;                   /* of these held without any edge allowance */
-    double max_residual;             /* largest |cumulative lost - c ops - mean offset|, units */
+    double max_residual;             /* half the range of cumulative lost - c ops, units */
 };
 
 /* ops[0..m], lost[0..m]: cumulative counts at the m+1 ends of m intervals (lost: units born by then
  * that are lost). slack_ops: operations that may be in flight at an interval's end (the
  * concurrency,
- * >= 1); an interval holds when |d lost - c d ops| <= slack_ops c (+1 if the denominator is not 1).
- * Tried: the nearest integer c, then fractions with denominators 2..12. Exact needs all intervals
- * to hold, a cumulative residual that stays within the same bound, and so many losses that a
- * Poisson leak of equal mean would have strayed five times further (c ops >= 25 bound^2). 0, or
- * -EINVAL (m < 1, no operations, or counts that fall). */
+ * >= 1). The bound is slack_ops c, plus 1 if the denominator is not 1; an interval holds when
+ * |d lost - c d ops| <= bound. Tried: the nearest integer c, then fractions with
+ * denominators 2..12. Exact needs all intervals to hold, a cumulative residual within +-bound of
+ * its middle, and so many losses that a random leak of equal mean would have strayed five bounds:
+ * ops v >= 25 bound^2 with v = c for an integer (Poisson), else f(1-f) of the fractional part f
+ * (Bernoulli). 0, or -EINVAL (m < 1, no operations, or counts that fall). */
 int tt_stats_law_ratio(const double *ops, const double *lost, size_t m, double slack_ops,
                        double level, struct tt_stats_ratio *out);
 
@@ -80,12 +81,17 @@ struct tt_stats_law_options {
     double inclusion; /* otherwise: p of the followed units (units are estimates followed/p) */
 };
 
-/* units = ops x f(x), f = sum of non-negative multiples of at most 3 of {1, x, (x - k)+}, k the
- * observed values and, for ranges up to 24, the integers between; every subset is fitted by
- * non-negative least squares and compared by the extended BIC n ln(max(RSS/n, 1)) + terms (ln n + 2
- * ln P), RSS in units of the known error variance (exact: slack^2; else fitted units/inclusion).
- * Ties go to fewer terms, then the smaller RSS. x >= 0. 0, -EINVAL (n < 2, n > 1024, bad values),
- * -ENOMEM. */
+/* units = ops x f(x), f = a sum of positive multiples of at most 3 of {1, x, (x - k)+}; k the
+ * observed values and, for ranges up to 24, the integers between. Every subset is fitted by
+ * weighted least squares (one that needs a negative coefficient is dropped: its smaller subset
+ * stands for it) and compared by the extended BIC RSS/phi + terms (ln n + 2 ln P): RSS in units of
+ * the known variance (exact: slack^2; else fitted units/inclusion, two passes), phi >= 1 the
+ * overdispersion the richest fit leaves, P the number of bases. To first order this is METHODS' n
+ * ln(RSS/n) + ..., but it stays right for the handful of points that runs give. Rivals are laws
+ * within 6 that are not the best one plus a term. Exact means: coefficients snapped to integers (or
+ * a common denominator <= 12) predict every point within slack_ops max(1, f) and a Poisson leak
+ * would do that with probability < 0.001. 0, or -EINVAL (n < 2, n > 1024, x < 0, ops <= 0, units <
+ * 0). */
 int tt_stats_law_hinge(const struct tt_stats_law_point *points, size_t n,
                        const struct tt_stats_law_options *options, struct tt_stats_law_fit *out);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* xoshiro256** and the variates that simulations need. The state is the caller's, so every simulation
- * is repeatable and threads do not share. Start: tt_stats_rng_seed. */
+/* xoshiro256** and the variates that simulations need. The state is the caller's, so every
+ * simulation is repeatable and threads do not share. Start: tt_stats_rng_seed. */
 #include <math.h>
 
 #include "stats/rng.h"
@@ -73,9 +73,9 @@ double tt_stats_rng_gamma(struct tt_stats_rng *rng, double shape)
 uint64_t tt_stats_rng_poisson(struct tt_stats_rng *rng, double mean)
 {
     uint64_t before = 0;
-    /* The m-th event of a unit-rate process is at Gamma(m). Before the end: m events, and the rest is
-     * Poisson again. Past it: the m-1 earlier ones are uniform on it, hence binomial; drawn one by
-     * one, as m is halved each time this stays cheap for the means that simulations use. */
+    /* The m-th event of a unit-rate process is at Gamma(m). Before the end: m events, and the rest
+     * is Poisson again. Past it: the m-1 earlier ones are uniform before it, hence binomial; this
+     * is rare for large means, so they are drawn one by one. */
     while (mean > 30) {
         uint64_t m = (uint64_t)(mean * 7 / 8);
         double at = tt_stats_rng_gamma(rng, (double)m);
