@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State and seams of the core. There is one struct tt_agent per process and one struct tt_thread
+ * per thread control block, both in memory that only the agent owns. The hooks (hook_exact.c,
+ * hook_sample.c) use: a thread (thread.c), its stack as a site id (stack.c, row.c, maps.c,
+ * site.c), the live table (live.h, live.c) and, when sampling, the region (region.c).
+ * start.c makes and replaces tapes. Start: struct tt_agent, then tt_agent_start. */
+#ifndef TT_AGENT_AGENT_H
+#define TT_AGENT_AGENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/arch_x86_64.h"
+#include "agent/host.h"
+#include "agent/sys.h"
+#include "tape/tape.h"
+
+#define TT_HIDDEN __attribute__((visibility("hidden")))
+#define TT_LIKELY(x) __builtin_expect(!!(x), 1)
+#define TT_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* A hook: three arguments of the call, where its return address lies, the caller's rbp, and the
+ * entry's number. All stubs pass these (entry_x86_64.S). */
+typedef uint64_t tt_hook_fn(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                            uint32_t entry);
+
+/* ---- per thread ---- */
+
+/* Polynomial of the stack hash, see stack.c. */
+#define TT_POLY 0x5851f42d4c957f2dULL
+
+#define TT_CACHE 512u /* frames of the verified stack kept per thread */
+
+/* What is compared to trust a cached frame: the word with the return address, and the word with
+ * the saved rbp if an outer frame depends on it (else the same pair again, to stay branch-free). */
+struct tt_check {
+    uint64_t slot, ra;
+    uint64_t rbp_slot, rbp;
+};
+struct tt_info {
+    uint64_t hash;   /* polynomial hash of the return addresses from the root to here */
+    uint64_t loaded; /* where rbp of this frame was loaded from; 0: as in the inner frame */
+    uint64_t rbp;    /* rbp in this frame */
+    uint8_t after_signal; /* ra is the interrupted instruction, not a return address */
+    uint8_t uses;    /* the step outwards reads rbp */
+    uint8_t need;    /* some step outwards reads rbp of this frame */
+    uint8_t pad[5];
+};
+/* A frame on the way, before it is pushed into the cache. */
+struct tt_step {
+    uint64_t slot, ra, loaded, rbp;
+    uint8_t after_signal, uses, pad[6];
+};
+
+enum tt_root { TT_ROOT_END, TT_ROOT_LOST, TT_ROOT_DEEP };
+
+#define TT_KEYS 256u
+/* Adaptive mode: births of a cheap key to let pass, and the probability they were drawn with. */
+struct tt_key {
+    uint64_t key;
+    uint32_t skip;
+    uint32_t thin;
+};
+
+#define TT_RANGES 4u
+struct tt_range {
+    uint64_t lo, hi;
+};
+
+struct tt_thread {
+    uint64_t busy;    /* stack pointer of the hook at work, 0 none */
+    uint32_t depth;   /* frames in the cache; check[depth - 1] is the innermost */
+    uint32_t site;    /* of the whole cached stack, 0: not looked up */
+    uint32_t root;    /* enum tt_root: why the outermost frame is the last */
+    uint32_t index;   /* of this state in the pool */
+    struct tt_tape_thread *slot; /* in the tape; NULL: all used, count on the sites */
+    uint64_t tcb;
+    struct tt_range range[TT_RANGES]; /* known readable stack memory, [0] the latest */
+    uint64_t random[4];
+    uint32_t early_left;  /* early deaths until the next sampled release */
+    uint32_t next_free;   /* pool: index + 1 of the next free state */
+    struct tt_step step[TT_TAPE_DEPTH];
+    struct tt_check check[TT_CACHE];
+    struct tt_info info[TT_CACHE];
+    struct tt_key key[TT_KEYS];
+    char text[4096]; /* scratch: /proc/self/maps */
+};
+#define TT_THREAD_BYTES 0x10000u
+_Static_assert(sizeof(struct tt_thread) <= TT_THREAD_BYTES, "a thread state fits its place");
+
+/* ---- per process ---- */
+
+/* How a return address unwinds; packed into 8 bytes. */
+enum tt_row_kind { TT_ROW_NONE, TT_ROW_RSP, TT_ROW_RBP, TT_ROW_RBP_DEREF, TT_ROW_SIGNAL, TT_ROW_END };
+enum tt_row_rbp { TT_RBP_SAME, TT_RBP_AT_CFA, TT_RBP_AT_RBP, TT_RBP_LOST };
+struct tt_row {
+    uint8_t kind;    /* enum tt_row_kind */
+    uint8_t rbp;     /* enum tt_row_rbp */
+    int16_t rbp_off; /* bytes, from the CFA or from rbp */
+    int32_t cfa_off; /* bytes, from rsp or rbp */
+};
+
+/* A mapping of the process, from /proc/self/maps. */
+struct tt_map {
+    uint64_t lo, hi, offset, file; /* file: device and inode mixed, 0 anonymous */
+    uint32_t read, exec, vdso, stack;
+};
+
+struct tt_agent {
+    tt_hook_fn *entry[TT_E_COUNT]; /* first: the stubs know the offset. NULL: not started */
+    struct tt_host host;
+    struct tt_conf conf;
+    uint32_t *alive;  /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
+                         settling, then 1, or 3 for good if the child does not record */
+    uint8_t *base;    /* the tape */
+    uint64_t bytes;   /* of it mapped */
+    struct tt_tape_head *head;
+    uint32_t *l1;
+    uint8_t *shadow;
+    struct tt_tape_site *sites;
+    uint64_t *frames;
+    uint32_t granule_shift;
+    uint32_t region_limit; /* shadow regions that fit the mapped bytes */
+    uint32_t sites_open, frames_open, threads_open; /* made readable and writable so far */
+    uint32_t hash_open;    /* hash tables opened: 1..3 */
+    uint64_t window;       /* TT_POLY ^ TT_TAPE_DEPTH, for hashes of the innermost frames */
+    uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
+
+    struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock;
+
+    /* rows: open-addressed, insert-only; replaced by a larger table when full */
+    struct tt_row_table *rows;
+    uint32_t row_count;
+    struct tt_map *maps; /* under row_lock */
+    uint32_t map_count, map_room, maps_valid;
+
+    /* threads */
+    uint8_t *pool;
+    uint32_t pool_limit, pool_made, pool_used, pool_open, sweep_at, pool_free;
+    struct tt_range main_stack;
+
+    struct tt_region *region;     /* sampled and adaptive modes */
+    struct tt_adapt *adapt;
+    uint32_t thin_floor;
+};
+
+extern struct tt_agent tt_agent TT_HIDDEN;
+
+/* start.c */
+/* Reads the two environment values (see TT_TAPE_ENV_*) into `conf`; either may be NULL. Returns 0,
+ * or -1 when recording is not asked for or a value is malformed. */
+TT_HIDDEN int tt_conf_read(struct tt_conf *conf, const char *dir, const char *text);
+/* Makes this process's tape and points the entries at the hooks of the mode. `refuse`: NULL, or the
+ * reason for which the tape is only to state TT_STATE_REFUSED. Returns 0 or a negative errno; then
+ * the entries pass through. */
+TT_HIDDEN int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf,
+                             const char *refuse);
+/* In a forked child (word wiped): gives it a tape of its own, or makes it pass through. */
+TT_HIDDEN void tt_agent_forked(void);
+/* Points all entries at the real allocator (sampled objects stay handled). */
+TT_HIDDEN void tt_agent_pass(void);
+/* Goes quiet when the recorder asked for it or its heartbeat is older than 10 s. Rare paths. */
+TT_HIDDEN void tt_agent_look(void);
+static inline void tt_agent_drop(uint32_t kind)
+{
+    __atomic_fetch_add(&tt_agent.head->dropped[kind], 1, __ATOMIC_RELAXED);
+}
+static inline int tt_agent_recording(void)
+{
+    return __atomic_load_n(tt_agent.alive, __ATOMIC_RELAXED) == 1;
+}
+static inline uint32_t tt_agent_tick(void)
+{
+    return __atomic_load_n(&tt_agent.head->now_tick, __ATOMIC_RELAXED);
+}
+
+/* thread.c */
+/* The state of this thread, made on first use; NULL when none can be had. */
+TT_HIDDEN struct tt_thread *tt_thread_make(void);
+TT_HIDDEN void tt_thread_forked(struct tt_thread *own);
+/* busy was set when a hook began: 1 if that hook is still at work (we are a signal handler), 0 if
+ * its frame was left by longjmp (then all it held is given back). */
+TT_HIDDEN int tt_thread_nested(struct tt_thread *t, uint64_t sp);
+static inline struct tt_thread *tt_thread_get(void)
+{
+    struct tt_thread *t = tt_arch_thread();
+    return TT_LIKELY(t != NULL) ? t : tt_thread_make();
+}
+TT_HIDDEN uint64_t tt_thread_random(struct tt_thread *t);
+/* Moves a tally to its site and gives the place to `site`. */
+TT_HIDDEN void tt_thread_tally(struct tt_thread *t, struct tt_tape_tally *place, uint32_t site);
+
+/* maps.c: call with row_lock held. */
+TT_HIDDEN int tt_maps_read(struct tt_thread *t);
+TT_HIDDEN const struct tt_map *tt_maps_find(uint64_t address);
+/* Bounds of readable stack memory around `sp`, which is the stack pointer or read from a frame. */
+TT_HIDDEN struct tt_range tt_maps_stack(struct tt_thread *t, uint64_t sp);
+/* Free address space of `bytes` within 2 GiB of `near`, below it if possible; 0 if none. */
+TT_HIDDEN uint64_t tt_maps_gap(uint64_t near, uint64_t bytes);
+
+/* row.c */
+/* The row for a return address, computed and kept on first sight. */
+TT_HIDDEN struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra);
+/* After dlclose: forgets rows of code that is no longer mapped as it was. */
+TT_HIDDEN void tt_row_forget(struct tt_thread *t);
+/* dwarf.c: pure function of the module's memory; call with row_lock held. `pc` is an address
+ * inside the call instruction. */
+TT_HIDDEN struct tt_row tt_dwarf_row(uint64_t pc);
+
+/* stack.c */
+/* Brings the cache to the present stack. Returns its hash; the depth is in t->depth. */
+TT_HIDDEN uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp);
+/* site.c */
+/* Site id of the captured stack with the given thin and flags; 0 when the tables are full. */
+TT_HIDDEN uint32_t tt_site_of(struct tt_thread *t, uint64_t hash, uint32_t thin, uint32_t flags);
+
+/* live.c */
+TT_HIDDEN uint64_t *tt_live_open(struct tt_thread *t, uint64_t address);
+TT_HIDDEN void tt_live_big_add(uint64_t address, uint64_t size);
+TT_HIDDEN uint64_t tt_live_big_take(uint64_t address, int forget);
+TT_HIDDEN void tt_live_sizes(uint32_t site, uint64_t size);
+TT_HIDDEN void tt_live_release(struct tt_thread *t, uint64_t entry, uint64_t size, uint32_t weight,
+                               const uint64_t *slot, uint64_t rbp);
+
+/* hook_exact.c */
+/* A hook found the process word wiped: settles the forked child and calls anew. */
+TT_HIDDEN tt_hook_fn tt_hook_wiped;
+/* hook_exact.c, hook_sample.c: fill tt_agent.entry[]. */
+TT_HIDDEN void tt_hook_exact(void);
+TT_HIDDEN void tt_hook_pass(void);
+TT_HIDDEN void tt_hook_sample(void);
+TT_HIDDEN void tt_hook_sample_quiet(void);
+
+/* region.c */
+/* Reserves the address region of sampled objects. 0 or a negative errno. */
+TT_HIDDEN int tt_region_make(void);
+
+/* text.c */
+TT_HIDDEN char *tt_text_put(char *at, char *end, const char *text);
+TT_HIDDEN char *tt_text_number(char *at, char *end, uint64_t value);
+TT_HIDDEN const char *tt_text_find(const char *at, const char *end, char c);
+
+#endif

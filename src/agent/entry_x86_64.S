@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stubs. Each adds to the call's up to three arguments (rdi, rsi, rdx) where its return
+ * address lies (rcx), the caller's rbp (r8) and the entry's number (r9d), and jumps to the
+ * hook of the moment; only assembly can hand over the caller's rbp and rsp untouched. In the preload
+ * library (TT_PACK_PRELOAD) the stubs also carry the allocator's names, and an entry that nobody
+ * filled yet leads to the pack's start-up. Start: the macro STUB. */
+#include "agent/host.h"
+
+        .text
+
+#ifdef TT_PACK_PRELOAD
+        .macro GUARD number
+        mov     $\number, %r9d
+        cmpq    $0, tt_agent+8*\number(%rip)
+        je      early
+        .endm
+        .macro NAME name
+        .globl  \name
+        .type   \name, @function
+\name:
+        .endm
+#else
+        .macro GUARD number
+        mov     $\number, %r9d
+        .endm
+        .macro NAME name
+        .endm
+#endif
+
+        .macro STUB name number
+        .p2align 4
+        .globl  tt_entry_\name
+        .hidden tt_entry_\name
+        .type   tt_entry_\name, @function
+tt_entry_\name:
+        NAME    \name
+        .cfi_startproc
+        GUARD   \number
+        mov     %rsp, %rcx
+        mov     %rbp, %r8
+        jmp     *tt_agent+8*\number(%rip)
+        .cfi_endproc
+        .size   tt_entry_\name, . - tt_entry_\name
+        .endm
+
+#ifdef TT_PACK_PRELOAD
+/* A call before the pack has started, as early as in the loader: find the real allocator, then go
+ * on as if nothing had been. */
+        .p2align 4
+        .type   early, @function
+early:
+        .cfi_startproc
+        push    %rdi
+        .cfi_adjust_cfa_offset 8
+        push    %rsi
+        .cfi_adjust_cfa_offset 8
+        push    %rdx
+        .cfi_adjust_cfa_offset 8
+        push    %r9
+        .cfi_adjust_cfa_offset 8
+        sub     $8, %rsp
+        .cfi_adjust_cfa_offset 8
+        call    tt_preload_resolve
+        add     $8, %rsp
+        .cfi_adjust_cfa_offset -8
+        pop     %r9
+        .cfi_adjust_cfa_offset -8
+        pop     %rdx
+        .cfi_adjust_cfa_offset -8
+        pop     %rsi
+        .cfi_adjust_cfa_offset -8
+        pop     %rdi
+        .cfi_adjust_cfa_offset -8
+        mov     %rsp, %rcx
+        mov     %rbp, %r8
+        lea     tt_agent(%rip), %rax
+        jmp     *(%rax,%r9,8)
+        .cfi_endproc
+        .size   early, . - early
+#endif
+
+        STUB    malloc TT_E_MALLOC
+        STUB    free TT_E_FREE
+        STUB    calloc TT_E_CALLOC
+        STUB    realloc TT_E_REALLOC
+        STUB    reallocarray TT_E_REALLOCARRAY
+        STUB    memalign TT_E_MEMALIGN
+        STUB    aligned_alloc TT_E_ALIGNED_ALLOC
+        STUB    posix_memalign TT_E_POSIX_MEMALIGN
+        STUB    valloc TT_E_VALLOC
+        STUB    pvalloc TT_E_PVALLOC
+        STUB    malloc_usable_size TT_E_USABLE_SIZE
+        STUB    cfree TT_E_CFREE
+        STUB    free_sized TT_E_FREE_SIZED
+        STUB    free_aligned_sized TT_E_FREE_ALIGNED_SIZED
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the hooks of all modes share: entering and leaving the agent, and the meaning of each
+ * entry's arguments. `busy` is only set while the agent itself works, not while the real
+ * allocator does, so that exceptions and longjmp through the real call need no care.
+ * Start: tt_hook_enter. */
+#ifndef TT_AGENT_HOOK_H
+#define TT_AGENT_HOOK_H
+
+#include "agent/live.h"
+
+/* 1: the thread's state is ours until tt_hook_leave; 0: this is a signal handler that interrupted
+ * the agent, or there is no state: take no lock and touch no state. */
+static inline int tt_hook_enter(struct tt_thread *t, const uint64_t *slot)
+{
+    if (TT_UNLIKELY(t == NULL))
+        return 0;
+    if (TT_UNLIKELY(t->busy != 0) && tt_thread_nested(t, (uint64_t)slot))
+        return 0;
+    t->busy = (uint64_t)slot;
+    __asm__ volatile("" : : : "memory");
+    return 1;
+}
+
+static inline void tt_hook_leave(struct tt_thread *t)
+{
+    __asm__ volatile("" : : : "memory");
+    t->busy = 0;
+}
+
+static inline uint64_t tt_hook_real(uint32_t entry, uint64_t a, uint64_t b, uint64_t c)
+{
+    return tt_agent.host.real[entry](a, b, c);
+}
+
+/* The site of the call whose return address lies at `slot`; the thread is entered. */
+static inline uint32_t tt_hook_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
+{
+    uint64_t hash = tt_stack_capture(t, slot, rbp);
+    uint32_t site = t->site;
+    if (TT_UNLIKELY(site == 0))
+        t->site = site = tt_site_of(t, hash, 0, 0);
+    return site;
+}
+
+/* Requested bytes of an acquiring entry (not realloc). An overflowing calloc fails anyway. */
+static inline uint64_t tt_hook_size(uint32_t entry, uint64_t a, uint64_t b, uint64_t c)
+{
+    switch (entry) {
+    case TT_E_CALLOC:
+        return a * b;
+    case TT_E_MEMALIGN:
+    case TT_E_ALIGNED_ALLOC:
+        return b;
+    case TT_E_POSIX_MEMALIGN:
+        return c;
+    default:
+        return a;
+    }
+}
+
+/* Calls the real acquiring entry, with the size floor of allocators that have 8-byte classes.
+ * Returns the new block, 0 on failure; *result is what the caller gets. */
+static inline uint64_t tt_hook_acquire(uint32_t entry, uint64_t a, uint64_t b, uint64_t c,
+                                       uint64_t *result)
+{
+    uint64_t floor = tt_agent.host.size_floor;
+    if (TT_UNLIKELY(floor != 0) && tt_hook_size(entry, a, b, c) < floor) {
+        if (entry == TT_E_CALLOC && (a == 0 || b == 0 || a * b / a == b)) {
+            a = 1;
+            b = floor;
+        } else if (entry == TT_E_MEMALIGN) {
+            b = floor;
+        } else if (entry == TT_E_ALIGNED_ALLOC) {
+            b = b == 0 || a > floor ? b : floor; /* the size must stay a multiple of alignment */
+        } else if (entry == TT_E_POSIX_MEMALIGN) {
+            c = floor;
+        } else if (entry != TT_E_CALLOC) {
+            a = floor;
+        }
+    }
+    *result = tt_hook_real(entry, a, b, c);
+    if (entry == TT_E_POSIX_MEMALIGN)
+        return (int)*result == 0 ? *(const uint64_t *)a : 0;
+    return *result;
+}
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One process-wide table of (return address, unwind row): insert-only, so that hot paths read it
+ * without a lock; a fuller one replaces it as a whole (old ones stay, readers may be in them).
+ * Rows of unloaded code become tombstones that match no address. Start: tt_row_get. */
+#include "agent/agent.h"
+
+#define ROWS_FIRST 4096u
+#define ROWS_MAX (1u << 20)
+#define PROBES 16u
+#define TOMBSTONE 1ULL
+
+struct tt_row_slot {
+    uint64_t ra;
+    struct tt_row row;
+};
+struct tt_row_table {
+    uint64_t mask;
+    struct tt_row_slot slot[];
+};
+
+static uint64_t place(const struct tt_row_table *table, uint64_t ra)
+{
+    return (ra * 0x9e3779b97f4a7c15ULL) >> 32 & table->mask;
+}
+
+static int find(const struct tt_row_table *table, uint64_t ra, struct tt_row *row)
+{
+    uint64_t at = place(table, ra);
+    for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & table->mask) {
+        uint64_t seen = __atomic_load_n(&table->slot[at].ra, __ATOMIC_ACQUIRE);
+        if (seen == ra) {
+            *row = table->slot[at].row;
+            return 1;
+        }
+        if (seen == 0)
+            return 0;
+    }
+    return 0;
+}
+
+static int insert(struct tt_row_table *table, uint64_t ra, struct tt_row row)
+{
+    uint64_t at = place(table, ra);
+    for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & table->mask) {
+        if (table->slot[at].ra == 0) {
+            table->slot[at].row = row;
+            __atomic_store_n(&table->slot[at].ra, ra, __ATOMIC_RELEASE);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static struct tt_row_table *grow(void)
+{
+    struct tt_row_table *old = tt_agent.rows;
+    uint64_t count = old ? (old->mask + 1) * 4 : ROWS_FIRST;
+    if (count > ROWS_MAX)
+        return NULL;
+    struct tt_row_table *table =
+        tt_sys_mmap(NULL, sizeof *table + count * sizeof table->slot[0], TT_PROT_RW,
+                    TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
+    if (tt_sys_bad(table))
+        return NULL;
+    table->mask = count - 1;
+    for (uint64_t i = 0; old && i <= old->mask; i++)
+        if (old->slot[i].ra > TOMBSTONE)
+            insert(table, old->slot[i].ra, old->slot[i].row);
+    __atomic_store_n(&tt_agent.rows, table, __ATOMIC_RELEASE);
+    return table;
+}
+
+static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint64_t ra)
+{
+    struct tt_row row;
+    tt_lock_take(&tt_agent.row_lock, t);
+    struct tt_row_table *table = tt_agent.rows;
+    if (table && find(table, ra, &row)) {
+        tt_lock_give(&tt_agent.row_lock);
+        return row;
+    }
+    if (!tt_agent.maps_valid || !tt_maps_find(ra - 1))
+        tt_maps_read(t);
+    row = tt_dwarf_row(ra - 1);
+    /* An address outside of all code is a stray word; it may become code later. */
+    if (tt_maps_find(ra - 1)) {
+        if (!table || tt_agent.row_count * 4 > (table->mask + 1) * 3)
+            table = grow();
+        if (table && insert(table, ra, row))
+            tt_agent.row_count++;
+        else
+            tt_agent_drop(TT_DROP_ROWS);
+    }
+    tt_lock_give(&tt_agent.row_lock);
+    return row;
+}
+
+struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra)
+{
+    struct tt_row row;
+    const struct tt_row_table *table = __atomic_load_n(&tt_agent.rows, __ATOMIC_ACQUIRE);
+    if (TT_LIKELY(table != NULL) && TT_LIKELY(find(table, ra, &row)))
+        return row;
+    return compute(t, ra);
+}
+
+void tt_row_forget(struct tt_thread *t)
+{
+    tt_lock_take(&tt_agent.row_lock, t);
+    if (tt_maps_read(t) == 0 && tt_agent.rows) {
+        struct tt_row_table *table = tt_agent.rows;
+        for (uint64_t i = 0; i <= table->mask; i++)
+            if (table->slot[i].ra > TOMBSTONE && !tt_maps_find(table->slot[i].ra - 1))
+                __atomic_store_n(&table->slot[i].ra, TOMBSTONE, __ATOMIC_RELEASE);
+    }
+    tt_agent.head->module_epoch++;
+    tt_lock_give(&tt_agent.row_lock);
+}

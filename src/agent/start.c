@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making a tape and starting on it, replacing it in a forked child, and going quiet. The whole file
+ * is mapped PROT_NONE and opened in pieces, so that nothing needs the descriptor later and
+ * mlockall in the target locks only what is in use. Start: tt_agent_start. */
+#include "agent/hook.h"
+
+#define QUIET_NS 10000000000ULL
+#define FEW_REGIONS 16u
+#define POOL_MOST 16384u
+#define POOL_LEAST 64u
+#define PAD_BYTES 0x10000u
+
+struct tt_agent tt_agent;
+
+/* Reads an unsigned number at *at. */
+static uint64_t number(const char **at)
+{
+    uint64_t v = 0;
+    while (**at >= '0' && **at <= '9')
+        v = v * 10 + (uint64_t)(*(*at)++ - '0');
+    return v;
+}
+
+/* 1 and *at behind it if the text goes on with `word`. */
+static int accept(const char **at, const char *word)
+{
+    const char *p = *at;
+    for (; *word; word++, p++)
+        if (*p != *word)
+            return 0;
+    *at = p;
+    return 1;
+}
+
+int tt_conf_read(struct tt_conf *conf, const char *dir, const char *text)
+{
+    *conf = (struct tt_conf){.mode = TT_MODE_EXACT, .follow = 1, .rate = 8, .mean = 524288};
+    if (!dir || !*dir)
+        return -1;
+    char *end = conf->dir + sizeof conf->dir;
+    if (tt_text_put(conf->dir, end, dir) == end - 1)
+        return -1;
+    for (const char *at = text ? text : ""; *at;) {
+        if (accept(&at, "mode=exact"))
+            conf->mode = TT_MODE_EXACT;
+        else if (accept(&at, "mode=sampled"))
+            conf->mode = TT_MODE_SAMPLED;
+        else if (accept(&at, "mode=adaptive"))
+            conf->mode = TT_MODE_ADAPTIVE;
+        else if (accept(&at, "mean="))
+            conf->mean = number(&at);
+        else if (accept(&at, "rate="))
+            conf->rate = (uint32_t)number(&at);
+        else if (accept(&at, "follow="))
+            conf->follow = (uint32_t)number(&at);
+        else if (accept(&at, "root="))
+            conf->root = (uint32_t)number(&at);
+        else if (accept(&at, "seed="))
+            conf->seed = number(&at);
+        else if (accept(&at, "origin="))
+            conf->origin_ns = number(&at);
+        else
+            return -1;
+        if (*at == ',')
+            at++;
+        else if (*at)
+            return -1;
+    }
+    if (conf->mean == 0)
+        conf->mean = 1;
+    if (conf->rate == 0)
+        conf->rate = 1;
+    return 0;
+}
+
+/* Makes the file and sets its length; a descriptor or a negative errno. */
+static int make_file(uint32_t pid, uint64_t bytes)
+{
+    char path[256], *end = path + sizeof path;
+    uint64_t limit[2] = {~0ULL, ~0ULL};
+    tt_sys(__NR_prlimit64, 0, TT_RLIMIT_FSIZE, 0, (long)limit, 0, 0);
+    if (limit[0] < bytes) /* ftruncate would raise SIGXFSZ */
+        return -27;
+    for (uint64_t n = 0; n < 1000; n++) {
+        char *at = tt_text_put(path, end, tt_agent.conf.dir);
+        at = tt_text_put(at, end, "/tape.");
+        at = tt_text_number(at, end, pid);
+        at = tt_text_put(at, end, ".");
+        tt_text_number(at, end, n);
+        int fd = tt_sys_open(path, TT_O_RDWR | TT_O_CREAT | TT_O_EXCL | TT_O_CLOEXEC, 0600);
+        if (fd == -TT_EEXIST)
+            continue;
+        if (fd >= 0) {
+            long error = tt_sys(__NR_ftruncate, fd, (long)bytes, 0, 0, 0, 0);
+            if (error != 0) {
+                tt_sys(__NR_unlink, (long)path, 0, 0, 0, 0, 0);
+                tt_sys_close(fd);
+                return (int)error;
+            }
+        }
+        return fd;
+    }
+    return -TT_EEXIST;
+}
+
+/* Maps the tape, with fewer shadow regions where the address space is limited. `at`: the place of
+ * the parent's tape in a forked child, whose length stays. */
+static int map_tape(int fd, uint8_t *at)
+{
+    uint32_t shift = tt_agent.granule_shift;
+    uint32_t regions = at ? tt_agent.region_limit : TT_TAPE_REGIONS;
+    for (;; regions /= 2) {
+        uint64_t bytes = TT_TAPE_OFF_SHADOW + regions * TT_TAPE_REGION_BYTES(shift);
+        uint8_t *base = tt_sys_mmap(at, bytes, TT_PROT_NONE,
+                                    TT_MAP_SHARED | TT_MAP_NORESERVE | (at ? TT_MAP_FIXED : 0), fd);
+        if (!tt_sys_bad(base)) {
+            tt_agent.base = base;
+            tt_agent.bytes = bytes;
+            tt_agent.region_limit = regions;
+            return 0;
+        }
+        if (at || regions <= FEW_REGIONS)
+            return -TT_ENOMEM;
+    }
+}
+
+static int open_fixed_parts(void)
+{
+    uint8_t *base = tt_agent.base;
+    if (tt_sys_mprotect(base, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL, TT_PROT_RW) ||
+        tt_sys_mprotect(base + TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL, TT_PROT_RW) ||
+        tt_sys_mprotect(base + TT_TAPE_OFF_SITES, 0x10000, TT_PROT_RW))
+        return -TT_ENOMEM;
+    tt_agent.head = (struct tt_tape_head *)base;
+    tt_agent.l1 = (uint32_t *)(base + TT_TAPE_OFF_L1);
+    tt_agent.sites = (struct tt_tape_site *)(base + TT_TAPE_OFF_SITES);
+    tt_agent.frames = (uint64_t *)(base + TT_TAPE_OFF_FRAMES);
+    tt_agent.shadow = base + TT_TAPE_OFF_SHADOW;
+    tt_agent.hash_open = 1;
+    tt_agent.sites_open = 0x10000 / (uint32_t)sizeof(struct tt_tape_site);
+    tt_agent.frames_open = tt_agent.threads_open = 0;
+    return 0;
+}
+
+static void fill_head(uint32_t pid, uint32_t state, const char *reason)
+{
+    struct tt_tape_head *h = tt_agent.head;
+    h->version = TT_TAPE_VERSION;
+    h->mode = tt_agent.conf.mode;
+    h->pid = pid;
+    h->parent = (uint32_t)tt_sys(__NR_getppid, 0, 0, 0, 0, 0, 0);
+    h->granule_shift = tt_agent.granule_shift;
+    h->start_ns = tt_sys_boottime_ns();
+    h->sample_mean = tt_agent.conf.mode == TT_MODE_SAMPLED    ? tt_agent.conf.mean
+                     : tt_agent.conf.mode == TT_MODE_ADAPTIVE ? tt_agent.conf.rate
+                                                              : 0;
+    tt_text_put(h->allocator, h->allocator + sizeof h->allocator, tt_agent.host.allocator);
+    tt_text_put(h->exe, h->exe + sizeof h->exe, tt_agent.host.exe);
+    if (reason)
+        tt_text_put(h->reason, h->reason + sizeof h->reason, reason);
+    h->site_count = 1;
+    h->thread_count = 1;
+    tt_agent.sites[0].size_min = 0xffffffffu;
+    tt_agent.clock_checked = ~0ULL;
+    h->state = state;
+    __atomic_store_n(&h->magic, TT_TAPE_MAGIC, __ATOMIC_RELEASE);
+}
+
+/* A tape for this process at `at` (NULL: anywhere). */
+static int make_tape(uint8_t *at, uint32_t state, const char *reason)
+{
+    uint32_t pid = tt_sys_getpid();
+    int fd = make_file(pid, TT_TAPE_FILE_BYTES(tt_agent.granule_shift));
+    if (fd < 0)
+        return fd;
+    int error = map_tape(fd, at);
+    tt_sys_close(fd);
+    if (error == 0)
+        error = open_fixed_parts();
+    if (error == 0)
+        fill_head(pid, state, reason);
+    return error;
+}
+
+/* The word that a forked child finds wiped, however it was made. */
+static int make_word(void)
+{
+    uint32_t *word =
+        tt_sys_mmap(NULL, 4096, TT_PROT_RW, TT_MAP_PRIVATE | TT_MAP_ANONYMOUS, -1);
+    if (tt_sys_bad(word))
+        return -TT_ENOMEM;
+    tt_sys_madvise(word, 4096, TT_MADV_WIPEONFORK); /* before 4.14: the atfork handler remains */
+    tt_agent.alive = word;
+    return 0;
+}
+
+static int make_pool(void)
+{
+    for (uint32_t n = POOL_MOST; n >= POOL_LEAST; n /= 2) {
+        uint64_t bytes = (uint64_t)n * TT_THREAD_BYTES;
+        uint8_t *pool =
+            tt_sys_mmap(NULL, bytes, TT_PROT_NONE,
+                        TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
+        if (!tt_sys_bad(pool)) {
+            tt_sys_madvise(pool, bytes, TT_MADV_DONTDUMP);
+            tt_agent.pool = pool;
+            tt_agent.pool_limit = n;
+            tt_agent.sweep_at = 64;
+            return 0;
+        }
+    }
+    return -TT_ENOMEM;
+}
+
+/* A pad near `near` for stubs that the recorder may write. */
+static uint64_t make_pad(uint64_t near)
+{
+    uint64_t at = near ? tt_maps_gap(near, PAD_BYTES) : 0;
+    if (!at)
+        return 0;
+    void *pad = tt_sys_mmap((void *)at, PAD_BYTES, TT_PROT_RW,
+                            TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE |
+                                TT_MAP_FIXED_NOREPLACE,
+                            -1);
+    if (tt_sys_bad(pad))
+        return 0;
+    if ((uint64_t)pad != at) {
+        tt_sys_munmap(pad, PAD_BYTES);
+        return 0;
+    }
+    return at;
+}
+
+static void make_pads(struct tt_thread *t)
+{
+    struct tt_tape_head *h = tt_agent.head;
+    tt_lock_take(&tt_agent.row_lock, t);
+    if (tt_maps_read(t) == 0) {
+        h->pad_base = make_pad(tt_agent.host.near_exe);
+        h->pad2_base = make_pad(tt_agent.host.near_libc);
+        h->pad_size = h->pad_base ? PAD_BYTES : 0;
+        h->pad2_size = h->pad2_base ? PAD_BYTES : 0;
+        tt_agent.maps_valid = 0;
+    }
+    tt_lock_give(&tt_agent.row_lock);
+}
+
+static void point_entries(void)
+{
+    if (tt_agent.conf.mode == TT_MODE_EXACT)
+        tt_hook_exact();
+    else
+        tt_hook_sample();
+}
+
+int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const char *refuse)
+{
+    tt_agent.host = *host;
+    tt_agent.conf = *conf;
+    tt_agent.granule_shift = host->granule_shift;
+    if (tt_agent.conf.seed == 0)
+        tt_agent.conf.seed = tt_sys_boottime_ns() ^ (uint64_t)tt_sys_getpid() << 32;
+    tt_agent.window = 1;
+    for (unsigned i = 0; i < TT_TAPE_DEPTH; i++)
+        tt_agent.window *= TT_POLY;
+    int error = make_tape(NULL, refuse ? TT_STATE_REFUSED : TT_STATE_EMPTY, refuse);
+    if (error != 0 || refuse)
+        return error != 0 ? error : -1;
+    const char *reason = "the limit on address space is too small: raise RLIMIT_AS (ulimit -v)";
+    if ((error = make_word()) != 0 || (error = make_pool()) != 0)
+        goto refused;
+    struct tt_thread *t = tt_thread_get();
+    if (!t) {
+        error = -TT_ENOMEM;
+        goto refused;
+    }
+    if (conf->mode != TT_MODE_EXACT && (error = tt_region_make()) != 0) {
+        reason = "the address range of sampled objects at 0x600000000000 is not free: "
+                 "use --mode exact";
+        goto refused;
+    }
+    make_pads(t);
+    tt_agent.head->state = TT_STATE_RUNNING;
+    __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
+    point_entries();
+    return 0;
+refused:
+    fill_head(tt_agent.head->pid, TT_STATE_REFUSED, reason);
+    return error;
+}
+
+void tt_agent_pass(void)
+{
+    if (tt_agent.region)
+        tt_hook_sample_quiet();
+    else
+        tt_hook_pass();
+}
+
+void tt_agent_look(void)
+{
+    struct tt_tape_head *h = tt_agent.head;
+    uint32_t tick = tt_agent_tick();
+    int quiet = __atomic_load_n(&h->want_quiet, __ATOMIC_RELAXED) != 0;
+    if (!quiet && tick != tt_agent.clock_checked) { /* it ticks: somebody is there */
+        tt_agent.clock_checked = tick;
+        return;
+    }
+    if (!quiet) {
+        uint64_t beat = __atomic_load_n(&h->heartbeat_ns, __ATOMIC_RELAXED);
+        if (beat < h->start_ns)
+            beat = h->start_ns;
+        uint64_t now = tt_sys_boottime_ns();
+        quiet = now > beat && now - beat > QUIET_NS;
+    }
+    if (quiet && tt_agent_recording()) {
+        tt_agent_pass();
+        __atomic_store_n(&h->state, TT_STATE_QUIET, __ATOMIC_RELEASE);
+    }
+}
+
+void tt_agent_forked(void)
+{
+    uint32_t wiped = 0;
+    if (!tt_agent.alive ||
+        !__atomic_compare_exchange_n(tt_agent.alive, &wiped, 2, 0, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return;
+    struct tt_thread *t = tt_arch_thread();
+    int error = 0;
+    /* A fork from a signal handler that interrupted the agent: its work is cut in the middle. */
+    int torn = t && t->busy != 0;
+    if (tt_agent.head->state != TT_STATE_RUNNING || !tt_agent.conf.follow || torn) {
+        if (torn)
+            tt_agent_drop(TT_DROP_CHILDREN);
+        goto pass;
+    }
+    struct tt_tape_head *parent = tt_agent.head;
+    uint64_t pads[4] = {parent->pad_base, parent->pad_size, parent->pad2_base, parent->pad2_size};
+    uint64_t region[2] = {parent->region_base, parent->region_used};
+    struct tt_lock open = {0, 0, NULL};
+    tt_agent.site_lock = tt_agent.shadow_lock = tt_agent.row_lock = open;
+    tt_agent.thread_lock = tt_agent.region_lock = open;
+    tt_agent.maps_valid = 0; /* the parent may have been amid reading */
+    error = make_tape(tt_agent.base, TT_STATE_RUNNING, NULL);
+    if (error != 0) {
+        tt_agent_drop(TT_DROP_CHILDREN); /* the parent's tape is still mapped */
+        goto pass;
+    }
+    struct tt_tape_head *h = tt_agent.head;
+    h->pad_base = pads[0];
+    h->pad_size = pads[1];
+    h->pad2_base = pads[2];
+    h->pad2_size = pads[3];
+    h->region_base = region[0];
+    h->region_used = region[1];
+    tt_agent.conf.seed ^= (uint64_t)h->pid << 32 ^ h->start_ns;
+    tt_thread_forked(t);
+    __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
+    return;
+pass:
+    tt_agent_pass();
+    __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
+}

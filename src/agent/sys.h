@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Raw system calls, string primitives and a futex lock for the freestanding core: it may use
+ * nothing of libc, since as a blob it runs where no loader has bound anything for it. Every call
+ * returns the kernel's result, a negative errno on failure. After start-up only rare paths come
+ * here; the hot paths of the hooks make no system call. Start: tt_sys. */
+#ifndef TT_AGENT_SYS_H
+#define TT_AGENT_SYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <asm/unistd.h>
+
+static inline long tt_sys(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#define TT_PROT_NONE 0
+#define TT_PROT_RW 3
+#define TT_MAP_SHARED 0x01
+#define TT_MAP_PRIVATE 0x02
+#define TT_MAP_FIXED 0x10
+#define TT_MAP_ANONYMOUS 0x20
+#define TT_MAP_NORESERVE 0x4000
+#define TT_MAP_FIXED_NOREPLACE 0x100000
+#define TT_MADV_DONTNEED 4
+#define TT_MADV_DONTDUMP 16
+#define TT_MADV_WIPEONFORK 18
+#define TT_O_RDWR 02
+#define TT_O_CREAT 0100
+#define TT_O_EXCL 0200
+#define TT_O_CLOEXEC 02000000
+#define TT_AT_FDCWD (-100L)
+#define TT_CLOCK_BOOTTIME 7
+#define TT_RLIMIT_FSIZE 1
+#define TT_EEXIST 17
+#define TT_ENOMEM 12
+
+/* An mmap that failed: the kernel's answers -4095..-1. */
+static inline int tt_sys_bad(const void *p)
+{
+    return (uintptr_t)p > (uintptr_t)-4096;
+}
+static inline void *tt_sys_mmap(void *at, size_t bytes, int prot, int flags, int fd)
+{
+    return (void *)tt_sys(__NR_mmap, (long)at, (long)bytes, prot, flags, fd, 0);
+}
+static inline int tt_sys_munmap(void *at, size_t bytes)
+{
+    return (int)tt_sys(__NR_munmap, (long)at, (long)bytes, 0, 0, 0, 0);
+}
+static inline int tt_sys_mprotect(void *at, size_t bytes, int prot)
+{
+    return (int)tt_sys(__NR_mprotect, (long)at, (long)bytes, prot, 0, 0, 0);
+}
+static inline int tt_sys_madvise(void *at, size_t bytes, int advice)
+{
+    return (int)tt_sys(__NR_madvise, (long)at, (long)bytes, advice, 0, 0, 0);
+}
+static inline int tt_sys_open(const char *path, int flags, int mode)
+{
+    return (int)tt_sys(__NR_openat, TT_AT_FDCWD, (long)path, flags, mode, 0, 0);
+}
+static inline long tt_sys_read(int fd, void *to, size_t bytes)
+{
+    return tt_sys(__NR_read, fd, (long)to, (long)bytes, 0, 0, 0);
+}
+static inline void tt_sys_close(int fd)
+{
+    tt_sys(__NR_close, fd, 0, 0, 0, 0, 0);
+}
+static inline uint32_t tt_sys_getpid(void)
+{
+    return (uint32_t)tt_sys(__NR_getpid, 0, 0, 0, 0, 0, 0);
+}
+static inline uint32_t tt_sys_gettid(void)
+{
+    return (uint32_t)tt_sys(__NR_gettid, 0, 0, 0, 0, 0, 0);
+}
+static inline uint64_t tt_sys_boottime_ns(void)
+{
+    long ts[2] = {0, 0};
+    tt_sys(__NR_clock_gettime, TT_CLOCK_BOOTTIME, (long)ts, 0, 0, 0, 0);
+    return (uint64_t)ts[0] * 1000000000ULL + (uint64_t)ts[1];
+}
+
+/* Reads one word of this process without the risk of a fault; 0 or a negative errno. */
+static inline int tt_sys_peek(uint64_t address, uint64_t *word)
+{
+    struct {
+        void *base;
+        size_t bytes;
+    } local = {word, 8}, remote = {(void *)address, 8};
+    long n = tt_sys(__NR_process_vm_readv, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1,
+                    0);
+    return n == 8 ? 0 : (n < 0 ? (int)n : -14);
+}
+
+/* A lock for rare paths: spins briefly, then sleeps in futex (a waiter with real-time priority
+ * must not keep the owner off the processor). `owner` lets a thread whose busy frame was left by
+ * longjmp give back what that frame held. Cleared as a whole in a forked child. */
+struct tt_lock {
+    uint32_t word; /* 0 free, 1 taken, 2 taken and waited for */
+    uint32_t pad;
+    void *owner;
+};
+
+static inline void tt_lock_take(struct tt_lock *lock, void *owner)
+{
+    uint32_t seen = 0;
+    for (int spin = 0; spin < 100; spin++) {
+        seen = 0;
+        if (__atomic_compare_exchange_n(&lock->word, &seen, 1, 0, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+            lock->owner = owner;
+            return;
+        }
+        __builtin_ia32_pause();
+    }
+    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0)
+        tt_sys(__NR_futex, (long)&lock->word, 128 /* WAIT, private */, 2, 0, 0, 0);
+    lock->owner = owner;
+}
+
+static inline void tt_lock_give(struct tt_lock *lock)
+{
+    lock->owner = NULL;
+    if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)
+        tt_sys(__NR_futex, (long)&lock->word, 129 /* WAKE, private */, 1, 0, 0, 0);
+}
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Thread states. One belongs to a thread control block, not to a thread: glibc reuses the block of
+ * an ended thread together with our word in it, so a stale word is right again for the next
+ * thread. A state whose block is gone is found by reading that word back (process_vm_readv, since
+ * the block may be unmapped): in use exactly if it still points to the state. Start:
+ * tt_thread_make. */
+#include "agent/live.h"
+
+#define POOL_PIECE 4u /* states opened at a time */
+
+static struct tt_thread *state(uint32_t index)
+{
+    return (struct tt_thread *)(tt_agent.pool + (uint64_t)index * TT_THREAD_BYTES);
+}
+
+void tt_thread_tally(struct tt_thread *t, struct tt_tape_tally *place, uint32_t site)
+{
+    struct tt_tape_thread *slot = t->slot;
+    __atomic_store_n(&slot->moving, slot->moving + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (place->site) {
+        struct tt_tape_site *s = &tt_agent.sites[place->site];
+        __atomic_fetch_add(&s->births, place->births, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&s->birth_bytes, place->birth_bytes, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&s->death_bytes, place->death_bytes, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&s->early_deaths, place->early_deaths, __ATOMIC_RELAXED);
+    }
+    place->births = place->early_deaths = 0;
+    place->birth_bytes = place->death_bytes = 0;
+    place->last_size = 0xffffffffu;
+    place->site = site;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&slot->moving, slot->moving + 1, __ATOMIC_RELAXED);
+}
+
+/* Gives the state back: its counts go to the sites, its slot in the tape becomes free. */
+static void reclaim(struct tt_thread *t)
+{
+    if (t->slot) {
+        for (uint32_t i = 0; i < TT_TAPE_TALLIES; i++)
+            if (t->slot->tally[i].site)
+                tt_thread_tally(t, &t->slot->tally[i], 0);
+        __atomic_store_n(&t->slot->tid, 0, __ATOMIC_RELEASE);
+    }
+    t->tcb = 0;
+    t->next_free = tt_agent.pool_free;
+    tt_agent.pool_free = t->index + 1;
+    tt_agent.pool_used--;
+}
+
+static void sweep(void)
+{
+    for (uint32_t i = 0; i < tt_agent.pool_made; i++) {
+        struct tt_thread *t = state(i);
+        uint64_t word = 0;
+        if (t->tcb == 0)
+            continue;
+        int error = tt_sys_peek(t->tcb + TT_FS_THREAD, &word);
+        if (error != 0 && error != -14)
+            return; /* not allowed to look: keep all */
+        if (error != 0 || word != (uint64_t)t)
+            reclaim(t);
+    }
+    tt_agent.sweep_at = tt_agent.pool_used * 2 < 64 ? 64 : tt_agent.pool_used * 2;
+}
+
+/* A state from the free list or fresh from the pool; thread_lock held. */
+static struct tt_thread *take(void)
+{
+    if (tt_agent.pool_used >= tt_agent.sweep_at)
+        sweep();
+    if (tt_agent.pool_free) {
+        struct tt_thread *t = state(tt_agent.pool_free - 1);
+        tt_agent.pool_free = t->next_free;
+        tt_agent.pool_used++;
+        return t;
+    }
+    if (tt_agent.pool_made == tt_agent.pool_limit)
+        return NULL;
+    if (tt_agent.pool_made == tt_agent.pool_open) {
+        if (tt_sys_mprotect(state(tt_agent.pool_open), POOL_PIECE * TT_THREAD_BYTES, TT_PROT_RW))
+            return NULL;
+        tt_agent.pool_open += POOL_PIECE;
+    }
+    struct tt_thread *t = state(tt_agent.pool_made);
+    t->index = tt_agent.pool_made++;
+    tt_agent.pool_used++;
+    return t;
+}
+
+/* The state's slot in the tape, by the state's number; NULL beyond the last. thread_lock held. */
+static void give_slot(struct tt_thread *t)
+{
+    uint32_t index = t->index + 1; /* slot 0 is the shared one */
+    t->slot = NULL;
+    if (index >= TT_TAPE_THREADS) {
+        tt_agent_drop(TT_DROP_THREADS);
+        return;
+    }
+    struct tt_tape_thread *slots = (struct tt_tape_thread *)(tt_agent.base + TT_TAPE_OFF_THREADS);
+    const uint32_t piece = 0x10000u / (uint32_t)sizeof *slots;
+    while (index >= tt_agent.threads_open) {
+        if (tt_sys_mprotect(&slots[tt_agent.threads_open], 0x10000, TT_PROT_RW) != 0)
+            return;
+        tt_agent.threads_open += piece;
+    }
+    t->slot = &slots[index];
+    t->slot->tid = tt_sys_gettid();
+    if (index >= tt_agent.head->thread_count)
+        __atomic_store_n(&tt_agent.head->thread_count, index + 1, __ATOMIC_RELEASE);
+}
+
+static void seed(struct tt_thread *t)
+{
+    uint64_t x = tt_agent.conf.seed + t->index * 0x9e3779b97f4a7c15ULL;
+    for (int i = 0; i < 4; i++) { /* splitmix64, as the authors of xoshiro advise */
+        uint64_t z = (x += 0x9e3779b97f4a7c15ULL);
+        z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+        z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+        t->random[i] = z ^ z >> 31;
+    }
+    tt_agent.conf.seed += 0xda942042e4dd58b5ULL;
+}
+
+struct tt_thread *tt_thread_make(void)
+{
+    uint64_t tcb = tt_arch_tcb();
+    /* Signals wait: a handler that allocates here would have no state to see that it is nested. */
+    uint64_t all = ~0ULL, before = 0;
+    tt_sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&before, 8, 0, 0);
+    tt_lock_take(&tt_agent.thread_lock, NULL);
+    struct tt_thread *t = take();
+    if (t) {
+        t->busy = 0;
+        t->depth = t->site = 0;
+        for (unsigned i = 0; i < TT_RANGES; i++)
+            t->range[i] = (struct tt_range){0, 0};
+        for (unsigned i = 0; i < TT_KEYS && t->tcb == 0; i++)
+            t->key[i] = (struct tt_key){0, 0, 0};
+        t->early_left = TT_EARLY_SKIP;
+        t->tcb = tcb;
+        seed(t);
+        give_slot(t);
+        tt_arch_set_thread(t);
+    }
+    tt_lock_give(&tt_agent.thread_lock);
+    tt_sys(__NR_rt_sigprocmask, 2, (long)&before, 0, 8, 0, 0);
+    return t;
+}
+
+void tt_thread_forked(struct tt_thread *own)
+{
+    tt_agent.pool_free = 0;
+    tt_agent.pool_used = own != NULL;
+    tt_agent.sweep_at = 64;
+    for (uint32_t i = 0; i < tt_agent.pool_made; i++) {
+        struct tt_thread *t = state(i);
+        t->slot = NULL;
+        if (t == own)
+            continue;
+        t->tcb = 0;
+        t->next_free = tt_agent.pool_free;
+        tt_agent.pool_free = i + 1;
+    }
+    if (own) {
+        own->busy = 0;
+        own->depth = own->site = 0;
+        seed(own);
+        give_slot(own);
+    }
+}
+
+int tt_thread_nested(struct tt_thread *t, uint64_t sp)
+{
+    for (unsigned i = 0; i < TT_RANGES; i++) {
+        const struct tt_range *r = &t->range[i];
+        if (sp > t->busy && t->busy >= r->lo && t->busy < r->hi && sp >= r->lo && sp < r->hi) {
+            struct tt_lock *lock[] = {&tt_agent.site_lock, &tt_agent.shadow_lock,
+                                      &tt_agent.row_lock, &tt_agent.region_lock};
+            for (unsigned k = 0; k < sizeof lock / sizeof lock[0]; k++)
+                if (__atomic_load_n(&lock[k]->owner, __ATOMIC_RELAXED) == t)
+                    tt_lock_give(lock[k]);
+            t->depth = t->site = 0;
+            if (t->slot && t->slot->moving % 2)
+                t->slot->moving++;
+            t->busy = 0;
+            return 0;
+        }
+    }
+    return 1;
+}
+
+uint64_t tt_thread_random(struct tt_thread *t)
+{
+    /* xoshiro256++ 1.0 (Blackman and Vigna, public domain algorithm) */
+    uint64_t *s = t->random;
+    uint64_t sum = s[0] + s[3];
+    uint64_t result = (sum << 23 | sum >> 41) + s[0], shifted = s[1] << 17;
+    s[2] ^= s[0];
+    s[3] ^= s[1];
+    s[1] ^= s[2];
+    s[0] ^= s[3];
+    s[2] ^= shifted;
+    s[3] = s[3] << 45 | s[3] >> 19;
+    return result;
+}
