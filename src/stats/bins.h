@@ -18,7 +18,7 @@ struct tt_stats_age {
     uint64_t count;
 };
 
-/* Bin of an age in ticks, 0..47; ages of 2^24 ticks and more fall in the last bin. */
+/* Bin of an age in ticks, 0..47. */
 static inline uint32_t tt_stats_bin_of(uint32_t age)
 {
     if (age < 2)
@@ -30,13 +30,14 @@ static inline uint32_t tt_stats_bin_of(uint32_t age)
     return bin < TT_STATS_BINS ? bin : TT_STATS_BINS - 1;
 }
 
-/* First age (ticks) of a bin; for bin >= 48 the first age past the last bin (2^24 ticks). */
+/* First age (ticks) of a bin. Bin 47 starts at 2^24 ticks, past the tape's 24-bit ages, and takes
+ * whatever is older; its end, for bin >= 48, is where bin 48 would start. */
 static inline uint32_t tt_stats_bin_start(uint32_t bin)
 {
     if (bin == 0)
         return 0;
-    if (bin >= TT_STATS_BINS)
-        return UINT32_C(1) << 24;
+    if (bin > TT_STATS_BINS)
+        bin = TT_STATS_BINS;
     uint32_t octave = (bin + 1) / 2;
     if (bin % 2 == 1)
         return UINT32_C(1) << octave;

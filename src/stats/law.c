@@ -266,7 +266,7 @@ static void snap(const struct problem *p, struct tt_stats_law *law)
         }
         if (vanished || held_points(p, &tried, &log_chance) < p->n)
             continue;
-        if (log_chance < -6.9) {
+        if (log_chance < log(0.01)) {
             tried.exact = true;
             *law = tried;
         }

@@ -90,7 +90,7 @@ struct tt_stats_law_options {
  * ln(RSS/n) + ..., but it stays right for the handful of points that runs give. Rivals are laws
  * within 6 that are not the best one plus a term. Exact means: coefficients snapped to integers (or
  * a common denominator <= 12) predict every point within slack_ops max(1, f) and a Poisson leak
- * would do that with probability < 0.001. 0, or -EINVAL (n < 2, n > 1024, x < 0, ops <= 0, units <
+ * would do that with probability < 0.01. 0, or -EINVAL (n < 2, n > 1024, x < 0, ops <= 0, units <
  * 0). */
 int tt_stats_law_hinge(const struct tt_stats_law_point *points, size_t n,
                        const struct tt_stats_law_options *options, struct tt_stats_law_fit *out);

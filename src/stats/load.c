@@ -40,6 +40,8 @@ static int regress(struct regression *r)
         tt_stats_normal_add(&normal, x, y, 1);
         r->tss += y * y;
     }
+    if (normal.xx[0][0] <= 1e-20 * m * r->mean_gauge * r->mean_gauge)
+        return -EDOM; /* the gauge does not vary; what is left is rounding */
     int err = tt_stats_normal_solve(&normal, r->beta, r->inverse);
     if (err < 0)
         return err;

@@ -284,8 +284,8 @@ static double symmetric_quantile(double p, double df)
         return NAN;
     if (p > 0.5)
         return -symmetric_quantile(1 - p, df);
-    if (p == 0)
-        return -INFINITY;
+    if (p == 0 || p == 0.5)
+        return p == 0 ? -INFINITY : 0;
     double lo = -1, hi = 0;
     for (;;) {
         double at = isinf(df) ? tt_stats_normal_cdf(lo) : tt_stats_student_cdf(lo, df);
