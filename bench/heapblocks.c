@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A program with a big heap of small blocks, for measuring what telltale's memory is to the
+ * program's: acquires blocks of 16 to 256 bytes (seeded) until the sum of requested bytes is
+ * reached, touches each, says "ready REQUESTED_BYTES BLOCKS", and waits until its input ends.
+ * Usage: heapblocks MEBIBYTES */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct block {
+    struct block *next;
+};
+
+/* One of eight places, so that a few sites share the heap. */
+#define PLACE(n)                                                                                   \
+    static __attribute__((noinline)) void *place##n(size_t size)                                   \
+    {                                                                                              \
+        void *p = malloc(size);                                                                    \
+        if (p)                                                                                     \
+            memset(p, n, size);                                                                    \
+        return p;                                                                                  \
+    }
+PLACE(0)
+PLACE(1)
+PLACE(2)
+PLACE(3)
+PLACE(4)
+PLACE(5)
+PLACE(6)
+PLACE(7)
+static void *(*const places[8])(size_t) = {place0, place1, place2, place3,
+                                           place4, place5, place6, place7};
+
+int main(int argc, char **argv)
+{
+    uint64_t wanted = argc > 1 ? strtoull(argv[1], NULL, 10) << 20 : 0;
+    if (!wanted) {
+        fprintf(stderr, "usage: heapblocks MEBIBYTES\n");
+        return 2;
+    }
+    struct block *all = NULL;
+    uint64_t got = 0, count = 0, x = 0x9e3779b97f4a7c15u; /* xorshift64 (Marsaglia 2003) */
+    while (got < wanted) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        size_t size = 16 + (size_t)(x >> 32) % 241;
+        struct block *b = places[x & 7](size);
+        if (!b) {
+            fprintf(stderr, "heapblocks: out of memory after %llu bytes\n",
+                    (unsigned long long)got);
+            return 3;
+        }
+        b->next = all;
+        all = b;
+        got += size;
+        count++;
+    }
+    printf("ready %llu %llu\n", (unsigned long long)got, (unsigned long long)count);
+    fflush(stdout);
+    char c;
+    while (read(STDIN_FILENO, &c, 1) > 0)
+        ;
+    return all == NULL;
+}

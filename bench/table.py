@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the figures of bench.py into docs/performance.md, between its two markers.
+Usage: table.py RESULTS.json... docs/performance.md (later files replace the groups of earlier ones)."""
+import json
+import pathlib
+import sys
+
+BEGIN, END = "<!-- figures: begin (written by bench/table.py) -->", "<!-- figures: end -->"
+
+
+def cell(row):
+    if row["value"] is None:
+        return "not measured"
+    value = row["value"]
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{text} {row['unit']}"
+
+
+def tables(results):
+    """Markdown of all groups."""
+    groups, where = {}, {}
+    for result in results:
+        for group in {r["group"] for r in result["rows"]}:
+            groups[group] = [r for r in result["rows"] if r["group"] == group]
+            where[group] = result
+    machine = results[-1]["machine"]
+    versions = ", ".join(sorted(set(machine["versions"].values())))
+    out = [f"Measured {results[-1]['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
+           f"{machine['libc']}; {versions}."]
+    titles = {"pairs": "Added to a malloc and free pair", "redis": "redis", "sqlite": "sqlite", "memory": "Memory",
+              "session": "Size of the session"}
+    for group, rows in groups.items():
+        out += ["", f"### {titles.get(group, group)}", "", "| what | measured | bar | |", "| --- | ---: | ---: | --- |"]
+        for r in rows:
+            bar = "" if r["bar"] is None else f"{'≥' if r['relation'] == '>=' else '≤'} {r['bar']:.4g}"
+            verdict = "" if r["pass"] is None else "held" if r["pass"] else "**missed**"
+            note = f" ({r['note']})" if r["note"] else ""
+            out.append(f"| {r['name']} | {cell(r)}{note} | {bar} | {verdict} |")
+        out += ["", f"Medians of {where[group]['rounds']} rounds."] if group in ("pairs", "redis", "sqlite") else []
+    return "\n".join(out)
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    page = pathlib.Path(sys.argv[-1])
+    results = [json.loads(pathlib.Path(p).read_text(encoding="utf-8")) for p in sys.argv[1:-1]]
+    text = page.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        sys.exit(f"{page}: no markers\n{BEGIN}\n{END}")
+    head, rest = text.split(BEGIN, 1)
+    tail = rest.split(END, 1)[1]
+    page.write_text(f"{head}{BEGIN}\n{tables(results)}\n{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
