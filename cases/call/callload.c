@@ -85,7 +85,9 @@ __attribute__((format(printf, 1, 2))) static bool trouble(const char *fmt, ...)
 
 /* ---- children ---- */
 
-static bool spawn(struct child *c, char *const argv[], bool wants_input, int death_signal)
+/* wants_input: the child's stdin is a pipe. silent: its stderr goes the way of its stdout. */
+static bool spawn(struct child *c, char *const argv[], bool wants_input, bool silent,
+                  int death_signal)
 {
     int out[2], in[2] = {-1, -1};
     pid_t parent = getpid();
@@ -104,6 +106,8 @@ static bool spawn(struct child *c, char *const argv[], bool wants_input, int dea
             _exit(127);
         dup2(input, STDIN_FILENO);
         dup2(out[1], STDOUT_FILENO);
+        if (silent)
+            dup2(out[1], STDERR_FILENO);
         execvp(argv[0], argv);
         fprintf(stderr, "callload: cannot run %s: %s\n", argv[0], strerror(errno));
         _exit(127);
@@ -189,8 +193,7 @@ static bool await_line(struct child *c, const char *start, int64_t deadline, con
 static bool await_end(struct child *c, int64_t deadline, const char *what)
 {
     while (!reap(c)) {
-        int got = 0;
-        while (c->out >= 0 && (got = take_line(c)) > 0)
+        while (c->out >= 0 && take_line(c) > 0)
             if (c == &server)
                 fprintf(stderr, "%s\n", c->last);
         if (!wait_for(c->out >= 0 ? c->out : c->pidfd, deadline) && !reap(c))
@@ -216,7 +219,7 @@ static const char *word_after(const char *line, const char *key, char *out, size
 static bool start_server(void)
 {
     char word[64];
-    if (!spawn(&server, opt.server, false, SIGTERM))
+    if (!spawn(&server, opt.server, false, false, SIGTERM))
         return false;
     if (!await_line(&server, "ready pid=", now_ms() + 60000, "the server"))
         return false;
@@ -266,7 +269,7 @@ static bool start_app(const char *role, unsigned long place, bool deaf)
     if (deaf)
         args[n++] = "--no-read";
     args[n] = NULL;
-    if (!spawn(c, args, true, SIGKILL))
+    if (!spawn(c, args, true, false, SIGKILL))
         return false;
     app_count++;
     return await_line(c, "ready", now_ms() + 30000, "callowner");
@@ -318,13 +321,32 @@ static bool run_sipp(void)
     snprintf(duration, sizeof duration, "%lu", opt.duration);
     snprintf(limit, sizeof limit, "%lu", opt.rate * (opt.duration / 1000 + 4));
     snprintf(stat, sizeof stat, "%s/sipp.csv", dir);
-    char *args[] = {(char *)opt.sipp, "-sn", "uac", target, "-i", "127.0.0.1", "-s", "1000", "-r",
-                    rate, "-m", calls, "-d", duration, "-l", limit, "-nostdin", "-trace_stat",
-                    "-stf", stat, "-fd", "1", NULL};
-    int64_t deadline =
-        now_ms() + (int64_t)(opt.calls * 1000 / opt.rate * 3 + opt.duration) + 60000;
+    char *args[] = {(char *)opt.sipp,
+                    "-sn",
+                    "uac",
+                    target,
+                    "-i",
+                    "127.0.0.1",
+                    "-s",
+                    "1000",
+                    "-r",
+                    rate,
+                    "-m",
+                    calls,
+                    "-d",
+                    duration,
+                    "-l",
+                    limit,
+                    "-nostdin",
+                    "-trace_stat",
+                    "-stf",
+                    stat,
+                    "-fd",
+                    "1",
+                    NULL};
+    int64_t deadline = now_ms() + (int64_t)(opt.calls * 1000 / opt.rate * 3 + opt.duration) + 60000;
     uint64_t shown = 0;
-    if (!spawn(&sipp, args, false, SIGKILL))
+    if (!spawn(&sipp, args, false, true, SIGKILL))
         return false;
     /* Its output is a screen for people; what it says is in the statistics file. */
     for (int64_t tick = now_ms() + 1000; !reap(&sipp);) {
@@ -375,8 +397,7 @@ static bool settle(void)
 {
     int64_t until = now_ms() + (int64_t)opt.settle * 1000;
     while (!reap(&server) && wait_for(server.out, until)) {
-        int got;
-        while ((got = take_line(&server)) > 0)
+        while (take_line(&server) > 0)
             fprintf(stderr, "%s\n", server.last);
     }
     return !interrupted && (!server.ended || trouble("the server ended before it was told to"));
@@ -546,10 +567,10 @@ static void parse_options(int argc, char **argv)
     static const char *const ends[] = {"dealloc", "close", "shutdown", "kill", NULL};
     static const char *const orders[] = {"forward", "reverse", "random", NULL};
     static const struct option options[] = {
-        {"owners", 1, NULL, 'n'},   {"monitors", 1, NULL, 'm'}, {"deaf", 1, NULL, 'd'},
-        {"calls", 1, NULL, 'c'},    {"rate", 1, NULL, 'r'},     {"duration", 1, NULL, 'D'},
-        {"end", 1, NULL, 'e'},      {"order", 1, NULL, 'o'},    {"settle", 1, NULL, 's'},
-        {"truth", 1, NULL, 't'},    {"callowner", 1, NULL, 'w'}, {"sipp", 1, NULL, 'S'},
+        {"owners", 1, NULL, 'n'}, {"monitors", 1, NULL, 'm'},  {"deaf", 1, NULL, 'd'},
+        {"calls", 1, NULL, 'c'},  {"rate", 1, NULL, 'r'},      {"duration", 1, NULL, 'D'},
+        {"end", 1, NULL, 'e'},    {"order", 1, NULL, 'o'},     {"settle", 1, NULL, 's'},
+        {"truth", 1, NULL, 't'},  {"callowner", 1, NULL, 'w'}, {"sipp", 1, NULL, 'S'},
         {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
         switch (o) {

@@ -122,11 +122,11 @@ static void hold(struct my_call *c)
 {
     if (held_first + held_len == held_cap) {
         if (held_first > held_cap / 2) {
-            memmove(held, held + held_first, held_len * sizeof *held);
+            memmove(held, held + held_first, held_len * sizeof(struct my_call *));
             held_first = 0;
         } else {
             held_cap = held_cap ? held_cap * 2 : 64;
-            held = need(realloc(held, held_cap * sizeof *held));
+            held = need(realloc(held, held_cap * sizeof(struct my_call *)));
         }
     }
     held[held_first + held_len++] = c;
@@ -371,10 +371,12 @@ static const char usage[] =
     "  --wait-owners N     answer: not before N applications own the call\n"
     "  --hold MS           keep idle handles that long before deallocating them\n"
     "  --order ORDER       of held handles: fifo, lifo, random\n"
-    "  --end MODE          dealloc (default): deallocate idle handles; close, shutdown, kill: keep\n"
+    "  --end MODE          dealloc (default): deallocate idle handles; close, shutdown, kill: "
+    "keep\n"
     "                      them and end by lineClose, lineShutdown, SIGKILL\n"
     "  --no-read           read no events before stdin ends\n"
-    "  --make URI          first call this SIP URI (an outgoing call; it is seen like the others)\n";
+    "  --make URI          first call this SIP URI (an outgoing call; it is seen like the "
+    "others)\n";
 
 static int pick(const char *text, const char *const *names)
 {
@@ -398,11 +400,17 @@ static unsigned long number(const char *text)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"role", 1, NULL, 'r'},  {"name", 1, NULL, 'n'},    {"line", 1, NULL, 'l'},
-        {"calls", 1, NULL, 'c'}, {"wait-owners", 1, NULL, 'w'}, {"hold", 1, NULL, 'h'},
-        {"order", 1, NULL, 'o'}, {"end", 1, NULL, 'e'},     {"no-read", 0, NULL, 'q'},
-        {"make", 1, NULL, 'm'},  {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"role", 1, NULL, 'r'},
+                                            {"name", 1, NULL, 'n'},
+                                            {"line", 1, NULL, 'l'},
+                                            {"calls", 1, NULL, 'c'},
+                                            {"wait-owners", 1, NULL, 'w'},
+                                            {"hold", 1, NULL, 'h'},
+                                            {"order", 1, NULL, 'o'},
+                                            {"end", 1, NULL, 'e'},
+                                            {"no-read", 0, NULL, 'q'},
+                                            {"make", 1, NULL, 'm'},
+                                            {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (o) {
         case 'r':

@@ -123,7 +123,8 @@ static int32_t on_negotiate(struct api_call *c)
     return LINEERR_INCOMPATIBLEAPIVERSION;
 }
 
-/* 0 HLINEAPP, 1 device, 2 version, 3 callback instance, 4 privileges, 5 media modes. Returns 0 HLINE. */
+/* 0 HLINEAPP, 1 device, 2 version, 3 callback instance, 4 privileges, 5 media modes. Returns 0
+ * HLINE. */
 static int32_t on_open(struct api_call *c)
 {
     const uint32_t *p = c->in->head.param;
@@ -211,8 +212,8 @@ static int32_t on_set_app_priority(struct api_call *c)
 
 static void report(struct api_call *c, int32_t result)
 {
-    struct wire_event ev = {sizeof ev, c->app->handle, 0, 0, LINE_REPLY, 0,
-                            {c->request_id, (uint32_t)result, 0, 0}};
+    struct wire_event ev = {
+        sizeof ev, c->app->handle, 0, 0, LINE_REPLY, 0, {c->request_id, (uint32_t)result, 0, 0}};
     client_post(c->client, &ev);
 }
 

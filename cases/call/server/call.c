@@ -32,8 +32,9 @@ void hcall_post(struct hcall *h, uint32_t msg, uint32_t p1, uint32_t p2, uint32_
 {
     if (h->closing)
         return;
-    struct wire_event ev = {sizeof ev, h->hline->app->handle,       0, h->handle, msg,
-                            h->hline->callback_instance, {p1, p2, p3, 0}};
+    struct wire_event ev = {
+        sizeof ev,      h->hline->app->handle, 0, h->handle, msg, h->hline->callback_instance,
+        {p1, p2, p3, 0}};
     client_post(h->hline->app->client, &ev);
 }
 
@@ -50,9 +51,13 @@ static void tell_counts(struct call *call, const struct hcall *except, const str
 
 void hcall_announce(struct hcall *h)
 {
-    struct wire_event ev = {
-        sizeof ev, h->hline->app->handle, 0, h->hline->handle, LINE_APPNEWCALL,
-        h->hline->callback_instance, {0, h->handle, h->privilege, 0}};
+    struct wire_event ev = {sizeof ev,
+                            h->hline->app->handle,
+                            0,
+                            h->hline->handle,
+                            LINE_APPNEWCALL,
+                            h->hline->callback_instance,
+                            {0, h->handle, h->privilege, 0}};
     client_post(h->hline->app->client, &ev);
     hcall_post(h, LINE_CALLSTATE, h->call->state, h->call->mode, h->privilege);
 }
@@ -246,8 +251,7 @@ NOINLINE void hcall_close(struct hcall *h, bool drop)
 }
 
 /* A change between monitor and owner alters two counts, told in one message. */
-NOINLINE int32_t hcall_set_privilege(struct hcall *h, uint32_t privilege,
-                                     const struct hcall *cause)
+NOINLINE int32_t hcall_set_privilege(struct hcall *h, uint32_t privilege, const struct hcall *cause)
 {
     struct call *call = h->call;
     if (h->privilege == privilege)

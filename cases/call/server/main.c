@@ -79,15 +79,18 @@ static void serve(void)
 
 static const char usage[] =
     "usage: tapisrv [options]\n"
-    "  --sip-port PORT           UDP port on 127.0.0.1; 0 takes a free one (5060, or $TAPISRV_SIP_PORT)\n"
+    "  --sip-port PORT           UDP port on 127.0.0.1; 0 takes a free one (5060, or "
+    "$TAPISRV_SIP_PORT)\n"
     "  --socket PATH             socket of the clients (/tmp/tapisrv.sock, or $TAPISRV_SOCKET)\n"
     "  --t1 MS                   SIP timer T1 (500); T2 is 8*T1, the others 64*T1\n"
     "  --lines N                 line devices (4); line i answers for SIP user 1000+i\n"
     "  --history N               call detail records kept (256)\n"
-    "  --queue-limit N           events that wait for one client before it gets no new calls (4096)\n"
+    "  --queue-limit N           events that wait for one client before it gets no new calls "
+    "(4096)\n"
     "  --max-calls N             SIP dialogs at once, lingering ones included (65536)\n"
     "  --owners-counted WHICH    ever (default) or simultaneous\n"
-    "  --law L1|L2               records beyond two owners (L1, default), or of all once beyond two\n"
+    "  --law L1|L2               records beyond two owners (L1, default), or of all once beyond "
+    "two\n"
     "  --leak-probability P      share of the last deallocations that forget their records (1)\n"
     "  --seed N                  of the above and of SIP tags (1)\n"
     "  --ready-fd N              where to write the ready line (1)\n"
@@ -116,20 +119,14 @@ static bool choice(const char *text, const char *no, const char *yes, const char
 
 static int parse_options(int argc, char **argv)
 {
-    static const struct option options[] = {{"sip-port", 1, NULL, 'p'},
-                                            {"socket", 1, NULL, 's'},
-                                            {"t1", 1, NULL, '1'},
-                                            {"lines", 1, NULL, 'l'},
-                                            {"history", 1, NULL, 'h'},
-                                            {"queue-limit", 1, NULL, 'q'},
-                                            {"max-calls", 1, NULL, 'm'},
-                                            {"owners-counted", 1, NULL, 'o'},
-                                            {"law", 1, NULL, 'L'},
-                                            {"leak-probability", 1, NULL, 'P'},
-                                            {"seed", 1, NULL, 'S'},
-                                            {"ready-fd", 1, NULL, 'r'},
-                                            {"help", 0, NULL, '?'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"sip-port", 1, NULL, 'p'},  {"socket", 1, NULL, 's'},
+        {"t1", 1, NULL, '1'},        {"lines", 1, NULL, 'l'},
+        {"history", 1, NULL, 'h'},   {"queue-limit", 1, NULL, 'q'},
+        {"max-calls", 1, NULL, 'm'}, {"owners-counted", 1, NULL, 'o'},
+        {"law", 1, NULL, 'L'},       {"leak-probability", 1, NULL, 'P'},
+        {"seed", 1, NULL, 'S'},      {"ready-fd", 1, NULL, 'r'},
+        {"help", 0, NULL, '?'},      {NULL, 0, NULL, 0}};
     int ready_fd = STDOUT_FILENO;
     const char *env = getenv(TAPISRV_SIP_PORT_ENV);
     if (env)

@@ -19,7 +19,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Keeps a function visible in stacks under its own name. */
+#if defined(__clang__)
+#define NOINLINE __attribute__((noinline))
+#else
 #define NOINLINE __attribute__((noinline, noclone))
+#endif
 
 enum { LINE_COUNT_MAX = 64, MODULE_MAX = 64, ID_MAX = 128 };
 
@@ -27,20 +32,21 @@ enum { LINE_COUNT_MAX = 64, MODULE_MAX = 64, ID_MAX = 128 };
 struct config {
     int sip_port;
     const char *socket_path;
-    unsigned t1_ms;         /* RFC 3261 T1 */
-    unsigned lines;         /* line devices; line i answers for SIP user first_user + i */
+    unsigned t1_ms; /* RFC 3261 T1 */
+    unsigned lines; /* line devices; line i answers for SIP user first_user + i */
     unsigned first_user;
-    unsigned history;       /* call detail records kept */
-    unsigned queue_limit;   /* events queued for one client before it gets no new calls */
-    unsigned max_legs;      /* SIP dialogs held at once, the lingering ones included */
-    bool owners_reuse;      /* --owners-counted simultaneous: dead owner records are used again */
-    bool owners_spill;      /* --law L2: the third owner moves the first two out of line */
+    unsigned history;     /* call detail records kept */
+    unsigned queue_limit; /* events queued for one client before it gets no new calls */
+    unsigned max_legs;    /* SIP dialogs held at once, the lingering ones included */
+    bool owners_reuse;    /* --owners-counted simultaneous: dead owner records are used again */
+    bool owners_spill;    /* --law L2: the third owner moves the first two out of line */
     double leak_probability;
     uint64_t seed;
 };
 extern struct config config;
 
-/* For the line printed at exit, for people. */
+/* For the line printed at exit, for people; only legs (those there are now) is used by the server.
+ */
 struct counters {
     uint64_t calls, owners, overflow, forgotten, legs, bad_datagrams, events_dropped;
 };

@@ -37,10 +37,10 @@ struct leg {
     bool uac, cancel_wanted;
     struct sockaddr_in peer;
     struct timer resend, end;
-    unsigned interval;           /* of the next retransmission, ms */
-    uint32_t invite_cseq, cseq;  /* of the INVITE; of our last request */
-    char tag[TAG_MAX];           /* ours */
-    char branch[TAG_MAX + 8];    /* of our last request */
+    unsigned interval;          /* of the next retransmission, ms */
+    uint32_t invite_cseq, cseq; /* of the INVITE; of our last request */
+    char tag[TAG_MAX];          /* ours */
+    char branch[TAG_MAX + 8];   /* of our last request */
     char invite_branch[TAG_MAX + 8];
     char *call_id, *local, *remote, *target, *routes; /* dialog: From, To, request URI, Route */
     char *remote_tag, *peer_branch, *copied;          /* what responses to the INVITE copy */
@@ -74,6 +74,11 @@ static struct sip_view view_of(const char *s)
 static char *keep(struct sip_view v)
 {
     return strndup(v.n ? v.p : "", v.n);
+}
+
+static uint64_t t1_times(unsigned n)
+{
+    return (uint64_t)config.t1_ms * n;
 }
 
 /* Tags and branches must be unique, not secret: the server listens on loopback. */
@@ -111,7 +116,7 @@ static void respond(const struct sip_msg *m, const struct sockaddr_in *peer, int
 static bool grow_buckets(void)
 {
     size_t count = bucket_count ? bucket_count * 2 : 64;
-    struct leg **fresh = calloc(count, sizeof *fresh);
+    struct leg **fresh = calloc(count, sizeof(struct leg *));
     if (!fresh)
         return bucket_count > 0;
     for (size_t i = 0; i < bucket_count; i++) {
@@ -228,7 +233,7 @@ static void leg_linger(struct leg *leg)
 {
     timer_cancel(&leg->resend);
     leg->state = LEG_DONE;
-    timer_set(&leg->end, 64u * config.t1_ms, leg_end_fired);
+    timer_set(&leg->end, t1_times(64), leg_end_fired);
 }
 
 /* ---- messages of a leg ---- */
@@ -236,8 +241,9 @@ static void leg_linger(struct leg *leg)
 /* A response to the leg's INVITE. */
 static void leg_respond(struct leg *leg, int status, bool repeat)
 {
-    static const char sdp[] = "v=0\r\no=tapisrv 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\n"
-                              "t=0 0\r\nm=audio 9 RTP/AVP 0\r\n"; /* port 9: there is no media */
+    static const char sdp[] =
+        "v=0\r\no=tapisrv 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\n"
+        "t=0 0\r\nm=audio 9 RTP/AVP 0\r\n"; /* port 9: there is no media */
     static struct text t;
     t.n = 0;
     t.overflow = false;
@@ -289,7 +295,7 @@ static void leg_reject(struct leg *leg, int status, uint32_t disconnect_mode)
 {
     leg->state = LEG_REJECTED;
     leg_respond(leg, status, true);
-    timer_set(&leg->end, 64u * config.t1_ms, leg_end_fired); /* timer H */
+    timer_set(&leg->end, t1_times(64), leg_end_fired); /* timer H */
     leg_report_end(leg, disconnect_mode);
 }
 
@@ -297,7 +303,7 @@ static void leg_bye(struct leg *leg)
 {
     leg->state = LEG_CLOSING;
     leg_request(leg, "BYE", true);
-    timer_set(&leg->end, 64u * config.t1_ms, leg_end_fired); /* timer F */
+    timer_set(&leg->end, t1_times(64), leg_end_fired); /* timer F */
 }
 
 static void leg_end_fired(struct timer *t)
@@ -348,7 +354,7 @@ int32_t tspi_answer(struct leg *leg)
         return LINEERR_INVALCALLSTATE;
     leg->state = LEG_ANSWERED;
     leg_respond(leg, 200, true);
-    timer_set(&leg->end, 64u * config.t1_ms, leg_end_fired); /* timer H */
+    timer_set(&leg->end, t1_times(64), leg_end_fired); /* timer H */
     return 0;
 }
 
@@ -368,7 +374,7 @@ NOINLINE void tspi_drop(struct leg *leg)
     case LEG_PROCEEDING:
         leg->state = LEG_CANCELLING;
         leg_request(leg, "CANCEL", true);
-        timer_set(&leg->end, 64u * config.t1_ms, leg_end_fired);
+        timer_set(&leg->end, t1_times(64), leg_end_fired);
         break;
     default: /* on its way out already */
         break;
@@ -431,7 +437,7 @@ int32_t tspi_make_call(struct call *call, const char *dest)
     leg->call = call;
     call->leg = leg;
     leg_request(leg, "INVITE", true);
-    timer_set(&leg->end, 64u * config.t1_ms, leg_end_fired); /* timer B */
+    timer_set(&leg->end, t1_times(64), leg_end_fired); /* timer B */
     return 0;
 }
 
@@ -546,7 +552,7 @@ NOINLINE static void on_invite(const struct sip_msg *m, const struct sockaddr_in
     copy_id(called, m->uri);
     /* Without a session description the kind of call is unknown. */
     uint32_t media = m->body.n ? LINEMEDIAMODE_INTERACTIVEVOICE : LINEMEDIAMODE_UNKNOWN;
-    timer_set(&leg->end, (uint64_t)RING_LIMIT * config.t1_ms, leg_end_fired);
+    timer_set(&leg->end, t1_times(RING_LIMIT), leg_end_fired);
     struct call *call = NULL;
     enum offer_result result = call_offer(line, leg, media, caller, called, &call);
     leg->call = call;
@@ -634,21 +640,20 @@ static void leg_learn(struct leg *leg, const struct sip_msg *m)
 
 static void on_invite_response(struct leg *leg, const struct sip_msg *m)
 {
-    bool pending = leg->state == LEG_CALLING || leg->state == LEG_PROCEEDING ||
-                   leg->state == LEG_CANCELLING;
+    bool pending =
+        leg->state == LEG_CALLING || leg->state == LEG_PROCEEDING || leg->state == LEG_CANCELLING;
     if (m->status < 200) {
         if (!pending || leg->state == LEG_CANCELLING)
             return;
         if (leg->state == LEG_CALLING) {
             timer_cancel(&leg->resend);
             leg->state = LEG_PROCEEDING;
-            timer_set(&leg->end, (uint64_t)RING_LIMIT * config.t1_ms, leg_end_fired);
+            timer_set(&leg->end, t1_times(RING_LIMIT), leg_end_fired);
         }
         if (leg->cancel_wanted) {
             tspi_drop(leg);
         } else if (leg->call) {
-            uint32_t state =
-                m->status == 180 ? LINECALLSTATE_RINGBACK : LINECALLSTATE_PROCEEDING;
+            uint32_t state = m->status == 180 ? LINECALLSTATE_RINGBACK : LINECALLSTATE_PROCEEDING;
             if (leg->call->state != state && leg->call->state != LINECALLSTATE_RINGBACK)
                 call_set_state(leg->call, state, 0);
         }

@@ -12,10 +12,10 @@ int sip_open(void);
 void sip_close_all(void);
 
 /* What the call layer asks of the provider, named after the TSPI functions. */
-int32_t tspi_accept(struct leg *leg);                 /* ring: 180; 0 or LINEERR */
-int32_t tspi_answer(struct leg *leg);                 /* 200; 0 or LINEERR */
-void tspi_drop(struct leg *leg);                      /* reject, cancel or BYE */
-void tspi_close_call(struct leg *leg);                /* nobody holds the call any more */
+int32_t tspi_accept(struct leg *leg);                        /* ring: 180; 0 or LINEERR */
+int32_t tspi_answer(struct leg *leg);                        /* 200; 0 or LINEERR */
+void tspi_drop(struct leg *leg);                             /* reject, cancel or BYE */
+void tspi_close_call(struct leg *leg);                       /* nobody holds the call any more */
 int32_t tspi_make_call(struct call *call, const char *dest); /* 0 or LINEERR */
 
 #endif

@@ -18,9 +18,9 @@ struct sip_view {
 
 struct sip_msg {
     bool request;
-    int status;                   /* of a response */
-    struct sip_view method, uri;  /* of a request */
-    bool version_2;               /* SIP/2.0 */
+    int status;                                                        /* of a response */
+    struct sip_view method, uri;                                       /* of a request */
+    bool version_2;                                                    /* SIP/2.0 */
     struct sip_view via[SIP_REPEAT_MAX], record_route[SIP_REPEAT_MAX]; /* whole header values */
     size_t vias, record_routes;
     struct sip_view from, to, call_id, contact, require;
@@ -35,7 +35,7 @@ struct sip_msg {
  * no SIP message that could be answered. A keep-alive of only CR LF is -EBADMSG too. */
 int sip_parse(struct sip_msg *m, char *buf, size_t n);
 
-bool sip_is(struct sip_view v, const char *text);      /* exactly */
+bool sip_is(struct sip_view v, const char *text); /* exactly */
 bool sip_is_nocase(struct sip_view v, const char *text);
 bool sip_same(struct sip_view a, const char *text, size_t n);
 /* The value of parameter `name` behind the first ';' outside <> and quotes. false: absent. */

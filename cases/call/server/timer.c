@@ -62,7 +62,7 @@ int timer_set(struct timer *t, uint64_t delay_ms, void (*fire)(struct timer *t))
     timer_cancel(t);
     if (heap_len + 2 > heap_cap) {
         size_t cap = heap_cap ? heap_cap * 2 : 64;
-        struct timer **grown = realloc(heap, cap * sizeof *grown);
+        struct timer **grown = realloc(heap, cap * sizeof(struct timer *));
         if (!grown)
             return -ENOMEM;
         heap = grown;
