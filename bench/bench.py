@@ -78,7 +78,7 @@ def has_heaptrack():
 # for its interpreter's memory.
 PAIRS = {"bare": 4_000_000, "counting": 4_000_000, "sampled": 4_000_000, "adaptive": 2_000_000, "exact": 2_000_000,
          "heaptrack": 600_000}
-SLICES = 10  # of which pairloop takes the best: noise can only slow a slice
+SLICES = 2  # one to warm up, one whole: the best of many short ones would hide what threads wait for each other
 # threads, depth, live blocks, call sites; bars of exact, sampled, adaptive (ns) and of heaptrack's cost in units of exact.
 LOOPS = [
     (1, 5, 1000, 1, 30, 4, 15, 15), (1, 20, 1000, 1, 45, 4, 15, 15), (1, 60, 1000, 1, 70, 4, 15, 15),
@@ -120,7 +120,7 @@ def pairs(b):
 
 
 def ns_per_pair(text):
-    """The last word of pairloop: the least of its slices (heaptrack talks on the same stream)."""
+    """The word of pairloop: its slowest thread (heaptrack talks on the same stream)."""
     found = re.findall(r"^([0-9.]+) ns/pair$", text, re.M)
     return float(found[-1]) if found else None
 
