@@ -218,7 +218,7 @@ static uint64_t make_pad(uint64_t near)
     uint64_t at = near ? tt_maps_gap(near, PAD_BYTES) : 0;
     if (!at)
         return 0;
-    void *pad = tt_sys_mmap((void *)at, PAD_BYTES, TT_PROT_RW,
+    void *pad = tt_sys_mmap((void *)at, PAD_BYTES, TT_PROT_RX,
                             TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE |
                                 TT_MAP_FIXED_NOREPLACE,
                             -1);

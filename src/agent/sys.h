@@ -25,6 +25,7 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 
 #define TT_PROT_NONE 0
 #define TT_PROT_RW 3
+#define TT_PROT_RX 5
 #define TT_MAP_SHARED 0x01
 #define TT_MAP_PRIVATE 0x02
 #define TT_MAP_FIXED 0x10

@@ -21,20 +21,23 @@ static void help(void)
            "Records a running server and writes the article about its leak.\n\n");
     for (size_t i = 0; i < COMMANDS; i++)
         printf("  %-8s %s\n", commands[i]->name, commands[i]->summary);
-    printf("\n  telltale COMMAND --help   options and examples of a command\n"
-           "  telltale --version        version and build\n"
-           "\nEXAMPLES\n"
-           "  telltale run -o call.tt -- ./tapisrv      record a server until it ends, print its article\n"
-           "  telltale report call.tt --format json     the same findings for a program\n"
-           "  telltale check call.tt                    exit status 1 if it leaks\n"
-           "\nExit status: 0 clean, 1 leak found (check), 2 wrong usage, 3 trouble; `run` gives the\n"
-           "command's own status.\n");
+    printf(
+        "\n  telltale COMMAND --help   options and examples of a command\n"
+        "  telltale --version        version and build\n"
+        "\nEXAMPLES\n"
+        "  telltale run -o call.tt -- ./tapisrv      record a server until it ends, print its "
+        "article\n"
+        "  telltale report call.tt --format json     the same findings for a program\n"
+        "  telltale check call.tt                    exit status 1 if it leaks\n"
+        "\nExit status: 0 clean, 1 leak found (check), 2 wrong usage, 3 trouble; `run` gives the\n"
+        "command's own status.\n");
 }
 
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
-    if (name && (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)) {
+    if (name &&
+        (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0)) {
         help();
         return TT_EXIT_CLEAN;
     }
