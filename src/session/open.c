@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening a session for reading, and the checked query all row readers go through. The file may be
+ * anything: first its header is looked at, then SQLite checks its structure (quick_check), then the
+ * tables must be there; nothing of its schema is trusted to run.
+ * Start: tt_session_open. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "session/internal.h"
+
+/* Structure checks of larger files would take longer than reading what is needed of them. */
+#define CHECK_BYTES_MAX (256 << 20)
+#define TEXT_MAX (64 << 10)
+
+static const char *const tables[] = {
+    "meta",         "label",       "process",     "module",     "stack",
+    "site",         "epoch",       "site_sample", "site_death", "survivor",
+    "process_look", "release",     "release_age", "operation",  "operation_sample",
+    "proc_sample",  "limit_value", "dropped",     "symbol",
+};
+#define TABLES (sizeof tables / sizeof *tables)
+
+int tt_session_errno(sqlite3 *db)
+{
+    int system = sqlite3_system_errno(db);
+    switch (sqlite3_errcode(db) & 0xff) {
+    case SQLITE_FULL:
+        return -ENOSPC;
+    case SQLITE_NOMEM:
+        return -ENOMEM;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return -EBUSY;
+    case SQLITE_READONLY:
+        return -EROFS;
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+        return -EBADMSG;
+    case SQLITE_CANTOPEN:
+    case SQLITE_IOERR:
+        return system ? -system : -EIO;
+    default:
+        return -EIO;
+    }
+}
+
+char *tt_session_file_name(const char *path)
+{
+    char *name;
+    return asprintf(&name, "%s%s", *path == '/' ? "" : "./", path) < 0 ? NULL : name;
+}
+
+int tt_session_foreign(const char *path, struct tt_error *err)
+{
+    return tt_error_set(err, -EBADMSG, "%s is not a telltale session", path);
+}
+
+int tt_session_check_file(const char *path, struct tt_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return tt_error_sys(err, -errno, "cannot open session %s", path);
+    struct stat st;
+    char head[16] = {0};
+    ssize_t n = -1;
+    int code = 0;
+    if (fstat(fd, &st) < 0)
+        code = tt_error_sys(err, -errno, "cannot open session %s", path);
+    else if (S_ISDIR(st.st_mode))
+        code = tt_error_set(err, -EISDIR, "%s is a directory, not a telltale session", path);
+    else if (!S_ISREG(st.st_mode))
+        code = tt_session_foreign(path, err);
+    else if ((n = pread(fd, head, sizeof head, 0)) < 0)
+        code = tt_error_sys(err, -errno, "cannot read session %s", path);
+    else if (n == 0)
+        code = tt_error_set(err, -EBADMSG,
+                            "%s is empty: the recorder ended before it wrote anything", path);
+    else if (n != sizeof head || memcmp(head, "SQLite format 3", 16) != 0)
+        code = tt_session_foreign(path, err);
+    close(fd);
+    return code;
+}
+
+/* ---- the checked query ---- */
+
+static void fail(struct tt_session_query *query)
+{
+    sqlite3 *db = query->session->db;
+    if (query->code)
+        return;
+    query->code = tt_session_errno(db);
+    if (query->code == -EBADMSG || (sqlite3_errcode(db) & 0xff) == SQLITE_ERROR)
+        query->code = tt_error_set(query->err, -EBADMSG, "%s is damaged: %s: %s",
+                                   query->session->path, query->table, sqlite3_errmsg(db));
+    else
+        tt_error_set(query->err, query->code, "reading %s: %s: %s", query->session->path,
+                     query->table, sqlite3_errmsg(db));
+}
+
+struct tt_session_query tt_session_query(struct tt_session *session, const char *columns,
+                                         const char *table, const char *key_process,
+                                         int64_t process, const char *key_site, int64_t site,
+                                         const char *order, struct tt_error *err)
+{
+    struct tt_session_query query = {.session = session, .table = table, .err = err};
+    bool by_process = key_process && process >= 0, by_site = key_site && site >= 0;
+    struct tt_text sql = {0};
+    tt_text_add(&sql, "SELECT %s FROM %s", columns, table);
+    if (by_process)
+        tt_text_add(&sql, " WHERE %s = ?1", key_process);
+    if (by_site)
+        tt_text_add(&sql, " %s %s = ?2", by_process ? "AND" : "WHERE", key_site);
+    tt_text_add(&sql, " ORDER BY %s", order);
+    if (sql.failed) {
+        tt_session_no_memory(&query);
+    } else if (sqlite3_prepare_v2(session->db, sql.data, -1, &query.statement, NULL) != SQLITE_OK) {
+        fail(&query);
+    } else {
+        if (by_process)
+            sqlite3_bind_int64(query.statement, 1, process);
+        if (by_site)
+            sqlite3_bind_int64(query.statement, 2, site);
+    }
+    tt_text_free(&sql);
+    return query;
+}
+
+bool tt_session_next(struct tt_session_query *query)
+{
+    if (!query->code && query->statement) {
+        int rc = sqlite3_step(query->statement);
+        if (rc == SQLITE_ROW)
+            return true;
+        if (rc != SQLITE_DONE)
+            fail(query);
+    }
+    tt_session_done(query);
+    return false;
+}
+
+int tt_session_done(struct tt_session_query *query)
+{
+    sqlite3_finalize(query->statement);
+    query->statement = NULL;
+    return query->code;
+}
+
+void tt_session_no_memory(struct tt_session_query *query)
+{
+    if (!query->code)
+        query->code = tt_error_sys(query->err, -ENOMEM, "reading %s", query->session->path);
+}
+
+void tt_session_damaged(struct tt_session_query *query, const char *what)
+{
+    if (!query->code)
+        query->code = tt_error_set(query->err, -EBADMSG, "%s is damaged: table %s: %s",
+                                   query->session->path, query->table, what);
+}
+
+int64_t tt_session_int(struct tt_session_query *query, int column, int64_t lo, int64_t hi)
+{
+    if (query->code)
+        return 0;
+    int type = sqlite3_column_type(query->statement, column);
+    if (type == SQLITE_NULL)
+        return lo;
+    int64_t value = sqlite3_column_int64(query->statement, column);
+    if (type == SQLITE_INTEGER && value >= lo && value <= hi)
+        return value;
+    char what[80];
+    snprintf(what, sizeof what, "%s is out of range",
+             sqlite3_column_name(query->statement, column));
+    tt_session_damaged(query, what);
+    return 0;
+}
+
+uint64_t tt_session_count(struct tt_session_query *query, int column)
+{
+    return (uint64_t)tt_session_int(query, column, 0, TT_SESSION_COUNT_MAX);
+}
+
+uint64_t tt_session_word(struct tt_session_query *query, int column)
+{
+    return (uint64_t)sqlite3_column_int64(query->statement, column);
+}
+
+const char *tt_session_text(struct tt_session_query *query, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(query->statement, column);
+    if (!text)
+        return "";
+    char *copy = strndup(text, TEXT_MAX);
+    if (!copy || tt_vec_push(&query->session->strings, copy)) {
+        free(copy);
+        tt_session_no_memory(query);
+        return "";
+    }
+    return copy;
+}
+
+/* ---- opening ---- */
+
+/* One integer from a PRAGMA or SELECT; -1 when it cannot be had. */
+static int64_t ask(sqlite3 *db, const char *sql)
+{
+    sqlite3_stmt *statement;
+    int64_t value = -1;
+    if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_ROW)
+        value = sqlite3_column_int64(statement, 0);
+    sqlite3_finalize(statement);
+    return value;
+}
+
+static int check_structure(struct tt_session *session, struct tt_error *err)
+{
+    struct stat st;
+    if (stat(session->path, &st) == 0 && st.st_size > CHECK_BYTES_MAX)
+        return 0;
+    sqlite3_stmt *statement;
+    int code = 0;
+    if (sqlite3_prepare_v2(session->db, "PRAGMA quick_check(1)", -1, &statement, NULL) !=
+            SQLITE_OK ||
+        sqlite3_step(statement) != SQLITE_ROW)
+        code = tt_error_set(err, -EBADMSG, "%s is damaged: %s", session->path,
+                            sqlite3_errmsg(session->db));
+    else {
+        const char *answer = (const char *)sqlite3_column_text(statement, 0);
+        if (!answer || strcmp(answer, "ok") != 0) {
+            char line[200];
+            snprintf(line, sizeof line, "%s", answer ? answer : "no answer");
+            line[strcspn(line, "\n")] = '\0';
+            code = tt_error_set(err, -EBADMSG, "%s is damaged or cut off: %s", session->path, line);
+        }
+    }
+    sqlite3_finalize(statement);
+    return code;
+}
+
+static int check_tables(struct tt_session *session, struct tt_error *err)
+{
+    sqlite3_stmt *statement = NULL;
+    int code = 0;
+    if (sqlite3_prepare_v2(session->db,
+                           "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1",
+                           -1, &statement, NULL) != SQLITE_OK)
+        code = tt_error_set(err, -EBADMSG, "%s is damaged: %s", session->path,
+                            sqlite3_errmsg(session->db));
+    for (size_t i = 0; !code && i < TABLES; i++) {
+        sqlite3_reset(statement);
+        sqlite3_bind_text(statement, 1, tables[i], -1, SQLITE_STATIC);
+        if (sqlite3_step(statement) != SQLITE_ROW || sqlite3_column_int64(statement, 0) != 1)
+            code = tt_error_set(err, -EBADMSG, "%s is damaged: table %s is missing", session->path,
+                                tables[i]);
+    }
+    sqlite3_finalize(statement);
+    return code;
+}
+
+/* A decimal number of table meta; absent reads as lo. */
+static int meta_number(struct tt_session *session, const char *key, int64_t lo, int64_t hi,
+                       int64_t *value, struct tt_error *err)
+{
+    const char *text = tt_session_meta_get(session, key);
+    *value = lo;
+    if (!text)
+        return 0;
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (errno || end == text || *end || number < lo || number > hi)
+        return tt_error_set(err, -EBADMSG, "%s is damaged: meta %s is not a number of its range",
+                            session->path, key);
+    *value = number;
+    return 0;
+}
+
+static int read_meta(struct tt_session *session, struct tt_error *err)
+{
+    struct tt_session_meta *meta = &session->meta;
+    const struct {
+        const char *key, **to;
+    } texts[] = {
+        {"tool_version", &meta->tool_version},
+        {"host", &meta->host},
+        {"kernel", &meta->kernel},
+        {"machine", &meta->machine},
+        {"libc", &meta->libc},
+        {"command", &meta->command},
+        {"mode", &meta->mode},
+        {"outcome", &meta->outcome},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *value = tt_session_meta_get(session, texts[i].key);
+        *texts[i].to = value ? value : "";
+    }
+    int64_t wall, started, ended, origin, per_second, finished, status;
+    if (meta_number(session, "started_wall", 0, INT64_MAX, &wall, err) ||
+        meta_number(session, "started_ns", 0, INT64_MAX / 2, &started, err) ||
+        meta_number(session, "ended_ns", 0, INT64_MAX / 2, &ended, err) ||
+        meta_number(session, "origin_ns", 0, INT64_MAX / 2, &origin, err) ||
+        meta_number(session, "ticks_per_second", 1, 1000000, &per_second, err) ||
+        meta_number(session, "finished", 0, 1, &finished, err) ||
+        meta_number(session, "exit_status", -255, 255, &status, err))
+        return -EBADMSG;
+    meta->started_wall = (uint64_t)wall;
+    meta->started_ns = (uint64_t)started;
+    meta->ended_ns = (uint64_t)ended;
+    meta->origin_ns = (uint64_t)origin;
+    meta->ticks_per_second = (uint32_t)per_second;
+    meta->finished = finished != 0;
+    meta->has_exit = tt_session_meta_get(session, "exit_status") != NULL;
+    meta->exit_status = meta->has_exit ? (int)status : 0;
+    const char *horizon = tt_session_meta_get(session, "horizon_s");
+    meta->horizon_s = horizon ? strtod(horizon, NULL) : 0;
+    if (!(meta->horizon_s >= 0 && meta->horizon_s < 1e10))
+        return tt_error_set(err, -EBADMSG, "%s is damaged: meta horizon_s is out of range",
+                            session->path);
+    if (meta->ended_ns < meta->started_ns)
+        meta->ended_ns = meta->started_ns;
+    return 0;
+}
+
+/* A file URI with immutable=1: reads a WAL database whose directory we may not write, when there
+ * is no log to miss. */
+static int open_immutable(struct tt_session *session)
+{
+    struct tt_text uri = {0};
+    tt_text_add(&uri, "%s-wal", session->file);
+    bool has_log = uri.failed || access(uri.data, F_OK) == 0;
+    tt_text_free(&uri);
+    if (has_log)
+        return SQLITE_CANTOPEN;
+    tt_text_add(&uri, "file:");
+    for (const char *p = session->file; *p; p++)
+        if (strchr("%?#", *p))
+            tt_text_add(&uri, "%%%02X", (unsigned)*p);
+        else
+            tt_text_add_bytes(&uri, p, 1);
+    tt_text_add(&uri, "?immutable=1");
+    sqlite3_close(session->db);
+    session->db = NULL;
+    int rc = uri.failed ? SQLITE_NOMEM
+                        : sqlite3_open_v2(uri.data, &session->db,
+                                          SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL);
+    tt_text_free(&uri);
+    return rc == SQLITE_OK ? sqlite3_exec(session->db, "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1",
+                                          NULL, NULL, NULL)
+                           : rc;
+}
+
+static int open_database(struct tt_session *session, struct tt_error *err)
+{
+    int rc = sqlite3_open_v2(session->file, &session->db, SQLITE_OPEN_READONLY, NULL);
+    if (rc == SQLITE_OK) {
+        sqlite3_busy_timeout(session->db, 2000);
+        sqlite3_db_config(session->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        sqlite3_db_config(session->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+        rc = sqlite3_exec(session->db,
+                          "PRAGMA cell_size_check = 1; PRAGMA query_only = 1; BEGIN;"
+                          "SELECT 1 FROM sqlite_schema LIMIT 1",
+                          NULL, NULL, NULL);
+    }
+    if ((rc & 0xff) == SQLITE_CANTOPEN || (rc & 0xff) == SQLITE_READONLY)
+        rc = open_immutable(session);
+    if (rc == SQLITE_OK)
+        return 0;
+    if (!session->db)
+        return tt_error_sys(err, -ENOMEM, "cannot open session %s", session->path);
+    if ((rc & 0xff) == SQLITE_NOTADB)
+        return tt_session_foreign(session->path, err);
+    return tt_error_set(err, tt_session_errno(session->db), "cannot read session %s: %s",
+                        session->path, sqlite3_errmsg(session->db));
+}
+
+struct tt_session *tt_session_open(const char *path, struct tt_error *err)
+{
+    struct tt_session *session = NULL;
+    if (tt_session_check_file(path, err))
+        return NULL;
+    session = calloc(1, sizeof *session);
+    if (!session || !(session->path = strdup(path)) ||
+        !(session->file = tt_session_file_name(path))) {
+        tt_session_close(session);
+        tt_error_sys(err, -ENOMEM, "cannot open session %s", path);
+        return NULL;
+    }
+    if (open_database(session, err))
+        goto fail;
+    if (ask(session->db, "PRAGMA application_id") != TT_SESSION_APPLICATION_ID) {
+        tt_session_foreign(path, err);
+        goto fail;
+    }
+    int64_t version = ask(session->db, "PRAGMA user_version");
+    if (version > TT_SESSION_SCHEMA) {
+        tt_error_set(err, -ENOTSUP,
+                     "%s was written by a newer telltale (schema %lld); this one reads up to %d",
+                     path, (long long)version, TT_SESSION_SCHEMA);
+        goto fail;
+    }
+    if (version < 1) {
+        tt_error_set(err, -EBADMSG, "%s is damaged: it has no schema version", path);
+        goto fail;
+    }
+    if (check_structure(session, err) || check_tables(session, err) || read_meta(session, err))
+        goto fail;
+    return session;
+fail:
+    tt_session_close(session);
+    return NULL;
+}
+
+void tt_session_close(struct tt_session *session)
+{
+    if (!session)
+        return;
+    sqlite3_close(session->db);
+    for (size_t i = 0; i < session->strings.len; i++)
+        free(session->strings.data[i]);
+    tt_vec_free(&session->strings);
+    free(session->path);
+    free(session->file);
+    free(session);
+}
+
+const char *tt_session_path(const struct tt_session *session)
+{
+    return session->path;
+}
+
+const struct tt_session_meta *tt_session_meta(const struct tt_session *session)
+{
+    return &session->meta;
+}
+
+const char *tt_session_meta_get(struct tt_session *session, const char *key)
+{
+    sqlite3_stmt *statement;
+    char *copy = NULL;
+    if (sqlite3_prepare_v2(session->db, "SELECT value FROM meta WHERE key = ?1", -1, &statement,
+                           NULL) != SQLITE_OK)
+        return NULL;
+    sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+    if (sqlite3_step(statement) == SQLITE_ROW) {
+        const char *text = (const char *)sqlite3_column_text(statement, 0);
+        copy = text ? strndup(text, TEXT_MAX) : NULL;
+        if (copy && tt_vec_push(&session->strings, copy)) {
+            free(copy);
+            copy = NULL;
+        }
+    }
+    sqlite3_finalize(statement);
+    return copy;
+}
