@@ -23,8 +23,8 @@ if leaks:
     leak, calls = leaks[0], truth["leaky4"]["calls"]
     frame = leak["site"]["frames"][0]
     expect("allocation site", (frame["function"], frame["file"].rsplit("/", 1)[-1]), ("owner_record_new", "owner.c"))
-    expect("lost blocks (SIPp placed %d calls)" % calls, leak["lost"]["units"], truth["leaky4"]["expected_blocks"])
-    expect("requested bytes lost", leak["lost"]["bytes"], 40 * truth["leaky4"]["expected_blocks"])
+    expect("lost blocks (SIPp placed %d calls)" % calls, leak["lost"]["units"], truth["leaky4"]["leaked_blocks"])
+    expect("requested bytes lost", leak["lost"]["bytes"], 40 * truth["leaky4"]["leaked_blocks"])
     expect("requested bytes per call", leak["rate"]["bytes_per_operation"], 80.0)
     expect("blocks per call", leak["rate"]["per_operation"], 2.0)
 for name, want in (("leaky3", 1), ("leaky2", 0), ("hotfix4", 0)):

@@ -1,12 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Debian packages of the named groups that are missing; does nothing (and needs no root) when
-# none is. One list per group in packaging/packages.GROUP, one package per line, # for comments.
+# none is. A group's list stands beside what needs it: packaging/packages.build and .demo, tests/packages.txt,
+# bench/packages.txt; one package per line, # for comments.
 set -eu
 cd "$(dirname "$0")/.."
 missing=
 for group; do
-    for package in $(sed 's/#.*//' "packaging/packages.$group"); do
+    case $group in
+    test | bench) list=$(echo "$group" | sed 's/^test$/tests/')/packages.txt ;;
+    *) list=packaging/packages.$group ;;
+    esac
+    for package in $(sed 's/#.*//' "$list"); do
         dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
             missing="$missing $package"
     done

@@ -43,7 +43,7 @@ def law():
         if result is None or result[1] is None:
             continue
         truth, findings, status = result
-        expected, found = truth["expected_blocks"], leaks(findings)
+        expected, found = truth["leaked_blocks"], leaks(findings)
         t.check(truth["calls"] == CALLS, f"{name}: SIPp placed every call", truth)
         if expected == 0:
             t.check(not found and status == 0, f"{name}: nothing lost, nothing found", found)
