@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CAUSE: where the lost units are acquired, where such units are released when they are, and where
+ * the lost ones' operations end. Start: tt_section_cause. */
+#include <stdio.h>
+#include <string.h>
+
+#include "report/phrase.h"
+#include "report/stack.h"
+
+enum {
+    FRAMES_MAX = 8,     /* of the acquisition stack */
+    RELEASES_MAX = 3,   /* paths */
+    RELEASE_FRAMES = 3, /* frames of one path */
+    NAME_MAX_WIDTH = 44,
+    PLACE_NAME_WIDTH = 60,
+};
+
+static bool fetch(const struct tt_subject *subject, int session, int64_t process, int64_t stack,
+                  struct tt_report_stack *out)
+{
+    const struct tt_report_input *input = subject->input;
+    *out = (struct tt_report_stack){0};
+    return input->stack && !input->stack(input->stack_arg, session, process, stack, out) && out->n;
+}
+
+void tt_cause_place(struct tt_text *out, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    struct tt_report_stack stack;
+    if (!fetch(subject, 0, f->process, f->stack, &stack)) {
+        tt_text_add(out, "site %lld", (long long)f->site);
+        return;
+    }
+    const struct tt_symbol_frame *top = &stack.frames[tt_report_top_frame(stack.frames, stack.n)];
+    struct tt_text place = {0};
+    tt_stack_place(&place, top);
+    tt_text_add(out, TT_CODE_ON);
+    tt_stack_name(out, top, PLACE_NAME_WIDTH);
+    tt_text_add(out, TT_CODE_OFF);
+    if (place.len)
+        tt_text_add(out, " %s", place.data);
+    tt_text_free(&place);
+}
+
+/* "40 bytes each, through strdup" for the line above the stack; "" when there is nothing to say. */
+static void describe_unit(struct tt_text *out, const struct tt_finding *f,
+                          const struct tt_stack_view *view)
+{
+    tt_phrase lo, hi;
+    if (tt_phrase_sized(f->resource) && f->size_min && f->size_min == f->size_max)
+        tt_text_add(out, " (%s each", tt_phrase_size(lo, f->size_min));
+    else if (tt_phrase_sized(f->resource) && f->size_max > f->size_min)
+        tt_text_add(out, " (%s to %s each", tt_phrase_size(lo, f->size_min),
+                    tt_phrase_size(hi, f->size_max));
+    if (view->through) {
+        tt_text_add(out, "%sthrough " TT_CODE_ON, out->len ? ", " : " (");
+        tt_stack_name(out, view->through, PLACE_NAME_WIDTH);
+        tt_text_add(out, TT_CODE_OFF);
+    }
+    if (out->len)
+        tt_text_add(out, ")");
+}
+
+static void add_stack(struct tt_article *article, const struct tt_report_stack *stack,
+                      const struct tt_stack_view *view)
+{
+    size_t shown = view->end - view->first, width = 0;
+    if (shown > FRAMES_MAX)
+        shown = FRAMES_MAX - 1;
+    struct tt_text names[FRAMES_MAX] = {0};
+    for (size_t i = 0; i < shown; i++) {
+        tt_stack_name(&names[i], &stack->frames[view->first + i], NAME_MAX_WIDTH);
+        size_t w = tt_article_width(tt_phrase_text(names[i].data));
+        width = w > width ? w : width;
+    }
+    tt_article_add(article, TT_BLOCK_LINES, "%s", "");
+    for (size_t i = 0; i < shown; i++) {
+        const struct tt_symbol_frame *frame = &stack->frames[view->first + i];
+        struct tt_text place = {0};
+        const char *name = tt_phrase_text(names[i].data);
+        tt_stack_place(&place, frame);
+        if (frame->inlined)
+            tt_text_add(&place, "%s(inlined)", place.len ? " " : "");
+        if (place.len)
+            tt_article_more(article, "%s%*s   %s", name, (int)(width - tt_article_width(name)), "",
+                            place.data);
+        else
+            tt_article_more(article, "%s", name);
+        tt_text_free(&place);
+        tt_text_free(&names[i]);
+    }
+    size_t left = view->end - view->first - shown;
+    if (left) {
+        struct tt_text outermost = {0};
+        tt_stack_name(&outermost, &stack->frames[view->end - 1], NAME_MAX_WIDTH);
+        tt_article_more(article, "... %zu more, up to %s", left, tt_phrase_text(outermost.data));
+        tt_text_free(&outermost);
+    }
+    if (stack->cut)
+        tt_article_more(article, "(the recorded stack ends here)");
+}
+
+/* A release path on one line: inner functions first. */
+static bool path_text(struct tt_text *out, const struct tt_subject *subject,
+                      const struct tt_release_path *path)
+{
+    struct tt_report_stack stack;
+    if (!fetch(subject, path->session, path->process, path->stack, &stack))
+        return false;
+    struct tt_stack_view view = tt_stack_trim(stack.frames, stack.n);
+    for (size_t i = view.first; i < view.end && i < view.first + RELEASE_FRAMES; i++) {
+        struct tt_text place = {0};
+        tt_stack_place(&place, &stack.frames[i]);
+        tt_text_add(out, "%s", i == view.first ? "" : "  <  ");
+        tt_stack_name(out, &stack.frames[i], NAME_MAX_WIDTH);
+        if (place.len)
+            tt_text_add(out, " %s", place.data);
+        tt_text_free(&place);
+    }
+    return true;
+}
+
+/* Paths that come from one place (this session, or another that `from` names) under one sentence
+ * `lead`, which gets "FROM: " before it when they are from elsewhere. */
+static void add_paths(struct tt_article *article, const struct tt_subject *subject,
+                      const struct tt_release_path *paths, size_t n, const char *lead)
+{
+    const char *from = NULL;
+    for (size_t i = 0; i < n && i < RELEASES_MAX; i++) {
+        struct tt_text line = {0};
+        if (!path_text(&line, subject, &paths[i])) {
+            tt_text_free(&line);
+            continue;
+        }
+        if (!from || strcmp(from, paths[i].from)) {
+            from = paths[i].from;
+            if (*from)
+                tt_article_add(article, TT_BLOCK_PARA, "%s, seen in %s:", lead, from);
+            else
+                tt_article_add(article, TT_BLOCK_PARA, "%s:", lead);
+            tt_article_add(article, TT_BLOCK_LINES, "%s", "");
+        }
+        tt_phrase share, samples;
+        tt_phrase_percent(share, paths[i].share);
+        tt_article_more(article, "%s", line.data);
+        if (paths[i].samples)
+            tt_article_more(article, "    %s%s%s sampled release%s", *share ? share : "",
+                            *share ? " of releases, " : "",
+                            tt_phrase_number(samples, (double)paths[i].samples),
+                            paths[i].samples == 1 ? "" : "s");
+        tt_text_free(&line);
+    }
+    if (from && n > RELEASES_MAX)
+        tt_article_more(article, "and %zu more paths", n - RELEASES_MAX);
+}
+
+void tt_section_cause(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    const char *word = tt_phrase_word(f->resource, true);
+    struct tt_report_stack stack;
+    tt_article_add(article, TT_BLOCK_HEADING, "CAUSE");
+    if (fetch(subject, 0, f->process, f->stack, &stack)) {
+        struct tt_stack_view view = tt_stack_trim(stack.frames, stack.n);
+        struct tt_text about = {0};
+        describe_unit(&about, f, &view);
+        tt_article_add(
+            article, TT_BLOCK_PARA, "The %s acquired here%s %s:", word, tt_phrase_text(about.data),
+            f->verdict == TT_VERDICT_UNDETERMINED ? "are the ones that stay" : "are not released");
+        tt_text_free(&about);
+        add_stack(article, &stack, &view);
+    } else {
+        tt_article_add(article, TT_BLOCK_PARA,
+                       "The call stack of the acquisition was not recorded (site %lld).",
+                       (long long)f->site);
+    }
+    char lead[160];
+    snprintf(lead, sizeof lead, "When such %s are released, it is here", word);
+    if (f->releases.len)
+        add_paths(article, subject, f->releases.data, f->releases.len, lead);
+    else if (!f->deaths)
+        tt_article_add(article, TT_BLOCK_PARA, "None of them was released during the recording.");
+    if (f->operation_releases.len) {
+        struct tt_text operation = {0};
+        tt_phrase_operation(&operation, &f->rate, false);
+        snprintf(lead, sizeof lead, "The record of the %.100s itself is released here",
+                 f->rate.has_operation ? tt_phrase_text(operation.data) : "operation");
+        tt_text_free(&operation);
+        add_paths(article, subject, f->operation_releases.data, f->operation_releases.len, lead);
+    }
+}

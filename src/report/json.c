@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* "telltale.findings/1": everything in the findings, for programs. Keys are only ever added
+ * (docs/findings.md describes each). What is unknown is null, never NaN and never 0 in its place.
+ * Start: tt_report_write_json. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "report/json.h"
+#include "report/phrase.h"
+
+json_t *tt_json_number(double x)
+{
+    if (!isfinite(x))
+        return json_null();
+    if (x == floor(x) && fabs(x) < 9007199254740992.0) /* 2^53: exact as a double */
+        return json_integer((json_int_t)x);
+    return json_real(x);
+}
+
+json_t *tt_json_text(const char *text)
+{
+    if (!text || !*text)
+        return json_null();
+    char *clean = tt_article_clean(text); /* jansson refuses what is not UTF-8 */
+    json_t *string = clean ? json_string_nocheck(clean) : NULL;
+    free(clean);
+    return string;
+}
+
+static json_t *pair(double lo, double hi)
+{
+    if (!isfinite(lo) || !isfinite(hi))
+        return json_null();
+    return json_pack("[oo]", tt_json_number(lo), tt_json_number(hi));
+}
+
+/* For values where 0 means unknown. */
+static json_t *positive(double x)
+{
+    return x > 0 ? tt_json_number(x) : json_null();
+}
+
+json_t *tt_json_frame(const struct tt_symbol_frame *frame)
+{
+    return json_pack("{so so so so sb so}", "function", tt_json_text(frame->function), "module",
+                     tt_json_text(frame->module), "file", tt_json_text(frame->file), "line",
+                     positive(frame->line), "inlined", (int)frame->inlined, "offset",
+                     tt_json_number((double)frame->offset));
+}
+
+static json_t *frames_of(const struct tt_report_input *input, int session, int64_t process,
+                         int64_t id, bool *cut)
+{
+    json_t *list = json_array();
+    struct tt_report_stack stack = {0};
+    if (input->stack && !input->stack(input->stack_arg, session, process, id, &stack))
+        for (size_t i = 0; i < stack.n; i++)
+            json_array_append_new(list, tt_json_frame(&stack.frames[i]));
+    if (cut)
+        *cut = stack.cut;
+    return list;
+}
+
+static json_t *labels_of(const struct tt_report_session *session)
+{
+    json_t *labels = json_object();
+    for (size_t i = 0; i < session->n_labels; i++) {
+        char *key = tt_article_clean(session->labels[i].key);
+        if (key)
+            json_object_set_new_nocheck(labels, key, tt_json_text(session->labels[i].value));
+        free(key);
+    }
+    return labels;
+}
+
+static json_t *process_object(const struct tt_report_process *process,
+                              const struct tt_report_session *session)
+{
+    tt_phrase mtime;
+    return json_pack(
+        "{so so so so so so so so so so so so}", "process", tt_json_number((double)process->id),
+        "pid", positive((double)process->pid), "exe", tt_json_text(process->exe), "build_id",
+        tt_json_text(process->build_id), "exe_size", positive((double)process->exe_size),
+        "exe_mtime", tt_json_text(tt_phrase_iso(mtime, (double)process->exe_mtime)), "cmdline",
+        tt_json_text(process->cmdline), "libc", tt_json_text(process->libc), "allocator",
+        tt_json_text(process->allocator), "kernel", tt_json_text(session->kernel), "machine",
+        tt_json_text(session->machine), "host", tt_json_text(session->host));
+}
+
+static json_t *dropped_of(const struct tt_report_session *session)
+{
+    json_t *dropped = json_object();
+    for (size_t i = 0; i < session->n_dropped; i++) {
+        const struct tt_report_drop *drop = &session->dropped[i];
+        char *what = drop->count ? tt_article_clean(drop->what) : NULL;
+        if (what) {
+            /* Several processes may have dropped the same kind. */
+            json_int_t before = json_integer_value(json_object_get(dropped, what));
+            json_object_set_new_nocheck(dropped, what,
+                                        json_integer(before + (json_int_t)drop->count));
+        }
+        free(what);
+    }
+    return dropped;
+}
+
+static json_t *session_object(const struct tt_report_session *session)
+{
+    static const char *const roles[] = {"judged", "control", "fixed"};
+    tt_phrase started;
+    return json_pack("{so so so so so so sb sb so}", "seconds", tt_json_number(session->seconds),
+                     "mode", tt_json_text(session->mode), "dropped", dropped_of(session), "name",
+                     tt_json_text(session->name), "role", json_string(roles[session->role]),
+                     "started_at",
+                     tt_json_text(tt_phrase_iso(started, (double)session->started_wall)),
+                     "attached", (int)session->attached, "finished", (int)!session->unfinished,
+                     "labels", labels_of(session));
+}
+
+static json_t *rate_object(const struct tt_finding *f)
+{
+    const struct tt_rate *r = &f->rate;
+    json_t *by_time = pair(r->per_second_interval.lo, r->per_second_interval.hi);
+    json_t *interval = r->has_operation
+                           ? pair(r->per_operation_interval.lo, r->per_operation_interval.hi)
+                           : json_incref(by_time);
+    bool op = r->has_operation;
+    return json_pack(
+        "{so so so so so so so so so so so}", "per_second", tt_json_number(r->per_second),
+        "per_operation", op ? tt_json_number(r->per_operation) : json_null(), "operation",
+        op ? tt_json_text(r->operation) : json_null(), "interval", interval, "per_second_interval",
+        by_time, "operation_source", op ? tt_json_text(r->operation_source) : json_null(),
+        "operations", op ? tt_json_number(r->operations) : json_null(), "bytes_per_operation",
+        op && tt_phrase_sized(f->resource) ? tt_json_number(r->bytes_per_operation) : json_null(),
+        "exact", json_boolean(op && r->exact), "intervals_held",
+        op ? tt_json_number((double)r->intervals_held) : json_null(), "intervals",
+        op ? tt_json_number((double)r->intervals) : json_null());
+}
+
+static json_t *law_object(const struct tt_law_text *law)
+{
+    if (!law->known)
+        return json_null();
+    json_t *points = json_array(), *terms = json_array();
+    for (size_t i = 0; i < law->points.len; i++)
+        json_array_append_new(
+            points, json_pack("{so so so so}", "x", tt_json_number(law->points.data[i].x), "units",
+                              tt_json_number(law->points.data[i].units), "operations",
+                              tt_json_number(law->points.data[i].ops), "predicted",
+                              tt_json_number(law->points.data[i].predicted)));
+    if (*law->covariate)
+        json_array_append_new(terms, json_pack("{so}", "covariate", tt_json_text(law->covariate)));
+    return json_pack("{so so so sb so so}", "text", tt_json_text(law->text), "terms", terms, "r2",
+                     tt_json_number(law->r2), "identifiable", (int)law->identifiable, "caveat",
+                     tt_json_text(law->caveat), "points", points);
+}
+
+static json_t *forecast_object(const struct tt_finding *f, const struct tt_report_session *session)
+{
+    const struct tt_forecast *c = &f->forecast;
+    if (!c->known)
+        return json_null();
+    double end = session->started_wall > 0 ? (double)session->started_wall + session->seconds : NAN;
+    tt_phrase at, lo, hi;
+    json_t *interval = json_null();
+    if (*tt_phrase_iso(lo, end + c->interval.lo) && *tt_phrase_iso(hi, end + c->interval.hi))
+        interval = json_pack("[ss]", lo, hi);
+    return json_pack("{so so so so so so so}", "limit", tt_json_number(c->limit), "limit_name",
+                     tt_json_text(c->limit_name), "exhausted_at",
+                     tt_json_text(tt_phrase_iso(at, end + c->seconds)), "interval", interval,
+                     "seconds", tt_json_number(c->seconds), "seconds_interval",
+                     pair(c->interval.lo, c->interval.hi), "per_day", tt_json_number(c->per_day));
+}
+
+static json_t *evidence_list(const struct tt_finding *f)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < f->evidence.len; i++) {
+        const struct tt_evidence *e = &f->evidence.data[i];
+        json_array_append_new(list,
+                              json_pack("{so so so so}", "kind", tt_json_text(e->kind), "value",
+                                        tt_json_number(e->value), "log_e", tt_json_number(e->log_e),
+                                        "text", tt_json_text(e->text)));
+    }
+    return list;
+}
+
+static json_t *release_list(const struct tt_report_input *input,
+                            const struct tt_release_path *paths, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(
+            list,
+            json_pack("{so so so so so}", "samples", tt_json_number((double)paths[i].samples),
+                      "share", tt_json_number(paths[i].share), "from", tt_json_text(paths[i].from),
+                      "session", tt_json_number(paths[i].session), "frames",
+                      frames_of(input, paths[i].session, paths[i].process, paths[i].stack, NULL)));
+    return list;
+}
+
+static json_t *control_list(const struct tt_finding *f)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < f->controls.len; i++) {
+        const struct tt_control *c = &f->controls.data[i];
+        json_array_append_new(
+            list,
+            json_pack("{so so so so so so sb sb so}", "session", tt_json_number(c->session),
+                      "label", tt_json_text(c->label), "operations", tt_json_number(c->operations),
+                      "births", tt_json_number(c->births), "lost", tt_json_number(c->lost),
+                      "expected", tt_json_number(c->expected), "exercised", (int)c->exercised,
+                      "clean", (int)c->clean, "text", tt_json_text(c->text)));
+    }
+    return list;
+}
+
+static json_t *fix_object(const struct tt_finding *f)
+{
+    if (!f->fix.known)
+        return json_null();
+    return json_pack("{sb sb so so so so}", "fixed", (int)f->fix.fixed, "exercised",
+                     (int)f->fix.exercised, "residual", tt_json_number(f->fix.residual), "exposure",
+                     tt_json_number(f->fix.exposure), "build_id", tt_json_text(f->fix.build_id),
+                     "text", tt_json_text(f->fix.text));
+}
+
+static json_t *series_list(const struct tt_finding *f)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < f->series.len; i++)
+        json_array_append_new(list, pair(f->series.data[i].t, f->series.data[i].units));
+    return list;
+}
+
+static void add(json_t *object, const char *key, json_t *value)
+{
+    json_object_set_new(object, key, value);
+}
+
+static json_t *finding_object(const struct tt_report_input *input, const struct tt_finding *f)
+{
+    const struct tt_report_session *session = &input->sessions[0];
+    bool sized = tt_phrase_sized(f->resource), cut;
+    json_t *frames = frames_of(input, 0, f->process, f->stack, &cut);
+    json_t *o = json_object();
+    add(o, "id", json_integer(f->id));
+    add(o, "resource", tt_json_text(f->resource));
+    add(o, "verdict", tt_json_text(tt_verdict_word(f->verdict)));
+    add(o, "severity", tt_json_number(f->severity));
+    add(o, "site",
+        json_pack("{so so so sb so so so}", "frames", frames, "process",
+                  tt_json_number((double)f->process), "id", tt_json_number((double)f->site), "cut",
+                  (int)cut, "size_min", sized ? tt_json_number(f->size_min) : json_null(),
+                  "size_max", sized ? tt_json_number(f->size_max) : json_null(), "unit_cost",
+                  positive(f->unit_cost)));
+    add(o, "owner", json_null());
+    /* What was there before an attach is not looked at; a started program had nothing. */
+    add(o, "lost",
+        json_pack("{so so so so so so}", "units", tt_json_number((double)f->lost_units), "bytes",
+                  sized ? tt_json_number(f->lost_bytes) : json_null(), "since_start",
+                  tt_json_number((double)f->lost_units), "before_attach",
+                  session->attached ? json_null() : json_integer(0), "cost", positive(f->lost_cost),
+                  "standard_error", tt_json_number(f->estimate_sd)));
+    add(o, "rate", rate_object(f));
+    add(o, "law", law_object(&f->law));
+    add(o, "forecast", forecast_object(f, session));
+    add(o, "evidence", evidence_list(f));
+    add(o, "confidence", tt_json_number(f->confidence));
+    add(o, "would_change_it", tt_json_text(f->would_change_it));
+    add(o, "note", tt_json_text(f->note));
+    add(o, "confirmed", json_boolean(f->confirmed));
+    add(o, "births", tt_json_number((double)f->births));
+    add(o, "deaths", tt_json_number((double)f->deaths));
+    add(o, "live", tt_json_number((double)f->live));
+    add(o, "horizon", tt_json_number(f->horizon));
+    add(o, "horizon_short", json_boolean(f->horizon_short));
+    add(o, "quiet_seconds", tt_json_number(f->quiet_seconds));
+    add(o, "releases", release_list(input, f->releases.data, f->releases.len));
+    add(o, "operation_releases",
+        release_list(input, f->operation_releases.data, f->operation_releases.len));
+    add(o, "controls", control_list(f));
+    add(o, "workaround", tt_json_text(f->workaround));
+    add(o, "fix", fix_object(f));
+    add(o, "series", series_list(f));
+    return o;
+}
+
+static json_t *root_object(const struct tt_report_input *input)
+{
+    static const struct tt_report_process nobody;
+    const struct tt_findings *all = input->findings;
+    const struct tt_report_session *session = &input->sessions[0];
+    const struct tt_report_process *first = session->n_processes ? &session->processes[0] : &nobody;
+    json_t *root = json_object(), *findings = json_array(), *others = json_array();
+    json_t *processes = json_array(), *repeat = json_array(), *warnings = json_array();
+    add(root, "schema", json_string("telltale.findings/1"));
+    add(root, "tool",
+        json_pack("{so so}", "name", json_string("telltale"), "version",
+                  tt_json_text(input->tool_version)));
+    add(root, "target", process_object(first, session));
+    add(root, "session", session_object(session));
+    for (size_t i = 0; i < all->list.len; i++)
+        json_array_append_new(findings, finding_object(input, &all->list.data[i]));
+    add(root, "findings", findings);
+    add(root, "leak", json_boolean(all->leak));
+    add(root, "sites_looked_at", tt_json_number((double)all->sites_looked_at));
+    add(root, "sites_not_listed", tt_json_number((double)all->sites_not_listed));
+    add(root, "process_heap",
+        json_pack("{so so so so}", "verdict",
+                  tt_json_text(tt_verdict_word(all->process_heap.verdict)), "rss_slope",
+                  tt_json_number(all->process_heap.rss_slope), "live_slope",
+                  tt_json_number(all->process_heap.live_slope), "text",
+                  tt_json_text(all->process_heap.text)));
+    for (size_t i = 0; i < session->n_processes; i++)
+        json_array_append_new(processes, process_object(&session->processes[i], session));
+    add(root, "processes", processes);
+    for (size_t i = 1; i < input->n_sessions; i++)
+        json_array_append_new(others, session_object(&input->sessions[i]));
+    add(root, "other_sessions", others);
+    for (size_t i = 0; i < input->n_warnings; i++)
+        json_array_append_new(warnings, tt_json_text(input->warnings[i]));
+    add(root, "warnings", warnings);
+    for (size_t i = 0; i < input->n_repeat; i++)
+        json_array_append_new(repeat, tt_json_text(input->repeat[i]));
+    add(root, "repeat", repeat);
+    return root;
+}
+
+static int append(const char *buffer, size_t size, void *data)
+{
+    tt_text_add_bytes(data, buffer, size);
+    return 0;
+}
+
+int tt_json_dump(json_t *root, struct tt_text *out)
+{
+    int rc = json_dump_callback(root, append, out, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+    json_decref(root);
+    tt_text_add(out, "\n");
+    return rc || out->failed ? -ENOMEM : 0;
+}
+
+int tt_report_write_json(const struct tt_report_input *input, struct tt_text *out)
+{
+    json_t *root = root_object(input);
+    return root ? tt_json_dump(root, out) : -ENOMEM;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How numbers and things are worded. Start: tt_phrase_number. */
+#include "report/phrase.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* Words for the resource kinds of DESIGN.md; a kind declared by the program is its own word. */
+static const struct {
+    const char *resource, *one, *many;
+    bool sized;
+} words[] = {
+    {"heap", "block", "blocks", true},
+    {"fd", "file descriptor", "file descriptors", false},
+    {"socket", "socket", "sockets", false},
+    {"port", "port", "ports", false},
+    {"thread", "thread", "threads", false},
+    {"mapping", "mapping", "mappings", true},
+    {"child", "child process", "child processes", false},
+    {"timer", "timer", "timers", false},
+    {"ipc", "IPC object", "IPC objects", false},
+};
+
+const char *tt_phrase_word(const char *resource, bool plural)
+{
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (resource && !strcmp(resource, words[i].resource))
+            return plural ? words[i].many : words[i].one;
+    return plural ? "units" : "unit";
+}
+
+bool tt_phrase_sized(const char *resource)
+{
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (resource && !strcmp(resource, words[i].resource))
+            return words[i].sized;
+    return false;
+}
+
+const char *tt_phrase_text(const char *s)
+{
+    return s ? s : "";
+}
+
+const char *tt_phrase_base(const char *path)
+{
+    const char *slash = path ? strrchr(path, '/') : NULL;
+    return slash && slash[1] ? slash + 1 : tt_phrase_text(path);
+}
+
+char *tt_phrase_number(tt_phrase buf, double x)
+{
+    double size = fabs(x);
+    if (!isfinite(x)) {
+        snprintf(buf, sizeof(tt_phrase), "an unknown number");
+    } else if (size < 1e15 && (size >= 1000 || size == floor(size))) {
+        char digits[32];
+        uint64_t n = (uint64_t)llround(size);
+        snprintf(buf, sizeof(tt_phrase), "%s%s", x < 0 && n ? "-" : "", tt_text_count(digits, n));
+    } else if (size >= 1e15 || size < 1e-4) {
+        snprintf(buf, sizeof(tt_phrase), "%.1e", x);
+    } else {
+        snprintf(buf, sizeof(tt_phrase), "%.3g", x);
+    }
+    return buf;
+}
+
+char *tt_phrase_size(tt_phrase buf, double bytes)
+{
+    char size[32];
+    if (!isfinite(bytes) || bytes < 0 || bytes > 1e18)
+        snprintf(buf, sizeof(tt_phrase), "an unknown size");
+    else
+        snprintf(buf, sizeof(tt_phrase), "%s", tt_text_size(size, bytes == 0 ? 0 : bytes));
+    return buf;
+}
+
+char *tt_phrase_units(tt_phrase buf, const char *resource, double n)
+{
+    tt_phrase number;
+    snprintf(buf, sizeof(tt_phrase), "%.40s %s", tt_phrase_number(number, n),
+             tt_phrase_word(resource, n != 1));
+    return buf;
+}
+
+char *tt_phrase_interval(tt_phrase buf, const char *level, double lo, double hi)
+{
+    tt_phrase a, b;
+    buf[0] = '\0';
+    if (isfinite(lo) && isfinite(hi) && strcmp(tt_phrase_number(a, lo), tt_phrase_number(b, hi)))
+        snprintf(buf, sizeof(tt_phrase), " (%s: %.30s to %.30s)", level, a, b);
+    return buf;
+}
+
+char *tt_phrase_percent(tt_phrase buf, double share)
+{
+    buf[0] = '\0';
+    if (!(share >= 0 && share <= 1))
+        return buf;
+    double percent = share * 100;
+    if (percent == floor(percent) && percent < 100)
+        snprintf(buf, sizeof(tt_phrase), "%.0f %%", percent);
+    else if (percent > 99.9)
+        snprintf(buf, sizeof(tt_phrase), "over 99.9 %%");
+    else
+        snprintf(buf, sizeof(tt_phrase), "%.1f %%", floor(percent * 10) / 10);
+    return buf;
+}
+
+char *tt_phrase_evalue(tt_phrase buf, double log_e)
+{
+    buf[0] = '\0';
+    if (!isfinite(log_e))
+        return buf;
+    double exponent = floor(log_e / M_LN10);
+    if (exponent > 99)
+        snprintf(buf, sizeof(tt_phrase), "e-value above 1e99");
+    else if (exponent >= 4)
+        snprintf(buf, sizeof(tt_phrase), "e-value %.0fe%.0f",
+                 floor(exp(log_e - exponent * M_LN10) + 1e-9), exponent);
+    else
+        snprintf(buf, sizeof(tt_phrase), "e-value %.2g", exp(log_e));
+    return buf;
+}
+
+static bool broken_down(double utc, struct tm *tm)
+{
+    if (!(utc > 0 && utc < 253402300800.0)) /* until the year 9999 */
+        return false;
+    time_t t = (time_t)utc;
+    return gmtime_r(&t, tm) != NULL;
+}
+
+char *tt_phrase_date(tt_phrase buf, int64_t utc)
+{
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    struct tm tm;
+    buf[0] = '\0';
+    if (broken_down((double)utc, &tm))
+        snprintf(buf, sizeof(tt_phrase), "%02d-%s-%d %02d:%02d UTC", tm.tm_mday, months[tm.tm_mon],
+                 tm.tm_year + 1900, tm.tm_hour, tm.tm_min);
+    return buf;
+}
+
+char *tt_phrase_iso(tt_phrase buf, double utc)
+{
+    struct tm tm;
+    buf[0] = '\0';
+    if (broken_down(utc, &tm))
+        strftime(buf, sizeof(tt_phrase), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return buf;
+}
+
+void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool plural)
+{
+    const char *name = rate->operation;
+    size_t len = strlen(name);
+    if (len > 2 && !strcmp(name + len - 2, "()")) {
+        tt_text_add(out, "%s of " TT_CODE_ON "%s" TT_CODE_OFF, plural ? "calls" : "call", name);
+        return;
+    }
+    char last = len ? name[len - 1] : ' ', before = len > 1 ? name[len - 2] : ' ';
+    if (!plural)
+        tt_text_add(out, "%s", name);
+    else if (last == 'y' && !strchr("aeiou", before))
+        tt_text_add(out, "%.*sies", (int)len - 1, name);
+    else if (last == 's' || last == 'x' || (last == 'h' && strchr("cs", before)))
+        tt_text_add(out, "%ses", name);
+    else
+        tt_text_add(out, "%ss", name);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers, units and dates as articles print them: thousands commas, three figures, a unit always,
+ * and never NaN, an infinity or a negative zero. Inside the report room only.
+ * Start: tt_phrase_number. */
+#ifndef TT_REPORT_PHRASE_H
+#define TT_REPORT_PHRASE_H
+
+#include "report/article.h"
+
+/* Buffers for use inside printf arguments; every function below returns its buffer. */
+typedef char tt_phrase[96];
+
+/* 2, 1,234, 0.31, 1.2e-5; "an unknown number" when not finite. */
+char *tt_phrase_number(tt_phrase buf, double x);
+/* Like tt_text_size, for finite x >= 0; "an unknown size" otherwise. */
+char *tt_phrase_size(tt_phrase buf, double bytes);
+/* "2 blocks", "1 file descriptor": count and the resource's word. */
+char *tt_phrase_units(tt_phrase buf, const char *resource, double n);
+/* The word alone, singular or plural. */
+const char *tt_phrase_word(const char *resource, bool plural);
+/* " (95 %: 1.88 to 1.99)", or "" when an end is not finite or both print alike. */
+char *tt_phrase_interval(tt_phrase buf, const char *level, double lo, double hi);
+/* "99.9 %", never rounded up to 100; "" when not within 0..1. */
+char *tt_phrase_percent(tt_phrase buf, double share);
+/* "e-value 3e9" from its natural logarithm; "" when not finite. */
+char *tt_phrase_evalue(tt_phrase buf, double log_e);
+/* "18-Nov-2026 14:02 UTC", the tables' form; "" for 0. */
+char *tt_phrase_date(tt_phrase buf, int64_t utc);
+/* "2026-11-18T14:02:07Z" (RFC 3339). */
+char *tt_phrase_iso(tt_phrase buf, double utc);
+/* "call", "calls"; "call of f()", "calls of f()" when the operation is a function. */
+void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool plural);
+
+/* The part of a path after the last '/', never NULL. */
+const char *tt_phrase_base(const char *path);
+/* Whether units of this resource have a size in bytes. */
+bool tt_phrase_sized(const char *resource);
+/* s, or "" for NULL. */
+const char *tt_phrase_text(const char *s);
+
+#endif

@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an article says of one finding, section by section, except CAUSE (cause.c) and the plot
+ * (plot.c). Each function writes nothing when the finding does not support a sentence.
+ * Start: tt_section_title. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report/phrase.h"
+
+static const char *about(const struct tt_finding *f)
+{
+    return f->estimate_sd > 0 ? "about " : "";
+}
+
+static const char *component(const struct tt_subject *subject)
+{
+    const char *name = tt_phrase_base(subject->process->exe);
+    return *name ? name : "the program";
+}
+
+static bool known(double x)
+{
+    return isfinite(x) && x > 0;
+}
+
+/* Mean requested bytes of a lost unit, 0 if unknown or if units have no size. */
+static double unit_bytes(const struct tt_finding *f)
+{
+    if (!tt_phrase_sized(f->resource))
+        return 0;
+    return f->lost_units && known(f->lost_bytes) ? f->lost_bytes / (double)f->lost_units
+           : f->size_min == f->size_max          ? f->size_min
+                                                 : 0;
+}
+
+/* "80 bytes (2 blocks)" or "2 file descriptors": what one operation loses. */
+static void loss_per_operation(struct tt_text *out, const struct tt_finding *f)
+{
+    tt_phrase size, units;
+    tt_phrase_units(units, f->resource, f->rate.per_operation);
+    if (tt_phrase_sized(f->resource) && known(f->rate.bytes_per_operation))
+        tt_text_add(out, "%s (%s)", tt_phrase_size(size, f->rate.bytes_per_operation), units);
+    else
+        tt_text_add(out, "%s", units);
+}
+
+/* "1.4 MiB per hour": per second, hour or day, whichever gives a number near one or above. */
+static bool loss_per_time(struct tt_text *out, const struct tt_finding *f)
+{
+    static const struct {
+        double seconds;
+        const char *word;
+    } spans[] = {{1, "second"}, {3600, "hour"}, {86400, "day"}};
+    double bytes = unit_bytes(f), rate = f->rate.per_second * (bytes > 0 ? bytes : 1);
+    if (!known(rate))
+        return false;
+    double enough = bytes > 0 ? 1024 : 1;
+    size_t i = 0;
+    while (i < 2 && rate * spans[i].seconds < enough)
+        i++;
+    tt_phrase text;
+    tt_text_add(out, "%s per %s",
+                bytes > 0 ? tt_phrase_size(text, rate * spans[i].seconds)
+                          : tt_phrase_units(text, f->resource, rate * spans[i].seconds),
+                spans[i].word);
+    return true;
+}
+
+/* The labels of the recording that matter: the law's covariate, else all of at most two. */
+static void when(struct tt_text *out, const struct tt_subject *subject)
+{
+    const struct tt_report_session *s = subject->session;
+    const char *covariate = subject->finding->law.known ? subject->finding->law.covariate : "";
+    bool first = true;
+    for (size_t i = 0; i < s->n_labels; i++) {
+        if (*covariate ? strcmp(covariate, s->labels[i].key) : s->n_labels > 2)
+            continue;
+        tt_text_add(out, "%s%s=%s", first ? " with " : " and ", s->labels[i].key,
+                    s->labels[i].value);
+        first = false;
+    }
+}
+
+static void title(struct tt_text *out, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    bool undecided = f->verdict == TT_VERDICT_UNDETERMINED;
+    tt_phrase units, size;
+    tt_text_add(out, "%s %s %s", component(subject), undecided ? "keeps" : "loses", about(f));
+    if (f->rate.has_operation && known(f->rate.per_operation)) {
+        loss_per_operation(out, f);
+        tt_text_add(out, " per ");
+        tt_phrase_operation(out, &f->rate, false);
+    } else if (!loss_per_time(out, f)) {
+        uint64_t n = f->lost_units ? f->lost_units : f->live;
+        tt_text_add(out, "%s", tt_phrase_units(units, f->resource, (double)n));
+        if (f->lost_units && known(f->lost_bytes) && tt_phrase_sized(f->resource))
+            tt_text_add(out, " (%s)", tt_phrase_size(size, f->lost_bytes));
+    }
+    when(out, subject);
+    if (undecided)
+        tt_text_add(out, "; not decided");
+}
+
+void tt_section_title(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    struct tt_text text = {0};
+    title(&text, subject);
+    tt_article_add(article, TT_BLOCK_TITLE, "%s", tt_phrase_text(text.data));
+    if (article->blocks.len)
+        article->blocks.data[article->blocks.len - 1].alarm = tt_verdict_is_leak(f->verdict);
+    tt_text_free(&text);
+    tt_phrase percent;
+    tt_phrase_percent(percent, f->confidence);
+    tt_article_add(article, TT_BLOCK_SUBTITLE, "finding %d of %zu · %s · %s%s%s", f->id,
+                   subject->input->findings->list.len, tt_verdict_word(f->verdict),
+                   tt_phrase_text(f->resource), *percent ? " · confidence " : "", percent);
+}
+
+/* "a · b": one more fact of a line. */
+__attribute__((format(printf, 2, 3))) static void fact(struct tt_text *out, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    tt_text_add(out, "%s%s", out->len ? " · " : "", text);
+}
+
+void tt_section_applies_to(struct tt_article *article, const struct tt_report_session *session,
+                           const struct tt_report_process *process)
+{
+    struct tt_text line = {0}, file = {0};
+    char size[32];
+    tt_phrase date;
+    tt_text_add(&file, "%s", tt_phrase_base(process->exe));
+    if (*tt_phrase_text(process->build_id))
+        tt_text_add(&file, ", build-id %.12s", process->build_id);
+    if (*tt_phrase_date(date, process->exe_mtime))
+        tt_text_add(&file, ", %s", date);
+    if (process->exe_size)
+        tt_text_add(&file, ", %s bytes", tt_text_count(size, process->exe_size));
+    if (file.len)
+        fact(&line, "%s", file.data);
+    if (*tt_phrase_text(session->kernel))
+        fact(&line, "Linux %s%s%s", session->kernel, *tt_phrase_text(session->machine) ? " " : "",
+             tt_phrase_text(session->machine));
+    if (*tt_phrase_text(process->libc))
+        fact(&line, "%s", process->libc);
+    if (*tt_phrase_text(process->allocator))
+        fact(&line, "malloc of %s", process->allocator);
+    if (process->pid > 0)
+        fact(&line, "pid %ld", process->pid);
+    tt_article_add(article, TT_BLOCK_HEADING, "APPLIES TO");
+    tt_article_add(article, TT_BLOCK_PARA, "%s", line.len ? line.data : "an unknown program");
+    tt_text_free(&line);
+    tt_text_free(&file);
+}
+
+/* " of 40 bytes", " of 24 to 120 bytes", or nothing. */
+static void of_size(struct tt_text *out, const struct tt_finding *f)
+{
+    tt_phrase lo, hi;
+    if (!tt_phrase_sized(f->resource) || f->size_min > f->size_max || !f->size_max)
+        return;
+    if (f->size_min == f->size_max)
+        tt_text_add(out, " of %s", tt_phrase_size(lo, f->size_min));
+    else
+        tt_text_add(out, " of %s to %s", tt_phrase_size(lo, f->size_min),
+                    tt_phrase_size(hi, f->size_max));
+}
+
+static void symptom_rate(struct tt_article *article, const struct tt_finding *f)
+{
+    struct tt_text text = {0};
+    tt_phrase number, interval;
+    const struct tt_rate *rate = &f->rate;
+    bool stays = f->verdict == TT_VERDICT_UNDETERMINED;
+    if (rate->has_operation && known(rate->per_operation)) {
+        tt_text_add(&text, "Each ");
+        tt_phrase_operation(&text, rate, false);
+        tt_text_add(&text, " leaves %s%s behind", about(f),
+                    tt_phrase_units(number, f->resource, rate->per_operation));
+        if (!rate->exact)
+            tt_text_add(&text, " on average%s",
+                        tt_phrase_interval(interval, "95 %", rate->per_operation_interval.lo,
+                                           rate->per_operation_interval.hi));
+        if (tt_phrase_sized(f->resource) && known(rate->bytes_per_operation)) {
+            tt_text_add(&text, ": %s", tt_phrase_size(number, rate->bytes_per_operation));
+            if (known(f->unit_cost))
+                tt_text_add(&text, " (%s with the allocator's own)",
+                            tt_phrase_size(number, f->unit_cost * rate->per_operation));
+        }
+        tt_text_add(&text, stays ? "." : ". They are not given back.");
+    } else if (known(rate->per_second)) {
+        tt_text_add(&text, "%s%s", stays ? "What stays grows by " : "The process loses ", about(f));
+        loss_per_time(&text, f);
+        tt_text_add(&text, ", %s per hour",
+                    tt_phrase_units(number, f->resource, rate->per_second * 3600));
+        if (rate->per_second_interval.lo >= 0)
+            tt_text_add(&text, "%s",
+                        tt_phrase_interval(interval, "95 %", rate->per_second_interval.lo * 3600,
+                                           rate->per_second_interval.hi * 3600));
+        tt_text_add(&text, ".");
+    }
+    if (text.len)
+        tt_article_add(article, TT_BLOCK_PARA, "%s", text.data);
+    tt_text_free(&text);
+}
+
+static void symptom_total(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    struct tt_text text = {0};
+    tt_phrase number;
+    char span[32];
+    if (!f->lost_units)
+        return;
+    tt_text_add(&text, "In %s", tt_text_duration(span, subject->session->seconds));
+    if (f->rate.has_operation && known(f->rate.operations)) {
+        tt_text_add(&text, ", over %s ", tt_phrase_number(number, f->rate.operations));
+        tt_phrase_operation(&text, &f->rate, f->rate.operations != 1);
+        tt_text_add(&text, ",");
+    }
+    tt_text_add(&text, " %s%s", about(f),
+                tt_phrase_units(number, f->resource, (double)f->lost_units));
+    of_size(&text, f);
+    tt_text_add(&text, " %s", f->verdict == TT_VERDICT_UNDETERMINED ? "stayed" : "were lost");
+    if (tt_phrase_sized(f->resource) && known(f->lost_bytes)) {
+        tt_text_add(&text, ": %s requested", tt_phrase_size(number, f->lost_bytes));
+        if (known(f->lost_cost))
+            tt_text_add(&text, ", %s with the allocator's own",
+                        tt_phrase_size(number, f->lost_cost));
+    }
+    tt_text_add(&text, ".");
+    if (known(f->estimate_sd))
+        tt_text_add(&text, " These are estimates from samples: standard error %s.",
+                    tt_phrase_units(number, f->resource, f->estimate_sd));
+    tt_article_add(article, TT_BLOCK_PARA, "%s", text.data);
+    tt_text_free(&text);
+}
+
+void tt_section_symptoms(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    const char *word = tt_phrase_word(f->resource, true);
+    tt_article_add(article, TT_BLOCK_HEADING, "SYMPTOMS");
+    symptom_rate(article, f);
+    symptom_total(article, subject);
+    tt_phrase births, deaths, live;
+    tt_article_add(article, TT_BLOCK_PARA,
+                   "All %s of this site: %s%s acquired, %s%s released, %s%s "
+                   "live at the end.",
+                   word, about(f), tt_phrase_number(births, (double)f->births), about(f),
+                   tt_phrase_number(deaths, (double)f->deaths), about(f),
+                   tt_phrase_number(live, (double)f->live));
+    char span[32];
+    if (f->quiet_seconds >= 1)
+        tt_article_more(article, "In the last %s none was acquired and the survivors stayed.",
+                        tt_text_duration(span, f->quiet_seconds));
+    for (size_t i = 0; i < f->controls.len; i++)
+        if (f->controls.data[i].clean && *f->controls.data[i].text)
+            tt_article_more(article, "%s.", f->controls.data[i].text);
+    tt_plot_add(article, subject);
+}
+
+/* "2 blocks (80 bytes requested, 96 bytes with the allocator's own) per call, in 58 of 58
+ * intervals." */
+static void law_rate(struct tt_article *article, const struct tt_finding *f)
+{
+    const struct tt_rate *rate = &f->rate;
+    if (!rate->has_operation || !known(rate->per_operation))
+        return;
+    struct tt_text text = {0};
+    tt_phrase a, b;
+    tt_text_add(&text, "%s%s", about(f), tt_phrase_units(a, f->resource, rate->per_operation));
+    if (tt_phrase_sized(f->resource) && known(rate->bytes_per_operation)) {
+        tt_text_add(&text, " (%s requested", tt_phrase_size(a, rate->bytes_per_operation));
+        if (known(f->unit_cost))
+            tt_text_add(&text, ", %s with the allocator's own",
+                        tt_phrase_size(a, f->unit_cost * rate->per_operation));
+        tt_text_add(&text, ")");
+    }
+    tt_text_add(&text, " per ");
+    tt_phrase_operation(&text, rate, false);
+    if (rate->exact && rate->intervals)
+        tt_text_add(&text, ", in %s of %s intervals",
+                    tt_phrase_number(a, (double)rate->intervals_held),
+                    tt_phrase_number(b, (double)rate->intervals));
+    tt_text_add(&text, "%s",
+                tt_phrase_interval(a, "95 %", rate->per_operation_interval.lo,
+                                   rate->per_operation_interval.hi));
+    tt_article_add(article, TT_BLOCK_PARA, "%s.", text.data);
+    tt_text_free(&text);
+    if (rate->operation_source && strcmp(rate->operation_source, "declared"))
+        tt_article_more(article,
+                        "This operation was found, not declared: its count explains the losses "
+                        "best (--operation NAME=FUNCTION names one).");
+}
+
+static void law_points(struct tt_article *article, const struct tt_finding *f)
+{
+    const struct tt_law_text *law = &f->law;
+    if (!law->points.len)
+        return;
+    struct tt_text operations = {0};
+    if (f->rate.has_operation)
+        tt_phrase_operation(&operations, &f->rate, true);
+    tt_article_add(article, TT_BLOCK_LINES, "%-16.60s %12.40s %12s %12s",
+                   *law->covariate ? law->covariate : "run",
+                   operations.len && operations.len <= 12 ? operations.data : "operations", "lost",
+                   "by the law");
+    tt_text_free(&operations);
+    for (size_t i = 0; i < law->points.len; i++) {
+        tt_phrase x, ops, units, predicted;
+        tt_article_more(article, "%-16s %12s %12s %12s", tt_phrase_number(x, law->points.data[i].x),
+                        tt_phrase_number(ops, law->points.data[i].ops),
+                        tt_phrase_number(units, law->points.data[i].units),
+                        isfinite(law->points.data[i].predicted)
+                            ? tt_phrase_number(predicted, law->points.data[i].predicted)
+                            : "");
+    }
+}
+
+void tt_section_law(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    tt_phrase per_hour, interval, r2;
+    tt_article_add(article, TT_BLOCK_HEADING, "LAW");
+    size_t before = article->blocks.len;
+    if (f->law.known && *f->law.text) {
+        tt_article_add(article, TT_BLOCK_PARA, "%s", f->law.text);
+        if (isfinite(f->law.r2) && f->law.r2 < 1)
+            tt_article_more(article, "(R² %s)", tt_phrase_number(r2, f->law.r2));
+        law_points(article, f);
+        if (*f->law.caveat)
+            tt_article_add(article, TT_BLOCK_PARA, "%s", f->law.caveat);
+    }
+    law_rate(article, f);
+    if (known(f->rate.per_second))
+        tt_article_add(article, TT_BLOCK_PARA, "%s%s per hour at this load%s.", about(f),
+                       tt_phrase_units(per_hour, f->resource, f->rate.per_second * 3600),
+                       tt_phrase_interval(interval, "95 %", f->rate.per_second_interval.lo * 3600,
+                                          f->rate.per_second_interval.hi * 3600));
+    if (article->blocks.len == before) /* a heading with nothing under it */
+        tt_article_add(article, TT_BLOCK_PARA, "No rate could be measured.");
+}
+
+void tt_section_forecast(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    const struct tt_forecast *forecast = &f->forecast;
+    if (!known(forecast->per_day))
+        return;
+    bool sized = tt_phrase_sized(f->resource);
+    tt_phrase daily, limit, number, early, late;
+    char span[32], lo[32], hi[32];
+    tt_article_add(article, TT_BLOCK_HEADING, "FORECAST");
+    tt_phrase_size(daily, forecast->per_day);
+    if (!sized)
+        tt_phrase_units(daily, f->resource, forecast->per_day);
+    const struct tt_rate *rate = &f->rate;
+    if (rate->has_operation && known(rate->per_second) && known(rate->per_operation)) {
+        struct tt_text operations = {0};
+        tt_phrase_operation(&operations, rate, true);
+        tt_article_add(article, TT_BLOCK_PARA, "At %s %s per second: %s%s a day.",
+                       tt_phrase_number(number, rate->per_second / rate->per_operation),
+                       tt_phrase_text(operations.data), about(f), daily);
+        tt_text_free(&operations);
+    } else {
+        tt_article_add(article, TT_BLOCK_PARA, "At the load of the recording: %s%s a day.",
+                       about(f), daily);
+    }
+    if (!forecast->known || !known(forecast->seconds)) {
+        tt_article_more(article, "No limit is known that this would reach.");
+        return;
+    }
+    tt_phrase_size(limit, forecast->limit);
+    if (!sized)
+        tt_phrase_number(limit, forecast->limit);
+    tt_article_more(article, "The limit %s = %s is reached in %s", forecast->limit_name, limit,
+                    tt_text_duration(span, forecast->seconds));
+    if (known(forecast->interval.lo) && known(forecast->interval.hi)) {
+        tt_article_more(article, "(90 %%: %s to %s).", tt_text_duration(lo, forecast->interval.lo),
+                        tt_text_duration(hi, forecast->interval.hi));
+        double end = (double)subject->session->started_wall + subject->session->seconds;
+        if (subject->session->started_wall > 0 &&
+            *tt_phrase_date(early, (int64_t)(end + forecast->interval.lo)) &&
+            *tt_phrase_date(late, (int64_t)(end + forecast->interval.hi)))
+            tt_article_more(article, "That is between %s and %s.", early, late);
+    } else {
+        tt_article_more(article, "(no interval: too few losses).");
+    }
+}
+
+void tt_section_workaround(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    tt_phrase date;
+    bool restart = f->forecast.known && known(f->forecast.seconds);
+    if (!restart && !*f->workaround)
+        return;
+    tt_article_add(article, TT_BLOCK_HEADING, "WORKAROUND");
+    tt_article_add(article, TT_BLOCK_PARA, "%s", "");
+    if (*f->workaround)
+        tt_article_more(article, "%c%s.",
+                        *f->workaround >= 'a' && *f->workaround <= 'z' ? *f->workaround - 32
+                                                                       : *f->workaround,
+                        f->workaround + 1);
+    if (restart) {
+        double first =
+            known(f->forecast.interval.lo) ? f->forecast.interval.lo : f->forecast.seconds;
+        double at = (double)subject->session->started_wall + subject->session->seconds + first;
+        char span[32];
+        if (subject->session->started_wall > 0 && *tt_phrase_date(date, (int64_t)at))
+            tt_article_more(article, "%s before %s.", *f->workaround ? "Else restart" : "Restart",
+                            date);
+        else
+            tt_article_more(article, "%s within %s.", *f->workaround ? "Else restart" : "Restart",
+                            tt_text_duration(span, first));
+    }
+}
+
+static void status_controls(struct tt_article *article, const struct tt_finding *f)
+{
+    size_t clean = 0, exercised = 0;
+    for (size_t i = 0; i < f->controls.len; i++) {
+        clean += f->controls.data[i].clean;
+        exercised += f->controls.data[i].exercised;
+    }
+    if (f->confirmed)
+        tt_article_add(article, TT_BLOCK_PARA, "Confirmed: %zu of %zu control runs were clean.",
+                       clean, f->controls.len);
+    else if (!f->controls.len)
+        tt_article_add(article, TT_BLOCK_PARA,
+                       "Not confirmed: no control run was given (--control OTHER.tt).");
+    else if (!exercised)
+        tt_article_add(article, TT_BLOCK_PARA,
+                       "Not confirmed: no control run exercised the operation.");
+    else
+        tt_article_add(article, TT_BLOCK_PARA, "Not confirmed: %zu of %zu control runs were clean.",
+                       clean, f->controls.len);
+    for (size_t i = 0; i < f->controls.len; i++)
+        if (*f->controls.data[i].text)
+            tt_article_add(article, TT_BLOCK_BULLET, "%s", f->controls.data[i].text);
+}
+
+void tt_section_status(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    char span[32];
+    tt_article_add(article, TT_BLOCK_HEADING, "STATUS");
+    if (f->verdict != TT_VERDICT_UNDETERMINED)
+        status_controls(article, f);
+    tt_article_add(article, TT_BLOCK_PARA, "%s", "");
+    if (f->verdict == TT_VERDICT_LEAK_RETAINED)
+        tt_article_more(article,
+                        "Retained beyond A = %s and the end of its %s's load; whether anything "
+                        "still points to the %s was not looked at.",
+                        tt_text_duration(span, f->horizon),
+                        f->rate.has_operation ? "operation" : "program",
+                        tt_phrase_word(f->resource, true));
+    else if (f->verdict == TT_VERDICT_LEAK_LOST)
+        tt_article_more(article, "Lost: nothing points to the %s any more (A = %s).",
+                        tt_phrase_word(f->resource, true), tt_text_duration(span, f->horizon));
+    else
+        tt_article_more(article, "Judged with the horizon A = %s.",
+                        tt_text_duration(span, f->horizon));
+    if (f->horizon_short)
+        tt_article_more(article, "The horizon was shortened from 600 s by --horizon.");
+    if (f->fix.known) {
+        tt_article_add(article, TT_BLOCK_PARA, "%s%s%s", f->fix.fixed ? "Fixed" : "Not shown fixed",
+                       *f->fix.build_id ? " in build-id " : "", f->fix.build_id);
+        if (*f->fix.text)
+            tt_article_more(article, ": %s", f->fix.text);
+    }
+}
+
+void tt_section_evidence(struct tt_article *article, const struct tt_subject *subject)
+{
+    const struct tt_finding *f = subject->finding;
+    if (!f->evidence.len && !*f->would_change_it)
+        return;
+    tt_article_add(article, TT_BLOCK_HEADING, "EVIDENCE");
+    for (size_t i = 0; i < f->evidence.len; i++) {
+        const struct tt_evidence *e = &f->evidence.data[i];
+        tt_phrase value;
+        tt_phrase_evalue(value, e->log_e);
+        tt_article_add(article, TT_BLOCK_BULLET, "%s: %s%s%s%s", tt_phrase_text(e->kind), e->text,
+                       *value ? " (" : "", value, *value ? ")" : "");
+    }
+    if (*f->would_change_it)
+        tt_article_add(article, TT_BLOCK_PARA, "%s: %s",
+                       f->verdict == TT_VERDICT_UNDETERMINED ? "What would decide it"
+                                                             : "What would change this",
+                       f->would_change_it);
+}
