@@ -21,11 +21,11 @@ def tables(results):
     """Markdown of all groups."""
     groups, where = {}, {}
     for result in results:
-        for group in {r["group"] for r in result["rows"]}:
+        for group in dict.fromkeys(r["group"] for r in result["rows"]):
             groups[group] = [r for r in result["rows"] if r["group"] == group]
             where[group] = result
     machine = results[-1]["machine"]
-    versions = ", ".join(sorted(set(machine["versions"].values())))
+    versions = ", ".join(f"{tool} {version}" for tool, version in machine["versions"].items())
     out = [f"Measured {results[-1]['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
            f"{machine['libc']}; {versions}."]
     titles = {"pairs": "Added to a malloc and free pair", "redis": "redis", "sqlite": "sqlite", "memory": "Memory",
