@@ -494,7 +494,6 @@ static void kill_group(struct child *c)
     if (c->pid <= 0 || reap(c))
         return;
     int64_t deadline = now_ms() + 5000;
-    interrupted = false; /* the second time we listen no more: it is bounded by itself */
     kill(-c->pid, SIGTERM);
     while (!reap(c) && wait_for(c->pidfd, deadline))
         ;
@@ -646,9 +645,10 @@ int main(int argc, char **argv)
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-    bool good = signal_fd >= 0 && drive();
+    bool good = signal_fd >= 0 && drive(), told_to_end = interrupted;
+    interrupted = false; /* cleaning up is bounded by itself */
     clean_up();
-    if (interrupted)
+    if (told_to_end)
         return 130;
     if (!good)
         return server.ended && WIFEXITED(server.status) && WEXITSTATUS(server.status)

@@ -68,7 +68,7 @@ int timer_set(struct timer *t, uint64_t delay_ms, void (*fire)(struct timer *t))
         heap = grown;
         heap_cap = cap;
     }
-    t->at = timer_now() + delay_ms;
+    t->at = timer_now() + delay_ms + 1; /* now is rounded down: never too early */
     t->fire = fire;
     heap_len++;
     sift_up(t, heap_len);
