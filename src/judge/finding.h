@@ -70,6 +70,11 @@ struct tt_rate {
     uint64_t intervals_held, intervals; /* "held in N of N intervals" */
 };
 
+/* One session on the law: covariate, lost units, operations, and the units the law predicts. */
+struct tt_law_point {
+    double x, units, ops, predicted;
+};
+
 /* The law across labelled runs (report with several sessions), or a within-session one. */
 struct tt_law_text {
     bool known;
@@ -78,7 +83,7 @@ struct tt_law_text {
     double r2;
     bool identifiable;
     char caveat[256]; /* "" or what could not be told apart, and the experiment that would */
-    TT_VEC(struct { double x, units, ops, predicted; }) points;
+    TT_VEC(struct tt_law_point) points;
 };
 
 struct tt_forecast {
@@ -100,7 +105,7 @@ struct tt_control {
     double expected;   /* losses the judged session's rate predicts for these operations */
     bool exercised;    /* operations > 0, so that "0 lost" means something */
     bool clean;        /* exercised and nothing lost */
-    char text[160];    /* "owners=2: 0 lost in 400 calls" */
+    char text[256];    /* "owners=2: 0 lost in 400 calls" */
 };
 
 struct tt_finding {
@@ -148,6 +153,7 @@ struct tt_finding {
 struct tt_findings {
     TT_VEC(struct tt_finding) list; /* leaks first, then by severity */
     bool leak;                      /* any leak verdict */
+    TT_VEC(char *) strings;         /* owns what findings point to (resource names) */
     uint64_t sites_looked_at;
     uint64_t sites_not_listed; /* non-leaks beyond the bound of the list */
     double log_threshold; /* ln of the e-value a site had to reach (e-BH); +INFINITY none did */
@@ -160,5 +166,7 @@ struct tt_findings {
     /* the frame: fragmentation by accounting; verdict STEADY or FRAGMENTATION */
 };
 void tt_findings_free(struct tt_findings *findings);
+/* Frees what one finding owns. */
+void tt_finding_free(struct tt_finding *finding);
 
 #endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A case: what one session says, as plain arrays. read.c fills it from the session file, tests
+ * build it by simulation, and every kind of evidence works on it alone. Times are seconds since the
+ * session's origin (tick 0), ticks are 1/8 s. Counts are of followed units unless a name says
+ * "weighted". Start: struct tt_case_site. */
+#ifndef TT_JUDGE_CASE_H
+#define TT_JUDGE_CASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/map.h"
+#include "base/vec.h"
+#include "stats/bins.h"
+
+/* Cumulative totals of a site at a time; a step function between rows. */
+struct tt_case_row {
+    double t;
+    double births, birth_bytes, deaths, death_bytes;
+};
+
+struct tt_case_unit {
+    uint32_t size, tick; /* requested bytes; birth tick */
+    uint64_t count;
+};
+
+struct tt_case_release {
+    int64_t stack;
+    uint64_t samples, weight;
+};
+
+struct tt_case_site {
+    size_t process; /* index into tt_case.processes */
+    int64_t id, stack;
+    char resource[24];
+    unsigned thin; /* a followed birth stands for 2^thin */
+    uint32_t size_min, size_max;
+    TT_VEC(struct tt_case_row) rows; /* ascending t */
+    uint64_t deaths[TT_STATS_BINS];
+    TT_VEC(struct tt_case_unit) survivors; /* at the process's last look */
+    TT_VEC(struct tt_case_release) releases;
+    TT_VEC(struct tt_stats_age) release_ages; /* exact ages of sampled deaths, count = weight */
+};
+
+struct tt_case_stack {
+    const uint64_t *pc; /* into tt_case.pcs; return addresses, innermost first */
+    size_t n;
+};
+
+struct tt_case_count {
+    double t, count;
+};
+
+struct tt_case_operation {
+    size_t process;
+    int64_t id;
+    char name[160], function[160];
+    uint64_t address;
+    bool declared;
+    double since;                      /* counted from here on */
+    TT_VEC(struct tt_case_count) rows; /* cumulative, ascending t */
+};
+
+struct tt_case_proc_row {
+    double t, rss_anon, heap_live, heap_held, fds, threads, vm_size, cpu_ms;
+};
+
+struct tt_case_module {
+    uint64_t start, end, file_offset;
+    char path[256], build_id[48];
+};
+
+struct tt_case_limit {
+    char name[48];
+    double value;
+};
+
+struct tt_case_process {
+    int64_t id;
+    char exe[256], build_id[48], allocator[64];
+    double sample_mean; /* bytes between samples when sampled by bytes; 0: every unit, or thinned */
+    double started;
+    bool ended; /* the process went away while it was recorded */
+    double ended_at;
+    double look; /* when the survivors were listed */
+    TT_VEC(struct tt_case_proc_row) rows;
+    TT_VEC(struct {
+        char name[48];
+        double value;
+    })
+    limits;
+    TT_VEC(struct tt_case_module) modules;
+};
+
+struct tt_case_label {
+    char key[64], value[64];
+};
+
+struct tt_case {
+    char name[160];   /* of the session, for people */
+    double end;       /* last moment the session speaks of */
+    double horizon_s; /* meta horizon_s, 0 when not given */
+    bool exact;       /* every unit followed, none dropped */
+    TT_VEC(struct tt_case_label) labels;
+    TT_VEC(struct tt_case_process) processes;
+    TT_VEC(struct tt_case_site) sites;
+    TT_VEC(struct tt_case_operation) operations;
+    TT_VEC(double) epochs; /* ascending */
+    TT_VEC(struct tt_case_stack) stacks;
+    struct tt_map stack_of; /* tt_case_stack_key -> index into stacks */
+    TT_VEC(uint64_t *) pcs; /* owned blocks that stacks point into */
+};
+
+void tt_case_free(struct tt_case *c);
+
+/* Key of a stack in stack_of. */
+uint64_t tt_case_stack_key(size_t process, int64_t stack);
+
+/* The frames of a stack of a process (index); NULL when the session has none. */
+const struct tt_case_stack *tt_case_stack(const struct tt_case *c, size_t process, int64_t stack);
+
+/* Copies n frames as stack `id` of a process. 0 or -ENOMEM. */
+int tt_case_add_stack(struct tt_case *c, size_t process, int64_t id, const uint64_t *pcs, size_t n);
+
+/* The executable mapping that holds a program counter, or NULL. */
+const struct tt_case_module *tt_case_module(const struct tt_case *c, size_t process, uint64_t pc);
+
+/* The site's totals at time t: the last row not after t (zeros before the first). */
+struct tt_case_row tt_case_at(const struct tt_case_site *site, double t);
+
+/* Cumulative count of an operation at time t, linear between rows; 0 before the first. */
+double tt_case_operation_at(const struct tt_case_operation *op, double t);
+
+/* Probability with which a unit of `size` bytes at this site is followed. */
+double tt_case_inclusion(const struct tt_case *c, const struct tt_case_site *site, double size);
+
+/* Labels as "owners=2 mode=fast", or the session's name when it has none. */
+void tt_case_label(const struct tt_case *c, char *buf, size_t size);
+
+/* The numeric label of that key. 0, or -ENOENT when absent or not a number. */
+int tt_case_covariate(const struct tt_case *c, const char *key, double *value);
+
+#endif

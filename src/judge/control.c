@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What other sessions say about a finding: controls that ran the same operation and lost nothing
+ * confirm it and show a way around it; a fixed build is tested against the losses that the judged
+ * session's rate (or the law across sessions) predicts for its operations, so that a calmer run
+ * cannot look fixed (METHODS 2.7). Start: tt_judge_controls. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "judge/dossier.h"
+#include "stats/fixcheck.h"
+
+#define ENOUGH 3.0 /* expected losses for "0 lost" to say something: exp(-3) = 5 % */
+
+void tt_judge_exposure(const struct tt_dossiers *judged, const struct tt_dossier *d,
+                       const struct tt_operation_ref *op, const struct tt_dossiers *other,
+                       struct tt_exposure *out)
+{
+    *out = (struct tt_exposure){.horizon = other->horizon};
+    for (size_t i = 0; i < other->list.len; i++) {
+        const struct tt_dossier *same = &other->list.data[i];
+        if (same != d && !tt_dossier_same(judged, d, other, same))
+            continue;
+        out->births += same->births;
+        out->lost += same->retained.units;
+        out->lost_variance += same->retained.variance;
+    }
+    double ops = op->kind == TT_OP_NONE ? -1 : tt_judge_operations(judged, op, other);
+    out->ops = fmax(ops, 0);
+    out->exercised = ops > 0 || (op->kind == TT_OP_NONE && out->births > 0);
+}
+
+static double predicted(const struct tt_finding *f, const struct tt_exposure *own,
+                        const struct tt_exposure *other)
+{
+    /* a rate per operation, or per birth at the site where no operation is known */
+    if (own->ops > 0)
+        return tt_stats_fix_exposure(own->lost, own->ops, other->ops);
+    return own->births > 0 && f->births > 0
+               ? tt_stats_fix_exposure(own->lost, own->births, other->births)
+               : 0;
+}
+
+static const char *operation_word(const struct tt_finding *f)
+{
+    return f->rate.has_operation ? f->rate.operation : "births at the site";
+}
+
+static int add_control(const struct tt_dossiers *other, const struct tt_exposure *own,
+                       const struct tt_exposure *seen, size_t index, struct tt_finding *f)
+{
+    struct tt_control k = {.session = (int)index,
+                           .operations = seen->ops,
+                           .births = seen->births,
+                           .lost = seen->lost,
+                           .expected = predicted(f, own, seen),
+                           .exercised = seen->exercised,
+                           .clean = seen->exercised && seen->lost <= 0};
+    char ops[32], lost[32];
+    tt_case_label(other->c, k.label, sizeof k.label);
+    double runs = f->rate.has_operation ? seen->ops : seen->births;
+    tt_text_count(ops, (uint64_t)llround(runs));
+    tt_text_count(lost, (uint64_t)llround(seen->lost));
+    if (!k.exercised)
+        snprintf(k.text, sizeof k.text, "%.60s: did not run %.60s", k.label, operation_word(f));
+    else
+        snprintf(k.text, sizeof k.text, "%.60s: %s lost in %s x %.50s", k.label, lost, ops,
+                 operation_word(f));
+    return tt_vec_push(&f->controls, k);
+}
+
+/* Controls that are clean under enough exposure confirm the finding, and are a way around it. */
+static void conclude_controls(struct tt_finding *f)
+{
+    size_t used = 0, clean = 0;
+    f->workaround[0] = '\0';
+    for (size_t i = 0; i < f->controls.len; i++) {
+        const struct tt_control *k = &f->controls.data[i];
+        if (!k->clean || k->expected < ENOUGH)
+            continue;
+        clean++;
+        if (used < sizeof f->workaround)
+            used += (size_t)snprintf(f->workaround + used, sizeof f->workaround - used, "%s%s",
+                                     used ? "; " : "", k->text);
+    }
+    f->confirmed = clean > 0;
+}
+
+static void check_fix(const struct tt_dossiers *judged, const struct tt_dossiers *fixed,
+                      const struct tt_exposure *own, const struct tt_exposure *seen, double due_b,
+                      double delta, struct tt_finding *f)
+{
+    const struct tt_dossier *d = NULL;
+    for (size_t i = 0; i < judged->list.len && !d; i++)
+        if (judged->list.data[i].site == f->site &&
+            judged->c->processes.data[judged->list.data[i].process].id == f->process)
+            d = &judged->list.data[i];
+    const struct tt_case_process *a = d ? &judged->c->processes.data[d->process] : NULL, *b = NULL;
+    const char *exe = a && strrchr(a->exe, '/') ? strrchr(a->exe, '/') : a ? a->exe : "";
+    for (size_t i = 0; i < fixed->c->processes.len && !b; i++) {
+        const char *path = fixed->c->processes.data[i].exe;
+        const char *slash = strrchr(path, '/');
+        if (strcmp(slash ? slash : path, exe) == 0)
+            b = &fixed->c->processes.data[i];
+    }
+    f->fix.known = true;
+    f->fix.exercised = seen->exercised;
+    snprintf(f->fix.build_id, sizeof f->fix.build_id, "%s", b ? b->build_id : "");
+    if (!b || !seen->exercised) {
+        snprintf(f->fix.text, sizeof f->fix.text, "not exercised: the other session did not run %s",
+                 b ? operation_word(f) : "this program");
+        return;
+    }
+    if (a && a->build_id[0] && strcmp(a->build_id, b->build_id) == 0) {
+        snprintf(f->fix.text, sizeof f->fix.text,
+                 "no check: the session given as fixed ran the same build (build-id %.40s)",
+                 b->build_id);
+        return;
+    }
+    struct tt_stats_fix fix;
+    f->fix.exposure = due_b;
+    tt_stats_fix_check(own->lost, own->lost, seen->lost, f->fix.exposure, delta, 0.05, &fix);
+    f->fix.residual = fix.residual;
+    f->fix.fixed = fix.class == TT_STATS_FIX_FIXED;
+    char ops[32], lost[32], due[32];
+    tt_text_count(ops, (uint64_t)llround(f->rate.has_operation ? seen->ops : seen->births));
+    tt_text_count(lost, (uint64_t)llround(seen->lost));
+    tt_text_count(due, (uint64_t)llround(f->fix.exposure));
+    const char *what = operation_word(f);
+    if (f->fix.fixed)
+        snprintf(f->fix.text, sizeof f->fix.text,
+                 "fixed: %s lost in %s x %.80s (residual below %g %% of this rate, 95 %%)", lost,
+                 ops, what, 100 * delta);
+    else if (fix.class == TT_STATS_FIX_STILL)
+        snprintf(f->fix.text, sizeof f->fix.text,
+                 "still leaks: %s lost in %s x %.80s, %s expected at this rate", lost, ops, what,
+                 due);
+    else
+        snprintf(f->fix.text, sizeof f->fix.text,
+                 "%s: %s lost in %s x %.60s; about %.0f x the exposure of that run is needed",
+                 fix.class == TT_STATS_FIX_IMPROVED ? "improved" : "not decided", lost, ops, what,
+                 f->fix.exposure > 0 ? ceil(1 + fix.needed / f->fix.exposure) : 1);
+}
+
+/* Losses the judged rate predicts in another session; by the law where the other's label is known.
+ */
+static double expected_in(const struct tt_dossiers *other, const struct tt_law_model *model,
+                          const struct tt_finding *f, const struct tt_exposure *own,
+                          const struct tt_exposure *seen)
+{
+    double x;
+    if (model->known && tt_case_covariate(other->c, model->covariate, &x) == 0)
+        return tt_stats_law_at(&model->law, x) * seen->ops;
+    return predicted(f, own, seen);
+}
+
+int tt_judge_controls(const struct tt_dossiers *all, const struct tt_judge_session *sessions,
+                      size_t n, const struct tt_dossier *d, const struct tt_operation_ref *op,
+                      const struct tt_law_model *model, double fix_delta, struct tt_finding *f)
+{
+    struct tt_exposure own;
+    int rc = 0;
+    tt_judge_exposure(&all[0], d, op, &all[0], &own);
+    for (size_t i = 1; !rc && i < n; i++) {
+        struct tt_exposure seen;
+        tt_judge_exposure(&all[0], d, op, &all[i], &seen);
+        if (sessions[i].role == TT_JUDGE_CONTROL)
+            rc = add_control(&all[i], &own, &seen, i, f);
+        else if (sessions[i].role == TT_JUDGE_FIXED)
+            check_fix(&all[0], &all[i], &own, &seen, expected_in(&all[i], model, f, &own, &seen),
+                      fix_delta, f);
+    }
+    conclude_controls(f);
+    return rc;
+}

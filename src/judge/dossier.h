@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A dossier: all that a case knows of one finding-to-be. It gathers the session's sites that are
+ * one site to people - the same resource and the same call stack, in all thinning classes, in all
+ * processes of one build, wherever their modules were mapped - and what each kind of evidence said.
+ * Start: tt_dossiers_make, struct tt_dossier. */
+#ifndef TT_JUDGE_DOSSIER_H
+#define TT_JUDGE_DOSSIER_H
+
+#include "judge/case.h"
+#include "judge/finding.h"
+#include "judge/judge.h"
+#include "stats/delay.h"
+#include "stats/law.h"
+#include "stats/survival.h"
+#include "stats/trend.h"
+
+/* One session site in a dossier. */
+struct tt_member {
+    size_t site;  /* index into tt_case.sites */
+    double until; /* counts are taken here: the last look, or the cut before a clean-up at exit */
+    bool cleanup; /* the process released much of this site in its last second */
+};
+
+/* Live units at `until`, by birth. */
+struct tt_unit {
+    uint32_t tick, age; /* birth tick; age in ticks when last seen */
+    uint32_t size;
+    uint64_t count; /* followed */
+    double weight;  /* units that one followed unit stands for */
+};
+
+struct tt_dossier {
+    TT_VEC(struct tt_member) members;
+    size_t process; /* of the member with most live units */
+    int64_t site, stack;
+    const char *resource;
+    uint32_t size_min, size_max;
+    bool cleanup; /* any member */
+
+    double births, deaths, live; /* weighted, at `until` */
+    double birth_bytes, live_bytes;
+    double followed_births;
+    double first, last_birth, until; /* seconds */
+
+    TT_VEC(struct tt_unit) units; /* live, ascending tick */
+    uint64_t death_bins[TT_STATS_BINS];
+    bool by_series; /* units and death_bins are reconstructed from the series, oldest dying first */
+
+    /* Weighted cumulative totals at tt_dossiers.grid; NULL for sites with hardly any births. */
+    double *grid_births, *grid_deaths;
+
+    /* evidence, each filled by the file of its name */
+    struct tt_stats_retention retention; /* survival.c */
+    bool eligible;                       /* births go on: a hypothesis of its own */
+    bool rejected;                       /* by e-BH over the eligible ones */
+    struct {
+        double units, bytes, variance, followed; /* live units of age >= horizon; weighted */
+        double first, last;                      /* birth times of the first and last of them */
+        size_t slices;                           /* distinct birth slices among them */
+    } retained;
+    struct tt_stats_delay delay; /* delay.c */
+    struct {
+        enum tt_stats_trend_class class;
+        struct tt_stats_trend full, late; /* from the first birth on; without the first tenth */
+        const char *clock;                /* "declared", "stack", "time", "traffic" */
+        double reach; /* share of the active time at which the last retained birth lies */
+    } trend;          /* trend.c */
+    struct {
+        bool known, following;
+        const char *gauge;
+        double r2, growth;
+    } load; /* follow.c */
+};
+
+struct tt_dossiers {
+    const struct tt_case *c;
+    size_t session; /* index into tt_judge_input.sessions */
+    double horizon; /* seconds */
+    uint32_t horizon_ticks;
+    double alpha;
+    double log_threshold; /* survival.c */
+    TT_VEC(double) grid;  /* at most 256 epochs */
+    double *traffic;      /* per grid point: weighted births of all sites so far */
+    TT_VEC(struct tt_dossier) list;
+    tt_judge_name_fn *name;
+    void *name_arg;
+};
+
+/* Groups the case's sites. horizon in seconds. 0 or -ENOMEM. */
+int tt_dossiers_make(const struct tt_case *c, double horizon, struct tt_dossiers *out);
+void tt_dossiers_free(struct tt_dossiers *all);
+
+/* Weighted live units at a grid point. */
+static inline double tt_dossier_live(const struct tt_dossier *d, size_t k)
+{
+    return d->grid_births[k] - d->grid_deaths[k];
+}
+
+/* Fills units and death_bins from the lists of survivors (series = false), or for members that were
+ * cleaned up at exit from the series (series = true). 0 or -ENOMEM. */
+int tt_dossier_lifetimes(const struct tt_dossiers *all, struct tt_dossier *d, bool series);
+
+/* Function that holds a return address of the case, without file and line; "" unknown. Valid until
+ * the next call. */
+const char *tt_dossier_function(const struct tt_dossiers *all, size_t process, uint64_t pc,
+                                char buf[160]);
+
+/* Whether two dossiers of different cases are the same site: same program name and resource, and
+ * the same innermost functions (up to 4; by build-id and offset where there are no names). */
+bool tt_dossier_same(const struct tt_dossiers *a, const struct tt_dossier *x,
+                     const struct tt_dossiers *b, const struct tt_dossier *y);
+
+/* Evidence files. Each reads the dossier and fills its own part. */
+int tt_judge_survival(struct tt_dossiers *all);                          /* survival.c; all sites */
+int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d); /* delay.c */
+int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d); /* trend.c */
+int tt_judge_follow(const struct tt_dossiers *all, struct tt_dossier *d); /* follow.c */
+
+/* What the operation clock of a finding is, so that other sessions can be asked for the same. */
+struct tt_operation_ref {
+    enum { TT_OP_NONE, TT_OP_DECLARED, TT_OP_STACK, TT_OP_SITE } kind;
+    char name[160];
+    size_t dossier; /* TT_OP_SITE: index into the judged session's list */
+};
+
+/* What one session says about a site and an operation, over births up to horizon before its end. */
+struct tt_exposure {
+    bool exercised;           /* operations > 0 */
+    double ops, births, lost; /* weighted */
+    double lost_variance;
+    double horizon; /* seconds for which the lost ones were seen to outlive their birth */
+};
+
+/* rate.c: which operation explains the retained units; fills rate and *op. */
+int tt_judge_rate(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_rate *rate,
+                  struct tt_operation_ref *op);
+/* Operations of that kind in another (or the same) case, up to the horizon before the end of each
+ * process; -1 when that case does not know the operation. */
+double tt_judge_operations(const struct tt_dossiers *judged, const struct tt_operation_ref *op,
+                           const struct tt_dossiers *other);
+/* rate.c: the site whose births are the operations one to one, in the judged session: an index into
+ * the list, or -1. */
+long tt_judge_operation_site(const struct tt_dossiers *all, const struct tt_dossier *d,
+                             const struct tt_operation_ref *op);
+/* control.c: the same site and operation in another session (or the judged one itself). */
+void tt_judge_exposure(const struct tt_dossiers *judged, const struct tt_dossier *d,
+                       const struct tt_operation_ref *op, const struct tt_dossiers *other,
+                       struct tt_exposure *out);
+
+/* A law over the label values of the sessions. */
+struct tt_law_model {
+    bool known;
+    char covariate[64];
+    struct tt_stats_law law;
+};
+/* law.c, control.c: fill the finding from the sessions; all[0] is the judged one. 0 or -ENOMEM. */
+int tt_judge_law(const struct tt_dossiers *all, const struct tt_judge_session *sessions, size_t n,
+                 const struct tt_dossier *d, const struct tt_operation_ref *op,
+                 struct tt_finding *f, struct tt_law_model *model);
+int tt_judge_controls(const struct tt_dossiers *all, const struct tt_judge_session *sessions,
+                      size_t n, const struct tt_dossier *d, const struct tt_operation_ref *op,
+                      const struct tt_law_model *model, double fix_delta, struct tt_finding *f);
+
+/* When the session's account of a process ends: its last look, or its own end. */
+double tt_dossier_end(const struct tt_case *c, size_t process);
+
+/* cost.c: heap bytes that an allocator spends on a block of `size` bytes; 0 unknown. */
+double tt_judge_cost(const char *allocator, double size);
+
+/* forecast.c, account.c, weigh.c */
+void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d,
+                       struct tt_finding *f);
+int tt_judge_account(const struct tt_dossiers *all, struct tt_findings *out);
+int tt_judge_weigh(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f);
+
+/* Everything on cases: tt_judge_sessions after reading. cases[i] belongs to sessions[i]. */
+int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cases,
+                   struct tt_findings *out, struct tt_error *err);
+
+#endif

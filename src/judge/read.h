@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The only door between the session room and the judge. Start: tt_judge_read. */
+#ifndef TT_JUDGE_READ_H
+#define TT_JUDGE_READ_H
+
+#include "base/error.h"
+#include "judge/case.h"
+
+struct tt_session;
+
+/* Fills *out from an open session; the caller frees it with tt_case_free, also after an error. name
+ * (may be NULL) is what people call the session. 0, -ENOMEM, or the session room's error. */
+int tt_judge_read(struct tt_session *session, const char *name, struct tt_case *out,
+                  struct tt_error *err);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Do retained births go on with what the process does, or do they slow down as a table, a pool or a
+ * cache fills (METHODS 2.3 iv)? A power law Lambda(n) = a n^beta on the best clock there is:
+ * declared operations; else the busiest counted function on the site's own stack, unless its count
+ * is the site's own births in other words; else active time and the traffic of the rest of the
+ * process. Clocks that nobody declared count only while they reach to the end of the active time:
+ * input that a program reads once, at a steady pace, is no leak. Start: tt_judge_trend. */
+#include "judge/clock.h"
+
+#include <math.h>
+
+#define GROUPS 40u
+#define MIN_EVENTS 20.0
+#define MIN_OPS 20.0
+#define LATE 0.1 /* the second opinion leaves out the first tenth of the clock */
+#define REACH 0.6
+
+struct events {
+    double edge[GROUPS + 1], count[GROUPS]; /* seconds; weighted */
+    double from, to, total, last;
+};
+
+static void gather(const struct tt_dossiers *all, const struct tt_dossier *d, struct events *e)
+{
+    /* Units past the horizon where the recording is long enough to have some, else all live ones.
+     */
+    bool aged = d->retained.units >= MIN_EVENTS;
+    uint32_t min_age = aged ? all->horizon_ticks : 0;
+    *e = (struct events){.from = INFINITY, .to = d->until - (aged ? all->horizon : 0)};
+    for (size_t i = 0; i < d->units.len; i++)
+        if (d->units.data[i].age >= min_age)
+            e->from = fmin(e->from, d->units.data[i].tick / TT_STATS_TICKS_PER_SECOND);
+    if (!(e->to > e->from))
+        return;
+    double width = (e->to - e->from) / GROUPS;
+    for (unsigned g = 0; g <= GROUPS; g++)
+        e->edge[g] = e->from + g * width;
+    for (size_t i = 0; i < d->units.len; i++) {
+        const struct tt_unit *u = &d->units.data[i];
+        if (u->age < min_age)
+            continue;
+        double t = u->tick / TT_STATS_TICKS_PER_SECOND;
+        double g = (t - e->from) / width;
+        e->count[g < GROUPS ? (size_t)g : GROUPS - 1] += (double)u->count * u->weight;
+        e->total += (double)u->count * u->weight;
+        e->last = fmax(e->last, t);
+    }
+}
+
+struct opinion {
+    bool usable;
+    enum tt_stats_trend_class class;
+    struct tt_stats_trend full, late;
+};
+
+static struct opinion ask(const struct tt_clock *clock, const struct events *e)
+{
+    struct opinion o = {0};
+    double edge[GROUPS + 1];
+    double zero = tt_clock_at(clock, fmax(e->from, clock->since));
+    unsigned first = 0;
+    for (unsigned g = 0; g <= GROUPS; g++) {
+        edge[g] = fmax(0, tt_clock_at(clock, e->edge[g]) - zero);
+        if (e->edge[g] < clock->since)
+            first = g;
+    }
+    double end = edge[GROUPS];
+    if (!(end > 0) || first + 4 > GROUPS)
+        return o;
+    o.usable = true;
+    tt_stats_trend_power_law_grouped(edge + first, e->count + first, GROUPS - first, 0.95, &o.full);
+    unsigned late = first;
+    while (late + 4 < GROUPS && edge[late] < LATE * end)
+        late++;
+    tt_stats_trend_power_law_grouped(edge + late, e->count + late, GROUPS - late, 0.95, &o.late);
+    o.class = o.full.class;
+    bool goes_on = o.late.class == TT_STATS_TREND_STEADY && o.late.events >= MIN_EVENTS;
+    if (goes_on && o.class != TT_STATS_TREND_ACCELERATING)
+        o.class = TT_STATS_TREND_STEADY;
+    return o;
+}
+
+static void take(struct tt_dossier *d, const struct opinion *o, const char *clock)
+{
+    d->trend.class = o->class;
+    d->trend.full = o->full;
+    d->trend.late = o->late;
+    d->trend.clock = clock;
+}
+
+/* A clock that ticks exactly with the site's births says nothing about them. */
+static bool repeats_births(const struct tt_dossiers *all, const struct tt_dossier *d,
+                           const struct tt_clock *clock)
+{
+    struct tt_stats_ratio ratio;
+    size_t n = all->grid.len;
+    return n > 1 && d->grid_births &&
+           tt_stats_law_ratio(clock->value, d->grid_births, n - 1, 2, 0.95, &ratio) == 0 &&
+           ratio.exact;
+}
+
+/* The busiest declared (or own-stack) operation of the dossier's processes. */
+static int ask_operations(const struct tt_dossiers *all, const struct tt_dossier *d,
+                          const struct events *e, bool declared, struct opinion *best)
+{
+    double busiest = 0;
+    for (size_t i = 0; i < all->c->operations.len; i++) {
+        const struct tt_case_operation *op = &all->c->operations.data[i];
+        if (op->declared != declared || !tt_dossier_in(all, d, op->process) ||
+            (!declared && tt_clock_frame(all, d, op) < 0))
+            continue;
+        struct tt_clock clock;
+        int rc = tt_clock_open(all, &clock);
+        if (rc)
+            return rc;
+        tt_clock_add_operation(&clock, op);
+        double count = tt_clock_at(&clock, e->to) - tt_clock_at(&clock, e->from);
+        if (count >= MIN_OPS && count > busiest && (declared || !repeats_births(all, d, &clock))) {
+            struct opinion o = ask(&clock, e);
+            if (o.usable) {
+                *best = o;
+                busiest = count;
+            }
+        }
+        tt_clock_close(&clock);
+    }
+    return 0;
+}
+
+static bool goes_on(const struct opinion *o)
+{
+    return o->usable &&
+           (o->class == TT_STATS_TREND_STEADY || o->class == TT_STATS_TREND_ACCELERATING);
+}
+
+int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
+{
+    struct events e;
+    gather(all, d, &e);
+    d->trend.clock = "time";
+    d->trend.class = TT_STATS_TREND_UNDETERMINED;
+    d->trend.full.beta = d->trend.late.beta = NAN;
+    if (!(e.to > e.from) || !d->grid_births)
+        return 0;
+    struct tt_clock active = {0}, traffic = {0};
+    struct opinion declared = {0}, stack = {0}, by_time = {0}, by_traffic = {0};
+    int rc = tt_clock_open(all, &active);
+    if (!rc)
+        rc = tt_clock_open(all, &traffic);
+    if (!rc)
+        rc = ask_operations(all, d, &e, true, &declared);
+    if (!rc)
+        rc = ask_operations(all, d, &e, false, &stack);
+    if (rc)
+        goto out;
+    tt_clock_active(&active, d);
+    tt_clock_traffic(&traffic, d);
+    by_time = ask(&active, &e);
+    by_traffic = ask(&traffic, &e);
+    double from = tt_clock_at(&active, e.from), to = tt_clock_at(&active, e.to);
+    d->trend.reach = to > from ? (tt_clock_at(&active, e.last) - from) / (to - from) : 0;
+
+    if (declared.usable) {
+        take(d, &declared, "declared");
+    } else if (d->trend.reach < REACH) {
+        take(d, &by_time, "time");
+        if (goes_on(&by_time))
+            d->trend.class = TT_STATS_TREND_UNDETERMINED;
+    } else if (stack.usable) {
+        take(d, &stack, "stack");
+    } else if (!goes_on(&by_time) && goes_on(&by_traffic)) {
+        take(d, &by_traffic, "traffic");
+    } else {
+        take(d, &by_time, "time");
+    }
+    if (e.total < MIN_EVENTS && d->trend.class != TT_STATS_TREND_SATURATING)
+        d->trend.class = TT_STATS_TREND_UNDETERMINED;
+out:
+    tt_clock_close(&active);
+    tt_clock_close(&traffic);
+    return rc;
+}

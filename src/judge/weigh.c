@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The evidence of one dossier becomes a verdict. Rules stand in one table, asked in order; the
+ * first that holds decides. "Leak" needs everything at once: units that outlive the horizon beyond
+ * the false-discovery bound, no sign that older ones die, births that go on with the operations, in
+ * at least MIN_SLICES separate moments. What remains growing without that is undetermined, and says
+ * what would decide it. A program whose work ends with its exit (a compiler, an import) and that
+ * keeps its units for longer than the horizon while it makes more is called retained: the verdict
+ * says no more than that. Confidence of a leak is one minus the false-discovery rate at which it
+ * would still stand, capped by what a short horizon can carry; that of other verdicts is a rule of
+ * thumb. Start: tt_judge_weigh. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "judge/dossier.h"
+
+#define MIN_SLICES 20u
+#define MIN_RETAINED 20.0
+#define VETO_SHARE 0.2 /* deaths beyond the horizon, of the units that reached it */
+#define FEW 20.0       /* live units that need no explanation */
+#define OVER 0.6       /* births are over: none in the rest of the active time */
+#define NEARLY_ALL 0.95
+#define CAP_FULL 0.99  /* confidence at the full horizon, without controls */
+#define CAP_SHORT 0.95 /* with a shortened one */
+
+/* The live count over time, from the first birth on. */
+struct shape {
+    size_t from, to; /* grid points, to exclusive */
+    double peak, peak_at, end, middle, late, late_variance;
+    double trough_after_peak;
+};
+
+struct view {
+    const struct tt_dossiers *all;
+    const struct tt_dossier *d;
+    struct shape shape;
+    double late_death_share; /* of units that reached the horizon, died since */
+};
+
+static struct shape shape_of(const struct tt_dossiers *all, const struct tt_dossier *d)
+{
+    struct shape s = {0};
+    const double *t = all->grid.data;
+    size_t n = all->grid.len;
+    s.end = d->live;
+    while (s.from < n && t[s.from] < d->first)
+        s.from++;
+    s.to = s.from;
+    while (s.to < n && t[s.to] <= d->until)
+        s.to++;
+    size_t m = s.to - s.from;
+    if (!d->grid_births || m == 0)
+        return s;
+    size_t third = m / 3 ? m / 3 : 1;
+    double squares = 0;
+    for (size_t k = s.from; k < s.to; k++) {
+        double live = tt_dossier_live(d, k);
+        if (live > s.peak) {
+            s.peak = s.trough_after_peak = live;
+            s.peak_at = t[k];
+        }
+        s.trough_after_peak = fmin(s.trough_after_peak, live);
+        if (k + third >= s.to) {
+            s.late += live / (double)third;
+            squares += live * live / (double)third;
+        } else if (k + 2 * third >= s.to) {
+            s.middle += live / (double)third;
+        }
+    }
+    s.late_variance = fmax(0, squares - s.late * s.late);
+    return s;
+}
+
+static double late_deaths(const struct tt_dossiers *all, const struct tt_dossier *d)
+{
+    double died = 0, live = 0;
+    for (unsigned b = 0; b < TT_STATS_BINS; b++)
+        if (tt_stats_bin_start(b) >= all->horizon_ticks)
+            died += (double)d->death_bins[b];
+    for (size_t i = 0; i < d->units.len; i++)
+        if (d->units.data[i].age >= all->horizon_ticks)
+            live += (double)d->units.data[i].count;
+    return died + live > 0 ? died / (died + live) : 0;
+}
+
+static bool births_go_on(const struct tt_dossier *d)
+{
+    return d->trend.class == TT_STATS_TREND_STEADY || d->trend.class == TT_STATS_TREND_ACCELERATING;
+}
+
+static bool flat(const struct shape *s)
+{
+    double tolerance = fmax(3, fmax(3 * sqrt(s->middle), 0.1 * s->middle));
+    return s->to - s->from >= 6 && fabs(s->late - s->middle) <= tolerance;
+}
+
+/* Live count held at a bound: far steadier than a population that comes and goes by chance. */
+static bool held_at_bound(const struct view *v)
+{
+    const struct shape *s = &v->shape;
+    return s->late >= FEW && flat(s) && s->late_variance < 0.1 * s->late &&
+           s->late >= 0.9 * s->peak;
+}
+
+/* Births per grid interval are as regular as a clock, so that a steady live count says nothing. */
+static bool paced(const struct view *v)
+{
+    const struct tt_dossier *d = v->d;
+    size_t third = (v->shape.to - v->shape.from) / 3;
+    double n = 0, sum = 0, squares = 0;
+    for (size_t k = v->shape.to - third; third && k < v->shape.to; k++) {
+        double born = d->grid_births[k] - d->grid_births[k - 1];
+        n++;
+        sum += born;
+        squares += born * born;
+    }
+    return n > 3 && squares / n - sum / n * (sum / n) < 0.1 * sum / n;
+}
+
+/* ---- the rules ---- */
+
+static bool is_leak(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    f->note[0] = '\0';
+    return d->rejected && !d->retention.veto && d->retention.beyond_seconds >= v->all->horizon &&
+           d->retained.slices >= MIN_SLICES && d->retained.followed >= MIN_RETAINED &&
+           v->late_death_share < VETO_SHARE && births_go_on(d) && d->stack != 0;
+}
+
+static bool is_released(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    if (d->live >= 1 || d->delay.found)
+        return false;
+    if (v->shape.peak >= FEW && d->births < 2 * v->shape.peak)
+        return false; /* nearly all were live at once: a backlog or a load that ended */
+    snprintf(f->note, sizeof f->note, "all %.0f units were released", d->births);
+    return true;
+}
+
+static bool is_delayed(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_stats_delay *delay = &v->d->delay;
+    if (!delay->found)
+        return false;
+    double older = 0, all = 0, past = delay->hi * TT_STATS_TICKS_PER_SECOND * 1.25 + 8;
+    for (size_t i = 0; i < v->d->units.len; i++) {
+        all += (double)v->d->units.data[i].count;
+        if (v->d->units.data[i].age > past)
+            older += (double)v->d->units.data[i].count;
+    }
+    double idle = v->d->until - v->d->last_birth;
+    bool full = held_at_bound(v) && !paced(v) && !delay->candidate;
+    bool stays = all >= FEW && idle > 1.5 * delay->tau; /* births ended, entries stayed */
+    if (full || stays || older > fmax(FEW / 4, 0.2 * all))
+        return false;
+    double rate = (v->d->births - v->d->live) / fmax(1, v->d->last_birth - v->d->first);
+    snprintf(f->note, sizeof f->note,
+             delay->binned ? "released after about %.3g s; levels off near %.0f units"
+                           : "%.1f s timer; levels off near %.0f units",
+             delay->tau, tt_stats_delay_plateau(rate, delay->tau));
+    return true;
+}
+
+static bool is_load_following(const struct view *v, struct tt_finding *f)
+{
+    if (!v->d->load.known || !v->d->load.following || v->shape.peak < FEW)
+        return false;
+    snprintf(f->note, sizeof f->note, "follows %s (R2 %.2f), no growth beyond them",
+             v->d->load.gauge, v->d->load.r2);
+    return true;
+}
+
+static bool is_backlog(const struct view *v, struct tt_finding *f)
+{
+    const struct shape *s = &v->shape;
+    if (s->peak < FEW || s->trough_after_peak > 0.1 * s->peak || v->d->births > 3 * s->peak)
+        return false;
+    snprintf(f->note, sizeof f->note, "grew to %.0f units at %.0f s, then was worked off", s->peak,
+             s->peak_at);
+    return true;
+}
+
+static bool is_made_once(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    if (d->live >= FEW || d->births >= 2 * FEW)
+        return false;
+    double idle = d->until - d->last_birth, span = d->until - d->first;
+    if (d->births > 1.5 && idle < 0.25 * span)
+        return false;
+    snprintf(f->note, sizeof f->note, "%.0f made, the last %.0f s before the end", d->births, idle);
+    return true;
+}
+
+/* Births stopped early, or slowed down on every clock there is. */
+static bool is_filled(const struct view *v)
+{
+    const struct tt_dossier *d = v->d;
+    return d->trend.class == TT_STATS_TREND_SATURATING ||
+           (d->trend.class == TT_STATS_TREND_UNDETERMINED && d->live >= FEW &&
+            d->trend.reach < OVER && d->trend.reach > 0);
+}
+
+static bool is_cache(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    bool replaced = d->deaths >= 0.2 * d->births;
+    if (d->live < FEW || !replaced ||
+        !((held_at_bound(v) && !paced(v)) || (is_filled(v) && flat(&v->shape))))
+        return false;
+    snprintf(f->note, sizeof f->note, "bounded: about %.0f units, old ones make room for new",
+             v->shape.late);
+    return true;
+}
+
+static bool is_warm_up(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    if (d->live < FEW || !is_filled(v) || d->deaths > 0.2 * d->births)
+        return false;
+    if (d->trend.reach < OVER)
+        snprintf(f->note, sizeof f->note, "%.0f units, made in the first %.3g s and kept", d->live,
+                 d->last_birth - d->first);
+    else
+        snprintf(f->note, sizeof f->note, "fills up: %.0f units, ever more slowly (exponent %.2f)",
+                 d->live, d->trend.full.beta);
+    return true;
+}
+
+/* Something outlives the horizon and goes on being born, but the evidence is not enough. */
+static bool is_suspect(const struct view *v)
+{
+    const struct tt_dossier *d = v->d;
+    return d->retained.followed >= 5 && d->retained.slices >= 5 && !d->retention.veto &&
+           d->retention.log_e > log(5) && v->late_death_share < 0.5 &&
+           d->trend.class != TT_STATS_TREND_SATURATING;
+}
+
+static bool is_steady(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    if (is_suspect(v))
+        return false;
+    bool few = d->live < FEW && d->deaths >= NEARLY_ALL * d->births;
+    bool passing = d->live <= (1 - NEARLY_ALL) * d->births;
+    if (!few && !(d->deaths > 0 && flat(&v->shape)) &&
+        !(passing && v->shape.to - v->shape.from < 6))
+        return false;
+    snprintf(f->note, sizeof f->note, "%.0f live of %.0f made, no growth", d->live, d->births);
+    return true;
+}
+
+static double seconds_missing(const struct view *v)
+{
+    const struct tt_dossier *d = v->d;
+    double births = fmax(1, d->live), span = fmax(0.125, d->last_birth - d->first);
+    double gap = fmax(span / births, v->all->horizon < TT_JUDGE_HORIZON_S ? 0.125 : 0.5);
+    /* each counted survivor adds ln(0.98/0.8) = 0.203 to ln E (METHODS 2.3 i) */
+    double bound =
+        isfinite(v->all->log_threshold) ? v->all->log_threshold : log(10 / v->all->alpha);
+    double slices = fmax(MIN_SLICES, ceil(bound / 0.203));
+    return d->first + v->all->horizon + slices * gap * 1.1 - d->until;
+}
+
+static bool is_undetermined(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    char span[32], kept[32];
+    double missing = seconds_missing(v);
+    tt_text_count(kept, (uint64_t)llround(d->live));
+    snprintf(f->note, sizeof f->note, "%s units kept so far", kept);
+    if (d->stack == 0)
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "a known call stack: these units were made where none could be read");
+    else if (missing > 0)
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "%s more of recording under the same load (units must outlive %.0f s)",
+                 tt_text_duration(span, ceil(missing)), v->all->horizon);
+    else if (d->retention.veto || v->late_death_share >= VETO_SHARE)
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "a longer recording: units older than %.0f s are still being released",
+                 v->all->horizon);
+    else if (!births_go_on(d))
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "whether births go on with the operations: record under steady load, or name the "
+                 "operation (--operation)");
+    else
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "a longer recording: the evidence is not yet beyond the bound for all sites");
+    return true;
+}
+
+static const struct rule {
+    enum tt_verdict verdict;
+    bool (*holds)(const struct view *view, struct tt_finding *f);
+    double confidence;
+} rules[] = {
+    {TT_VERDICT_LEAK_RETAINED, is_leak, 0},  {TT_VERDICT_DELAYED_RELEASE, is_delayed, 0.95},
+    {TT_VERDICT_STEADY, is_released, 0.99},  {TT_VERDICT_LOAD_FOLLOWING, is_load_following, 0.9},
+    {TT_VERDICT_STEADY, is_made_once, 0.95}, {TT_VERDICT_BACKLOG, is_backlog, 0.8},
+    {TT_VERDICT_CACHE, is_cache, 0.9},       {TT_VERDICT_WARM_UP, is_warm_up, 0.9},
+    {TT_VERDICT_STEADY, is_steady, 0.9},     {TT_VERDICT_UNDETERMINED, is_undetermined, 0.5},
+};
+
+/* ---- what the finding says besides ---- */
+
+static double leak_confidence(const struct view *v, const struct tt_finding *f)
+{
+    /* the FDR level at which the site would still be rejected */
+    double level = v->all->alpha * exp(v->all->log_threshold - v->d->retention.log_e);
+    double cap = f->horizon_short ? CAP_SHORT : CAP_FULL;
+    return fmin(cap, 1 - fmin(0.5, level));
+}
+
+static int add_evidence(struct tt_finding *f, struct tt_evidence e)
+{
+    return tt_vec_push(&f->evidence, e);
+}
+
+static int tell_evidence(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    int rc = 0;
+    if (d->retention.n > 0) {
+        struct tt_evidence e = {.kind = "survival", .log_e = d->retention.log_e};
+        double beyond = d->retention.beyond_seconds;
+        double a = beyond > 0 ? beyond : v->all->horizon;
+        e.value = d->retention.decided > 0 ? d->retention.survivors / d->retention.decided : NAN;
+        snprintf(e.text, sizeof e.text,
+                 "%.0f of %.0f units that reached %.3g s outlived %.3g s (e-value %.1e); counted "
+                 "%zu separate moments of birth%s",
+                 d->retention.survivors, d->retention.decided, a / 2, a, exp(d->retention.log_e),
+                 d->retained.slices, d->by_series ? "; ages from the counts before exit" : "");
+        rc = add_evidence(f, e);
+    }
+    if (!rc && isfinite(d->trend.full.beta)) {
+        struct tt_evidence e = {.kind = "trend", .value = d->trend.full.beta, .log_e = NAN};
+        snprintf(e.text, sizeof e.text,
+                 "births of kept units are %s on the %s clock (exponent %.2f, 95 %% %.2f to %.2f)",
+                 tt_stats_trend_word(d->trend.class), d->trend.clock, d->trend.full.beta,
+                 d->trend.full.interval.lo, d->trend.full.interval.hi);
+        rc = add_evidence(f, e);
+    }
+    if (!rc && d->delay.found) {
+        struct tt_evidence e = {.kind = "release-age", .value = d->delay.tau, .log_e = NAN};
+        snprintf(e.text, sizeof e.text, "%.0f %% of releases come %.3g to %.3g s after birth",
+                 100 * d->delay.share, d->delay.lo, d->delay.hi);
+        rc = add_evidence(f, e);
+    }
+    if (!rc && d->load.known) {
+        struct tt_evidence e = {.kind = "load", .value = d->load.r2, .log_e = NAN};
+        snprintf(e.text, sizeof e.text,
+                 "live units against %s: R2 %.2f, growth beyond %.3g per birth", d->load.gauge,
+                 d->load.r2, d->load.growth);
+        rc = add_evidence(f, e);
+    }
+    if (!rc && v->shape.to > v->shape.from) {
+        struct tt_evidence e = {
+            .kind = "growth", .value = v->shape.late - v->shape.middle, .log_e = NAN};
+        snprintf(e.text, sizeof e.text,
+                 "live units: %.0f in the middle third of the recording, %.0f in the last",
+                 v->shape.middle, v->shape.late);
+        rc = add_evidence(f, e);
+    }
+    return rc;
+}
+
+static void tell_quiet(const struct tt_dossiers *all, const struct tt_dossier *d,
+                       struct tt_finding *f)
+{
+    f->quiet_seconds = fmax(0, d->until - d->last_birth);
+    for (size_t i = 0; i < d->members.len; i++) {
+        const struct tt_case_site *s = &all->c->sites.data[d->members.data[i].site];
+        double then = tt_case_at(s, d->last_birth).deaths;
+        if (tt_case_at(s, d->members.data[i].until).deaths > then + 0.05 * d->live)
+            f->quiet_seconds = 0; /* survivors did not stay unchanged */
+    }
+}
+
+static void tell_lost(const struct tt_dossiers *all, const struct tt_dossier *d,
+                      struct tt_finding *f)
+{
+    const char *allocator = all->c->processes.data[d->process].allocator;
+    double cost = 0, units = 0;
+    for (size_t i = 0; i < d->units.len; i++) {
+        const struct tt_unit *u = &d->units.data[i];
+        units += (double)u->count * u->weight;
+        cost += (double)u->count * u->weight * tt_judge_cost(allocator, u->size);
+    }
+    bool heap = strcmp(d->resource, "heap") == 0;
+    f->unit_cost = heap && units > 0 ? cost / units : 0;
+    f->lost_units = (uint64_t)llround(d->retained.units);
+    f->lost_bytes = d->retained.bytes;
+    f->lost_cost = f->unit_cost * d->retained.units;
+    f->estimate_sd = sqrt(d->retained.variance);
+}
+
+int tt_judge_weigh(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f)
+{
+    struct view v = {
+        .all = all, .d = d, .shape = shape_of(all, d), .late_death_share = late_deaths(all, d)};
+    f->process = all->c->processes.data[d->process].id;
+    f->site = d->site;
+    f->stack = d->stack;
+    f->size_min = d->size_min;
+    f->size_max = d->size_max;
+    f->births = (uint64_t)llround(d->births);
+    f->deaths = (uint64_t)llround(d->deaths);
+    f->live = (uint64_t)llround(fmax(0, d->live));
+    f->horizon = all->horizon;
+    f->horizon_short = all->horizon < TT_JUDGE_HORIZON_S;
+    tell_quiet(all, d, f);
+    tell_lost(all, d, f);
+    const struct rule *rule = rules;
+    while (!rule->holds(&v, f))
+        rule++; /* the last one always holds */
+    f->verdict = rule->verdict;
+    f->confidence = rule->confidence;
+    if (tt_verdict_is_leak(f->verdict)) {
+        f->confidence = leak_confidence(&v, f);
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "a release later than %.0f s after birth: none was seen, units up to %.0f s old "
+                 "were watched",
+                 fmax(d->retention.beyond_seconds, all->horizon), d->until - d->retained.first);
+    }
+    return tell_evidence(&v, f);
+}
