@@ -46,12 +46,9 @@ void tt_cause_place(struct tt_text *out, const struct tt_subject *subject)
 static void describe_unit(struct tt_text *out, const struct tt_finding *f,
                           const struct tt_stack_view *view)
 {
-    tt_phrase lo, hi;
-    if (tt_phrase_sized(f->resource) && f->size_min && f->size_min == f->size_max)
-        tt_text_add(out, " (%s each", tt_phrase_size(lo, f->size_min));
-    else if (tt_phrase_sized(f->resource) && f->size_max > f->size_min)
-        tt_text_add(out, " (%s to %s each", tt_phrase_size(lo, f->size_min),
-                    tt_phrase_size(hi, f->size_max));
+    tt_phrase sizes;
+    if (*tt_phrase_sizes(sizes, f))
+        tt_text_add(out, " (%s each", sizes);
     if (view->through) {
         tt_text_add(out, "%sthrough " TT_CODE_ON, out->len ? ", " : " (");
         tt_stack_name(out, view->through, PLACE_NAME_WIDTH);

@@ -53,8 +53,10 @@ static void add_line(struct tt_article *article, const struct tt_subject *subjec
     tt_text_add(&text, ": %s", tt_verdict_word(f->verdict));
     if (*f->note)
         tt_text_add(&text, ", %s", f->note);
-    tt_text_add(&text, " (%s%s live)", f->estimate_sd > 0 ? "about " : "",
-                tt_phrase_units(live, f->resource, (double)f->live));
+    bool leak = tt_verdict_is_leak(f->verdict);
+    tt_text_add(&text, " (%s%s %s)", f->estimate_sd > 0 ? "about " : "",
+                tt_phrase_units(live, f->resource, (double)(leak ? f->lost_units : f->live)),
+                leak ? "lost" : "live");
     tt_article_add(article, TT_BLOCK_BULLET, "%s", tt_phrase_text(text.data));
     tt_text_free(&text);
 }
@@ -109,16 +111,22 @@ static void add_healthy(struct tt_article *article, const struct tt_report_input
     const struct tt_report_process *process = process_of(session, -1);
     const char *name = tt_phrase_base(process->exe);
     double horizon = all->horizon > 0 ? all->horizon : session->horizon;
-    char span[32], limit[32];
-    tt_phrase sites;
+    bool too_short = horizon > 0 && session->seconds > 0 && session->seconds <= horizon;
+    char span[32];
+    tt_phrase sites, limit;
     tt_text_duration(span, session->seconds);
+    tt_phrase_number(limit, horizon);
+    if (!*name)
+        name = "the program";
     if (!all->sites_looked_at)
         tt_article_add(article, TT_BLOCK_TITLE,
-                       "%s: nothing to judge, no acquisition was seen in %s",
-                       *name ? name : "the program", span);
+                       "%s: nothing to judge, no acquisition was seen in %s", name, span);
+    else if (too_short)
+        tt_article_add(article, TT_BLOCK_TITLE,
+                       "%s: no leak found, but %s is too short for the horizon of %s s", name, span,
+                       limit);
     else
-        tt_article_add(article, TT_BLOCK_TITLE, "%s: no leak found in %s",
-                       *name ? name : "the program", span);
+        tt_article_add(article, TT_BLOCK_TITLE, "%s: no leak found in %s", name, span);
     tt_section_applies_to(article, session, process);
     tt_article_add(article, TT_BLOCK_HEADING, "LOOKED AT");
     tt_article_add(article, TT_BLOCK_PARA, "%s %s in %s mode",
@@ -126,16 +134,15 @@ static void add_healthy(struct tt_article *article, const struct tt_report_input
                    all->sites_looked_at == 1 ? "site" : "sites",
                    *tt_phrase_text(session->mode) ? session->mode : "an unknown");
     if (horizon > 0)
-        tt_article_more(article, "with the horizon A = %s.", tt_text_duration(limit, horizon));
+        tt_article_more(article, "with the horizon A = %s s.", limit);
     else
         tt_article_more(article, "with the default horizon.");
-    if (horizon > 0 && session->seconds > 0 && session->seconds < 2 * horizon)
-        tt_article_more(article,
-                        "The recording is too short for that horizon: only what was acquired in "
-                        "its first %s could be judged.",
-                        session->seconds > horizon
-                            ? tt_text_duration(span, session->seconds - horizon)
-                            : "0 s");
+    if (too_short)
+        tt_article_more(article, "Nothing was watched for longer than the horizon, so nothing can "
+                                 "be called a leak: record longer, or give a shorter --horizon.");
+    else if (session->seconds < 2 * horizon)
+        tt_article_more(article, "Only what was acquired in the first %s was watched for as long.",
+                        tt_text_duration(span, session->seconds - horizon));
 }
 
 static void add_process_heap(struct tt_article *article, const struct tt_findings *all)

@@ -77,6 +77,22 @@ char *tt_phrase_size(tt_phrase buf, double bytes)
     return buf;
 }
 
+char *tt_phrase_sizes(tt_phrase buf, const struct tt_finding *f)
+{
+    tt_phrase lo, hi;
+    buf[0] = '\0';
+    if (!tt_phrase_sized(f->resource) || f->size_min > f->size_max || !f->size_max)
+        return buf;
+    tt_phrase_size(hi, f->size_max);
+    if (f->size_min == f->size_max)
+        snprintf(buf, sizeof(tt_phrase), "%s", hi);
+    else if (f->size_max < 1024)
+        snprintf(buf, sizeof(tt_phrase), "%u to %.40s", f->size_min, hi);
+    else
+        snprintf(buf, sizeof(tt_phrase), "%.40s to %.40s", tt_phrase_size(lo, f->size_min), hi);
+    return buf;
+}
+
 char *tt_phrase_units(tt_phrase buf, const char *resource, double n)
 {
     tt_phrase number;
@@ -100,7 +116,7 @@ char *tt_phrase_percent(tt_phrase buf, double share)
     if (!(share >= 0 && share <= 1))
         return buf;
     double percent = share * 100;
-    if (percent == floor(percent) && percent < 100)
+    if (percent == floor(percent))
         snprintf(buf, sizeof(tt_phrase), "%.0f %%", percent);
     else if (percent > 99.9)
         snprintf(buf, sizeof(tt_phrase), "over 99.9 %%");

@@ -14,6 +14,9 @@ typedef char tt_phrase[96];
 char *tt_phrase_number(tt_phrase buf, double x);
 /* Like tt_text_size, for finite x >= 0; "an unknown size" otherwise. */
 char *tt_phrase_size(tt_phrase buf, double bytes);
+/* The requested size of a finding's units: "40 bytes", "24 to 120 bytes", "" where units have none.
+ */
+char *tt_phrase_sizes(tt_phrase buf, const struct tt_finding *finding);
 /* "2 blocks", "1 file descriptor": count and the resource's word. */
 char *tt_phrase_units(tt_phrase buf, const char *resource, double n);
 /* The word alone, singular or plural. */

@@ -64,7 +64,9 @@ static void add_axis(struct tt_article *article, const struct tt_finding *f, dou
                      double end, size_t margin)
 {
     char first[32], last[32], mid[48] = "", line[256];
-    tt_text_duration(first, start);
+    snprintf(first, sizeof first, "0 s");
+    if (start >= 0.5)
+        tt_text_duration(first, start);
     tt_text_duration(last, end);
     double quiet = end - f->quiet_seconds;
     int at = 0;

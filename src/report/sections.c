@@ -13,6 +13,12 @@ static const char *about(const struct tt_finding *f)
     return f->estimate_sd > 0 ? "about " : "";
 }
 
+/* The same where it begins a sentence. */
+static const char *About(const struct tt_finding *f)
+{
+    return f->estimate_sd > 0 ? "About " : "";
+}
+
 static const char *component(const struct tt_subject *subject)
 {
     const char *name = tt_phrase_base(subject->process->exe);
@@ -112,11 +118,19 @@ void tt_section_title(struct tt_article *article, const struct tt_subject *subje
     if (article->blocks.len)
         article->blocks.data[article->blocks.len - 1].alarm = tt_verdict_is_leak(f->verdict);
     tt_text_free(&text);
+    const struct tt_findings *all = subject->input->findings;
+    size_t alike = 0; /* leaks, or the undecided where there is no leak: those with articles */
+    for (size_t i = 0; i < all->list.len; i++)
+        alike += tt_verdict_is_leak(all->list.data[i].verdict) == tt_verdict_is_leak(f->verdict) &&
+                 (all->leak || all->list.data[i].verdict == f->verdict);
     tt_phrase percent;
-    tt_phrase_percent(percent, f->confidence);
-    tt_article_add(article, TT_BLOCK_SUBTITLE, "finding %d of %zu · %s · %s%s%s", f->id,
-                   subject->input->findings->list.len, tt_verdict_word(f->verdict),
-                   tt_phrase_text(f->resource), *percent ? " · confidence " : "", percent);
+    /* Never certain: a share of 1 would print as 100 %. */
+    tt_phrase_percent(percent, fmin(f->confidence, 0.99999));
+    if (isnan(f->confidence))
+        *percent = '\0';
+    tt_article_add(article, TT_BLOCK_SUBTITLE, "finding %d of %zu · %s · %s%s%s", f->id, alike,
+                   tt_verdict_word(f->verdict), tt_phrase_text(f->resource),
+                   *percent ? " · confidence " : "", percent);
 }
 
 /* "a · b": one more fact of a line. */
@@ -150,7 +164,8 @@ void tt_section_applies_to(struct tt_article *article, const struct tt_report_se
              tt_phrase_text(session->machine));
     if (*tt_phrase_text(process->libc))
         fact(&line, "%s", process->libc);
-    if (*tt_phrase_text(process->allocator))
+    if (*tt_phrase_text(process->allocator) &&
+        !strstr(tt_phrase_text(process->libc), process->allocator))
         fact(&line, "malloc of %s", process->allocator);
     if (process->pid > 0)
         fact(&line, "pid %ld", process->pid);
@@ -158,19 +173,6 @@ void tt_section_applies_to(struct tt_article *article, const struct tt_report_se
     tt_article_add(article, TT_BLOCK_PARA, "%s", line.len ? line.data : "an unknown program");
     tt_text_free(&line);
     tt_text_free(&file);
-}
-
-/* " of 40 bytes", " of 24 to 120 bytes", or nothing. */
-static void of_size(struct tt_text *out, const struct tt_finding *f)
-{
-    tt_phrase lo, hi;
-    if (!tt_phrase_sized(f->resource) || f->size_min > f->size_max || !f->size_max)
-        return;
-    if (f->size_min == f->size_max)
-        tt_text_add(out, " of %s", tt_phrase_size(lo, f->size_min));
-    else
-        tt_text_add(out, " of %s to %s", tt_phrase_size(lo, f->size_min),
-                    tt_phrase_size(hi, f->size_max));
 }
 
 static void symptom_rate(struct tt_article *article, const struct tt_finding *f)
@@ -197,8 +199,9 @@ static void symptom_rate(struct tt_article *article, const struct tt_finding *f)
         tt_text_add(&text, stays ? "." : ". They are not given back.");
     } else if (known(rate->per_second)) {
         tt_text_add(&text, "%s%s", stays ? "What stays grows by " : "The process loses ", about(f));
-        loss_per_time(&text, f);
-        tt_text_add(&text, ", %s per hour",
+        if (unit_bytes(f) > 0 && loss_per_time(&text, f))
+            tt_text_add(&text, ", ");
+        tt_text_add(&text, "%s per hour",
                     tt_phrase_units(number, f->resource, rate->per_second * 3600));
         if (rate->per_second_interval.lo >= 0)
             tt_text_add(&text, "%s",
@@ -223,12 +226,15 @@ static void symptom_total(struct tt_article *article, const struct tt_subject *s
     if (f->rate.has_operation && known(f->rate.operations)) {
         tt_text_add(&text, ", over %s ", tt_phrase_number(number, f->rate.operations));
         tt_phrase_operation(&text, &f->rate, f->rate.operations != 1);
-        tt_text_add(&text, ",");
     }
-    tt_text_add(&text, " %s%s", about(f),
+    tt_text_add(&text, ", %s%s", about(f),
                 tt_phrase_units(number, f->resource, (double)f->lost_units));
-    of_size(&text, f);
-    tt_text_add(&text, " %s", f->verdict == TT_VERDICT_UNDETERMINED ? "stayed" : "were lost");
+    if (*tt_phrase_sizes(number, f))
+        tt_text_add(&text, " of %s", number);
+    tt_text_add(&text, " %s",
+                f->verdict == TT_VERDICT_UNDETERMINED ? "stayed"
+                : f->lost_units == 1                  ? "was lost"
+                                                      : "were lost");
     if (tt_phrase_sized(f->resource) && known(f->lost_bytes)) {
         tt_text_add(&text, ": %s requested", tt_phrase_size(number, f->lost_bytes));
         if (known(f->lost_cost))
@@ -261,9 +267,6 @@ void tt_section_symptoms(struct tt_article *article, const struct tt_subject *su
     if (f->quiet_seconds >= 1)
         tt_article_more(article, "In the last %s none was acquired and the survivors stayed.",
                         tt_text_duration(span, f->quiet_seconds));
-    for (size_t i = 0; i < f->controls.len; i++)
-        if (f->controls.data[i].clean && *f->controls.data[i].text)
-            tt_article_more(article, "%s.", f->controls.data[i].text);
     tt_plot_add(article, subject);
 }
 
@@ -276,7 +279,7 @@ static void law_rate(struct tt_article *article, const struct tt_finding *f)
         return;
     struct tt_text text = {0};
     tt_phrase a, b;
-    tt_text_add(&text, "%s%s", about(f), tt_phrase_units(a, f->resource, rate->per_operation));
+    tt_text_add(&text, "%s%s", About(f), tt_phrase_units(a, f->resource, rate->per_operation));
     if (tt_phrase_sized(f->resource) && known(rate->bytes_per_operation)) {
         tt_text_add(&text, " (%s requested", tt_phrase_size(a, rate->bytes_per_operation));
         if (known(f->unit_cost))
@@ -341,7 +344,7 @@ void tt_section_law(struct tt_article *article, const struct tt_subject *subject
     }
     law_rate(article, f);
     if (known(f->rate.per_second))
-        tt_article_add(article, TT_BLOCK_PARA, "%s%s per hour at this load%s.", about(f),
+        tt_article_add(article, TT_BLOCK_PARA, "%s%s per hour at this load%s.", About(f),
                        tt_phrase_units(per_hour, f->resource, f->rate.per_second * 3600),
                        tt_phrase_interval(interval, "95 %", f->rate.per_second_interval.lo * 3600,
                                           f->rate.per_second_interval.hi * 3600));
@@ -452,30 +455,35 @@ void tt_section_status(struct tt_article *article, const struct tt_subject *subj
 {
     const struct tt_finding *f = subject->finding;
     char span[32];
+    tt_phrase horizon;
     tt_article_add(article, TT_BLOCK_HEADING, "STATUS");
     if (f->verdict != TT_VERDICT_UNDETERMINED)
         status_controls(article, f);
-    tt_article_add(article, TT_BLOCK_PARA, "%s", "");
-    if (f->verdict == TT_VERDICT_LEAK_RETAINED)
-        tt_article_more(article,
-                        "Retained beyond A = %s and the end of its %s's load; whether anything "
-                        "still points to the %s was not looked at.",
-                        tt_text_duration(span, f->horizon),
-                        f->rate.has_operation ? "operation" : "program",
-                        tt_phrase_word(f->resource, true));
-    else if (f->verdict == TT_VERDICT_LEAK_LOST)
-        tt_article_more(article, "Lost: nothing points to the %s any more (A = %s).",
-                        tt_phrase_word(f->resource, true), tt_text_duration(span, f->horizon));
-    else
-        tt_article_more(article, "Judged with the horizon A = %s.",
-                        tt_text_duration(span, f->horizon));
+    if (f->verdict == TT_VERDICT_LEAK_RETAINED) {
+        tt_article_add(article, TT_BLOCK_PARA, "Retained beyond A = %s s",
+                       tt_phrase_number(horizon, f->horizon));
+        if (f->quiet_seconds >= 1)
+            tt_article_more(article, "and the end of the load (%s past it)",
+                            tt_text_duration(span, f->quiet_seconds));
+        tt_article_more(article, "after acquisition.");
+        if (tt_phrase_sized(f->resource))
+            tt_article_more(article, "Whether anything still points to the %s was not looked at.",
+                            tt_phrase_word(f->resource, true));
+    } else if (f->verdict == TT_VERDICT_LEAK_LOST) {
+        tt_article_add(article, TT_BLOCK_PARA,
+                       "Lost: nothing points to the %s any more (A = %s s).",
+                       tt_phrase_word(f->resource, true), tt_phrase_number(horizon, f->horizon));
+    } else {
+        tt_article_add(article, TT_BLOCK_PARA, "Judged with the horizon A = %s s.",
+                       tt_phrase_number(horizon, f->horizon));
+    }
     if (f->horizon_short)
         tt_article_more(article, "The horizon was shortened from 600 s by --horizon.");
     if (f->fix.known) {
-        tt_article_add(article, TT_BLOCK_PARA, "%s%s%s", f->fix.fixed ? "Fixed" : "Not shown fixed",
-                       *f->fix.build_id ? " in build-id " : "", f->fix.build_id);
-        if (*f->fix.text)
-            tt_article_more(article, ": %s", f->fix.text);
+        tt_article_add(article, TT_BLOCK_PARA, "%s%s%.12s%s%s",
+                       f->fix.fixed ? "Fixed" : "Not shown to be fixed",
+                       *f->fix.build_id ? " in build-id " : "", f->fix.build_id,
+                       *f->fix.text ? ": " : ".", f->fix.text);
     }
 }
 

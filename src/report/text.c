@@ -61,6 +61,7 @@ static void add_lines(struct tt_text *out, const char *text)
 int tt_report_write_text(const struct tt_report_input *input, struct tt_text *out)
 {
     struct tt_article article = {0};
+    enum tt_block_kind before = TT_BLOCK_TITLE;
     tt_article_compose(&article, input);
     for (size_t i = 0; i < article.blocks.len; i++) {
         const struct tt_block *block = &article.blocks.data[i];
@@ -68,12 +69,15 @@ int tt_report_write_text(const struct tt_report_input *input, struct tt_text *ou
         const char *colour = input->colour ? colour_of(block) : NULL;
         if (!*text)
             continue;
-        if (colour)
-            tt_text_add(out, "%s", i ? "\n" : "");
-        else if (i && (block->kind == TT_BLOCK_TITLE || block->kind == TT_BLOCK_HEADING))
+        if (i && (block->kind == TT_BLOCK_TITLE || block->kind == TT_BLOCK_HEADING))
             tt_text_add(out, "\n");
         if (block->kind == TT_BLOCK_TITLE && i)
             tt_text_add(out, "\n");
+        /* Lines stand apart unless the paragraph before announces them. */
+        if (block->kind == TT_BLOCK_LINES && out->len > 1 && before == TT_BLOCK_PARA &&
+            out->data[out->len - 2] != ':')
+            tt_text_add(out, "\n");
+        before = block->kind;
         if (colour)
             tt_text_add(out, "%s", colour);
         switch (block->kind) {

@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The report room on constructed findings: whole articles against golden files
+ * (tests/unit/report_golden, rewritten when TT_GOLDEN_UPDATE is set), the JSON contract key by key,
+ * and what must never appear in either. Start: main's table. */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "report/report.h"
+
+#ifndef TT_GOLDEN
+#define TT_GOLDEN "tests/unit/report_golden"
+#endif
+
+/* ---- a small world: stacks by id, one session, findings by kind ---- */
+
+static const struct tt_symbol_frame owner_stack[] = {
+    {"owner_record_new", "/srv/call/callowner", "/src/call/owner.c", 88, true, 0x1188},
+    {"call_add_owner", "/srv/call/callowner", "/src/call/call.c", 142, false, 0x1188},
+    {"on_set_privilege", "/srv/call/callowner", "/src/call/request.c", 310, false, 0x2310},
+    {"serve", "/srv/call/callowner", "/src/call/main.c", 77, false, 0x3077},
+    {"main", "/srv/call/callowner", "/src/call/main.c", 120, false, 0x3120},
+    {"__libc_start_call_main", "/lib/x86_64-linux-gnu/libc.so.6", "", 0, false, 0x2724a},
+    {"__libc_start_main", "/lib/x86_64-linux-gnu/libc.so.6", "", 0, false, 0x27305},
+    {"_start", "/srv/call/callowner", "", 0, false, 0x1021},
+};
+static const struct tt_symbol_frame destroy_stack[] = {
+    {"owner_record_free", "/srv/call/callowner", "/src/call/owner.c", 101, false, 0x1101},
+    {"call_destroy", "/srv/call/callowner", "/src/call/call.c", 233, false, 0x1233},
+    {"line_close", "/srv/call/callowner", "/src/call/line.c", 77, false, 0x1077},
+    {"main", "/srv/call/callowner", "/src/call/main.c", 120, false, 0x3120},
+};
+static const struct tt_symbol_frame release_stack[] = {
+    {"call_release", "/srv/call/callowner", "/src/call/call.c", 201, false, 0x1201},
+    {"on_bye", "/srv/call/callowner", "/src/call/request.c", 402, false, 0x2402},
+};
+static const struct tt_symbol_frame cpp_stack[] = {
+    {"operator new", "/lib/x86_64-linux-gnu/libstdc++.so.6", "", 0, false, 0xaa},
+    {"std::_Rb_tree<std::string, std::pair<std::string const, lab::Order>, std::less<> "
+     ">::_M_insert_",
+     "/srv/lab", "/usr/include/c++/12/bits/stl_tree.h", 1800, true, 0x10},
+    {"std::map<std::string, lab::Order>::operator[]", "/srv/lab",
+     "/usr/include/c++/12/bits/stl_map.h", 511, true, 0x10},
+    {"lab::Book<lab::Order, std::less<unsigned long long const>, lab::Pool<64ul> >::add",
+     "/srv/lab", "/src/lab/book.hpp", 41, false, 0x10},
+    {"lab::operator<<(lab::Stream&)", "/srv/lab", "/src/lab/io.cpp", 9, false, 0x20},
+    {"", "/opt/vendor/libvendor.so.3", "", 0, false, 0x4242},
+    {"vendor_dispatch", "/opt/vendor/libvendor.so.3", "", 0, false, 0x5000},
+    {"std::thread::_State_impl<int>::_M_run", "/srv/lab", "", 0, false, 0x30},
+    {"execute_native_thread_routine", "/lib/x86_64-linux-gnu/libstdc++.so.6", "", 0, false, 0xd4},
+    {"start_thread", "/lib/x86_64-linux-gnu/libc.so.6", "", 0, false, 0x89},
+};
+/* What a hostile program may call its functions. */
+static const struct tt_symbol_frame hostile_stack[] = {
+    {"evil\033[2Jname\n    `rm`\xff", "/srv/`x`", "/src/a|b*.c", 3, false, 0x1},
+    {"next", "/srv/x", "/src/n.c", 4, false, 0x2},
+};
+
+static int fake_stack(void *arg, int session, int64_t process, int64_t stack,
+                      struct tt_report_stack *out)
+{
+    (void)arg;
+    (void)session;
+    (void)process;
+    static const struct {
+        const struct tt_symbol_frame *frames;
+        size_t n;
+    } stacks[] = {{owner_stack, 8},
+                  {destroy_stack, 4},
+                  {release_stack, 2},
+                  {cpp_stack, 10},
+                  {hostile_stack, 2}};
+    if (stack < 1 || stack > 5)
+        return -ENOENT;
+    *out = (struct tt_report_stack){stacks[stack - 1].frames, stacks[stack - 1].n, stack == 5};
+    return 0;
+}
+
+static const struct tt_report_process processes[] = {
+    {1, 4121, "/srv/call/callowner", "5f1c2a0790ab14cc5f1c2a0790ab14cc5f1c2a07",
+     "callowner -p 5070", "glibc 2.36", "glibc", 148240, 1795356120},
+};
+static const struct tt_report_pair labels[] = {{"owners", "4"}};
+static const struct tt_report_drop drops[] = {{"births not followed: no shadow memory left", 0},
+                                              {"stacks cut at 192 frames", 1234}};
+static const char *const repeat[] = {
+    "telltale run -o call.tt --label owners=4 -- ./callowner -p 5070",
+    "telltale report call.tt --control two.tt --fixed fixed.tt"};
+
+struct world {
+    struct tt_findings findings;
+    struct tt_report_session sessions[3];
+    struct tt_report_input input;
+};
+
+static void world_begin(struct world *w)
+{
+    memset(w, 0, sizeof *w);
+    w->sessions[0] = (struct tt_report_session){.name = "call.tt",
+                                                .mode = "exact",
+                                                .host = "lab",
+                                                .kernel = "6.18.44",
+                                                .machine = "x86_64",
+                                                .seconds = 90,
+                                                .started_wall = 1795442520,
+                                                .processes = processes,
+                                                .n_processes = 1,
+                                                .labels = labels,
+                                                .n_labels = 1,
+                                                .dropped = drops,
+                                                .n_dropped = 1};
+    w->sessions[1] = w->sessions[0];
+    w->sessions[1].name = "two.tt";
+    w->sessions[1].role = TT_REPORT_CONTROL;
+    w->sessions[2] = w->sessions[0];
+    w->sessions[2].name = "fixed.tt";
+    w->sessions[2].role = TT_REPORT_FIXED;
+    w->findings.horizon = 30;
+    w->findings.sites_looked_at = 3;
+    w->input = (struct tt_report_input){.findings = &w->findings,
+                                        .sessions = w->sessions,
+                                        .n_sessions = 3,
+                                        .tool_version = "0.1.0",
+                                        .repeat = repeat,
+                                        .n_repeat = 2,
+                                        .stack = fake_stack};
+}
+
+static struct tt_finding *add_finding(struct world *w, enum tt_verdict verdict)
+{
+    struct tt_finding finding = {.id = (int)w->findings.list.len + 1,
+                                 .resource = "heap",
+                                 .verdict = verdict,
+                                 .process = 1,
+                                 .site = 7,
+                                 .stack = 1,
+                                 .horizon = 30,
+                                 .confidence = NAN,
+                                 .rate = {.per_second = NAN, .per_second_interval = {NAN, NAN}}};
+    assert_int_equal(tt_vec_push(&w->findings.list, finding), 0);
+    w->findings.leak |= tt_verdict_is_leak(verdict);
+    return &w->findings.list.data[w->findings.list.len - 1];
+}
+
+static void world_end(struct world *w)
+{
+    for (size_t i = 0; i < w->findings.list.len; i++) {
+        struct tt_finding *f = &w->findings.list.data[i];
+        tt_vec_free(&f->evidence);
+        tt_vec_free(&f->releases);
+        tt_vec_free(&f->operation_releases);
+        tt_vec_free(&f->controls);
+        tt_vec_free(&f->series);
+        tt_vec_free(&f->law.points);
+    }
+    tt_vec_free(&w->findings.list);
+}
+
+#define PUSH(vec, ...) assert_int_equal(tt_vec_push(&(vec), __VA_ARGS__), 0)
+
+/* The call server's leak as measured: all that a judge can say. */
+static struct tt_finding *add_call_leak(struct world *w)
+{
+    struct tt_finding *f = add_finding(w, TT_VERDICT_LEAK_RETAINED);
+    f->severity = 8.3e6;
+    f->size_min = f->size_max = 40;
+    f->unit_cost = 48;
+    f->births = 4000;
+    f->deaths = 2000;
+    f->live = f->lost_units = 2000;
+    f->lost_bytes = 80000;
+    f->lost_cost = 96000;
+    f->horizon_short = true;
+    f->quiet_seconds = 29;
+    f->confidence = 0.99997;
+    f->confirmed = true;
+    snprintf(f->would_change_it, sizeof f->would_change_it,
+             "a recording in which these blocks are released later than 30 s after their call");
+    f->rate = (struct tt_rate){.per_second = 32.8,
+                               .per_second_interval = {31.4, 34.3},
+                               .has_operation = true,
+                               .operation = "call",
+                               .operation_source = "declared",
+                               .operations = 1000,
+                               .per_operation = 2,
+                               .bytes_per_operation = 80,
+                               .per_operation_interval = {2, 2},
+                               .exact = true,
+                               .intervals_held = 58,
+                               .intervals = 58};
+    f->law.known = f->law.identifiable = true;
+    f->law.r2 = 1;
+    snprintf(f->law.covariate, sizeof f->law.covariate, "owners");
+    snprintf(f->law.text, sizeof f->law.text,
+             "lost bytes = 40 x (owners - 2) per call, owners > 2");
+    static const double points[][4] = {{1, 0, 400, 0}, {2, 0, 400, 0}, {4, 2000, 1000, 2000}};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(tt_vec_reserve(&f->law.points, i + 1), 0);
+        f->law.points.data[i].x = points[i][0];
+        f->law.points.data[i].units = points[i][1];
+        f->law.points.data[i].ops = points[i][2];
+        f->law.points.data[i].predicted = points[i][3];
+        f->law.points.len = i + 1;
+    }
+    f->forecast = (struct tt_forecast){.known = true,
+                                       .limit_name = "cgroup memory.max",
+                                       .limit = 536870912.0,
+                                       .seconds = 61 * 86400.0,
+                                       .interval = {55 * 86400.0, 69 * 86400.0},
+                                       .per_day = 8.5e6};
+    PUSH(f->evidence, (struct tt_evidence){"survival", 2000, 21.8,
+                                           "2,000 of 2,000 outlived 30 s and the load's end"});
+    PUSH(f->evidence, (struct tt_evidence){"control", NAN, NAN, "two control runs were clean"});
+    PUSH(f->releases, (struct tt_release_path){1, 2, 412, 1, "", 0});
+    PUSH(f->releases, (struct tt_release_path){1, 3, 12, 0.93, "fixed.tt (fixed build)", 2});
+    PUSH(f->operation_releases, (struct tt_release_path){1, 3, 1000, 1, "", 0});
+    PUSH(f->controls, (struct tt_control){.session = 1,
+                                          .label = "owners=2",
+                                          .operations = 400,
+                                          .expected = 800,
+                                          .exercised = true,
+                                          .clean = true,
+                                          .text = "owners=2: 0 lost in 400 calls"});
+    snprintf(f->workaround, sizeof f->workaround, "keep owners <= 2 (0 lost in 400 calls)");
+    for (int i = 0; i <= 90; i++)
+        PUSH(f->series, (struct tt_point){i, i <= 61 ? i * 2000.0 / 61 : 2000});
+    f->fix.known = f->fix.fixed = f->fix.exercised = true;
+    f->fix.exposure = 2000;
+    snprintf(f->fix.build_id, sizeof f->fix.build_id, "90ab14cc");
+    snprintf(f->fix.text, sizeof f->fix.text,
+             "0 lost in 1,000 calls (residual below 1 %% of this rate, 95 %%)");
+    return f;
+}
+
+static void add_not_leak(struct world *w, enum tt_verdict verdict, const char *note, uint64_t live)
+{
+    struct tt_finding *f = add_finding(w, verdict);
+    f->stack = 2;
+    f->live = live;
+    f->births = 10 * live;
+    f->deaths = 9 * live;
+    snprintf(f->note, sizeof f->note, "%s", note);
+}
+
+/* ---- comparing ---- */
+
+static char *read_golden(const char *name)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", TT_GOLDEN, name);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return strdup("");
+    struct tt_text text = {0};
+    char buf[4096];
+    size_t n;
+    tt_text_add(&text, "%s", "");
+    while ((n = fread(buf, 1, sizeof buf, f)) > 0)
+        tt_text_add_bytes(&text, buf, n);
+    fclose(f);
+    return text.data;
+}
+
+/* Nothing that is not a number, no control characters but newlines, no line over 100 columns
+ * (unless one long word makes it so, or a verbatim line). */
+static void expect_decent(const char *text)
+{
+    assert_null(strstr(text, "nan"));
+    assert_null(strstr(text, "inf "));
+    assert_null(strstr(text, "-inf"));
+    assert_null(strstr(text, "-0 "));
+    for (const char *p = text; *p; p++)
+        assert_true((unsigned char)*p >= 0x20 || *p == '\n');
+    for (const char *line = text; *line;) {
+        size_t bytes = strcspn(line, "\n"), width = 0;
+        for (size_t i = 0; i < bytes; i++)
+            width += ((unsigned char)line[i] & 0xc0) != 0x80;
+        if (strncmp(line, "    ", 4))
+            assert_in_range(width, 0, 100);
+        line += bytes + (line[bytes] == '\n');
+    }
+}
+
+static void expect_golden(const struct tt_report_input *input, const char *format, const char *name)
+{
+    struct tt_text out = {0};
+    struct tt_error err;
+    assert_int_equal(tt_report_write(format, input, &out, &err), 0);
+    if (!strcmp(format, "text"))
+        expect_decent(out.data);
+    if (getenv("TT_GOLDEN_UPDATE")) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/%s", TT_GOLDEN, name);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fputs(out.data, f);
+        assert_int_equal(fclose(f), 0);
+    }
+    char *want = read_golden(name);
+    assert_string_equal(out.data, want);
+    free(want);
+    tt_text_free(&out);
+}
+
+static void expect_all(const struct tt_report_input *input, const char *name)
+{
+    static const struct {
+        const char *format, *suffix;
+    } forms[] = {{"text", "txt"}, {"markdown", "md"}, {"json", "json"}};
+    for (size_t i = 0; i < 3; i++) {
+        char file[128];
+        snprintf(file, sizeof file, "%s.%s", name, forms[i].suffix);
+        expect_golden(input, forms[i].format, file);
+    }
+}
+
+/* ---- tests ---- */
+
+static void test_leak_with_control_and_fix(void **state)
+{
+    (void)state;
+    struct world w;
+    world_begin(&w);
+    add_call_leak(&w);
+    add_not_leak(&w, TT_VERDICT_DELAYED_RELEASE, "32.0 s timer", 12);
+    add_not_leak(&w, TT_VERDICT_WARM_UP, "", 1);
+    expect_all(&w.input, "leak");
+    world_end(&w);
+}
+
+static void test_healthy(void **state)
+{
+    (void)state;
+    struct world w;
+    world_begin(&w);
+    w.sessions[0].dropped = NULL;
+    w.sessions[0].n_dropped = 0;
+    w.findings.horizon = 600;
+    w.findings.sites_not_listed = 40;
+    w.findings.sites_looked_at = 59;
+    w.findings.process_heap.verdict = TT_VERDICT_STEADY;
+    snprintf(w.findings.process_heap.text, sizeof w.findings.process_heap.text,
+             "resident memory and live bytes moved together");
+    add_not_leak(&w, TT_VERDICT_STEADY, "", 3);
+    add_not_leak(&w, TT_VERDICT_CACHE, "full at 512 entries since 40 s", 512);
+    for (int i = 0; i < 14; i++)
+        add_not_leak(&w, TT_VERDICT_LOAD_FOLLOWING, "", 5);
+    expect_all(&w.input, "healthy");
+    world_end(&w);
+
+    world_begin(&w);
+    w.findings.sites_looked_at = 0;
+    w.input.n_repeat = 0;
+    expect_golden(&w.input, "text", "nothing.txt");
+    world_end(&w);
+}
+
+static void test_undetermined(void **state)
+{
+    (void)state;
+    struct world w;
+    world_begin(&w);
+    w.sessions[0].n_dropped = 2;
+    w.sessions[0].unfinished = true;
+    w.sessions[0].n_labels = 0;
+    struct tt_finding *f = add_finding(&w, TT_VERDICT_UNDETERMINED);
+    f->size_min = 24;
+    f->size_max = 120;
+    f->births = 900;
+    f->live = f->lost_units = 700;
+    f->deaths = 200;
+    f->lost_bytes = 42000;
+    f->rate.per_second = 7.8;
+    f->rate.per_second_interval = (struct tt_interval){5.1, 10.9};
+    f->confidence = 0.5;
+    f->stack = 99; /* not recorded */
+    snprintf(f->would_change_it, sizeof f->would_change_it,
+             "30 minutes more under the same load, or a pause in the load");
+    PUSH(f->evidence, (struct tt_evidence){"trend", 0.9, -1.2, "grows, but so does the load"});
+    static const char *const warnings[] = {
+        "/srv/call/callowner changed since the recording: its functions are not named"};
+    w.input.warnings = warnings;
+    w.input.n_warnings = 1;
+    expect_all(&w.input, "undetermined");
+    world_end(&w);
+}
+
+static void test_sampled_fd_and_cpp_in_one_report(void **state)
+{
+    (void)state;
+    struct world w;
+    world_begin(&w);
+    w.sessions[0].mode = "sampled";
+    w.sessions[0].attached = true;
+    struct tt_finding *f = add_finding(&w, TT_VERDICT_LEAK_LOST);
+    f->stack = 4;
+    f->size_min = 64;
+    f->size_max = 96;
+    f->births = 510000;
+    f->deaths = 500000;
+    f->live = 10000;
+    f->lost_units = 9800;
+    f->lost_bytes = 784000;
+    f->estimate_sd = 420;
+    f->confidence = 0.981;
+    f->rate = (struct tt_rate){.per_second = 108.9,
+                               .per_second_interval = {101.2, 116.6},
+                               .has_operation = true,
+                               .operation = "lab::Book<lab::Order>::add()",
+                               .operation_source = "stack",
+                               .operations = 31000,
+                               .per_operation = 0.316,
+                               .bytes_per_operation = 25.3,
+                               .per_operation_interval = {0.29, 0.342}};
+    f->forecast.per_day = 9.6e8;
+    f = add_finding(&w, TT_VERDICT_LEAK_RETAINED);
+    f->resource = "fd";
+    f->stack = 2;
+    f->births = f->live = f->lost_units = 12;
+    f->rate.per_second = 12.0 / 90;
+    f->rate.per_second_interval = (struct tt_interval){0.07, 0.24};
+    f->forecast = (struct tt_forecast){.known = true,
+                                       .limit_name = "RLIMIT_NOFILE",
+                                       .limit = 1024,
+                                       .seconds = 7600,
+                                       .interval = {NAN, INFINITY},
+                                       .per_day = 11520};
+    f = add_finding(&w, TT_VERDICT_LEAK_RETAINED); /* says nothing but that it is one */
+    f->rate.per_second_interval = (struct tt_interval){-INFINITY, INFINITY};
+    f->severity = -0.0;
+    f->lost_units = f->live = 1;
+    f->stack = 5;
+    for (int i = 0; i < 3; i++)
+        add_finding(&w, TT_VERDICT_UNDETERMINED)->stack = 3;
+    w.input.max_articles = 3;
+    expect_all(&w.input, "several");
+    w.input.max_articles = 1;
+    expect_golden(&w.input, "text", "several-bounded.txt");
+    world_end(&w);
+}
+
+static void test_colour_only_when_asked(void **state)
+{
+    (void)state;
+    struct world w;
+    struct tt_text plain = {0}, colour = {0};
+    world_begin(&w);
+    add_call_leak(&w);
+    assert_int_equal(tt_report_write("text", &w.input, &plain, NULL), 0);
+    assert_null(strchr(plain.data, '\033'));
+    w.input.colour = true;
+    assert_int_equal(tt_report_write("text", &w.input, &colour, NULL), 0);
+    assert_int_equal(strncmp(colour.data, "\033[1;31mcallowner loses", 22), 0);
+    /* Without the colours it is the same text. */
+    struct tt_text stripped = {0};
+    for (const char *p = colour.data; *p; p++) {
+        if (*p == '\033')
+            p = strchr(p, 'm');
+        else
+            tt_text_add_bytes(&stripped, p, 1);
+    }
+    assert_string_equal(stripped.data, plain.data);
+    tt_text_free(&stripped);
+    tt_text_free(&plain);
+    tt_text_free(&colour);
+    world_end(&w);
+}
+
+static void test_unknown_format(void **state)
+{
+    (void)state;
+    struct world w;
+    struct tt_text out = {0};
+    struct tt_error err;
+    world_begin(&w);
+    assert_int_equal(tt_report_write("yaml", &w.input, &out, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "text, markdown, json"));
+    assert_null(out.data);
+    world_end(&w);
+}
+
+/* The keys of the contract (DESIGN.md) with the JSON types each may have. */
+static void expect_keys(json_t *object, const char *const *keys)
+{
+    assert_true(json_is_object(object));
+    for (; *keys; keys++) {
+        json_t *value = json_object_get(object, *keys + 1);
+        if (!value)
+            fail_msg("no key %s", *keys + 1);
+        bool right = false;
+        switch (**keys) {
+        case 'o':
+            right = json_is_object(value);
+            break;
+        case 'O': /* object or null */
+            right = json_is_object(value) || json_is_null(value);
+            break;
+        case 'a':
+            right = json_is_array(value);
+            break;
+        case 'A':
+            right = json_is_array(value) || json_is_null(value);
+            break;
+        case 's':
+            right = json_is_string(value);
+            break;
+        case 'S':
+            right = json_is_string(value) || json_is_null(value);
+            break;
+        case 'n':
+            right = json_is_number(value);
+            break;
+        case 'N':
+            right = json_is_number(value) || json_is_null(value);
+            break;
+        case 'b':
+            right = json_is_boolean(value);
+            break;
+        default:
+            break;
+        }
+        if (!right)
+            fail_msg("key %s is not of type %c", *keys + 1, **keys);
+    }
+}
+
+static void test_json_contract(void **state)
+{
+    (void)state;
+    struct world w;
+    struct tt_text out = {0};
+    world_begin(&w);
+    w.sessions[0].n_dropped = 2;
+    add_call_leak(&w);
+    add_not_leak(&w, TT_VERDICT_STEADY, "", 3);
+    assert_int_equal(tt_report_write("json", &w.input, &out, NULL), 0);
+    json_error_t error;
+    json_t *root = json_loads(out.data, JSON_REJECT_DUPLICATES, &error);
+    assert_non_null(root);
+    static const char *const root_keys[] = {"sschema",   "otool", "otarget", "osession",
+                                            "afindings", "bleak", NULL};
+    static const char *const target_keys[] = {"npid", "sexe", "Sbuild_id", NULL};
+    static const char *const session_keys[] = {"nseconds", "smode", "odropped", NULL};
+    static const char *const finding_keys[] = {
+        "nid",   "sresource", "sverdict",  "nseverity", "osite",       "Oowner",           "olost",
+        "orate", "Olaw",      "Oforecast", "aevidence", "Nconfidence", "Swould_change_it", NULL};
+    static const char *const frame_keys[] = {"Sfunction", "Smodule",  "Sfile",
+                                             "Nline",     "binlined", NULL};
+    static const char *const lost_keys[] = {"nunits", "Nbytes", "Nsince_start", "Nbefore_attach",
+                                            NULL};
+    static const char *const rate_keys[] = {"Nper_second", "Nper_operation", "Soperation",
+                                            "Ainterval", NULL};
+    static const char *const law_keys[] = {"stext", "aterms", "Nr2", "bidentifiable", NULL};
+    static const char *const forecast_keys[] = {"Nlimit", "Slimit_name", "Sexhausted_at",
+                                                "Ainterval", NULL};
+    expect_keys(root, root_keys);
+    assert_string_equal(json_string_value(json_object_get(root, "schema")), "telltale.findings/1");
+    expect_keys(json_object_get(root, "target"), target_keys);
+    expect_keys(json_object_get(root, "session"), session_keys);
+    json_t *dropped = json_object_get(json_object_get(root, "session"), "dropped");
+    assert_int_equal(json_object_size(dropped), 1);
+    assert_int_equal(json_integer_value(json_object_get(dropped, "stacks cut at 192 frames")),
+                     1234);
+    json_t *findings = json_object_get(root, "findings");
+    assert_int_equal(json_array_size(findings), 2);
+    for (size_t i = 0; i < 2; i++) {
+        json_t *f = json_array_get(findings, i);
+        expect_keys(f, finding_keys);
+        json_t *frames = json_object_get(json_object_get(f, "site"), "frames");
+        assert_true(json_is_array(frames));
+        assert_true(json_array_size(frames) > 0);
+        expect_keys(json_array_get(frames, 0), frame_keys);
+        expect_keys(json_object_get(f, "lost"), lost_keys);
+        expect_keys(json_object_get(f, "rate"), rate_keys);
+    }
+    json_t *leak = json_array_get(findings, 0);
+    assert_string_equal(json_string_value(json_object_get(leak, "verdict")), "leak-retained");
+    expect_keys(json_object_get(leak, "law"), law_keys);
+    expect_keys(json_object_get(leak, "forecast"), forecast_keys);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(leak, "site"), "frames")), 8);
+    json_t *lost = json_object_get(leak, "lost");
+    assert_int_equal(json_integer_value(json_object_get(lost, "units")), 2000);
+    assert_int_equal(json_integer_value(json_object_get(lost, "bytes")), 80000);
+    assert_int_equal(json_integer_value(json_object_get(lost, "before_attach")), 0);
+    json_t *rate = json_object_get(leak, "rate");
+    assert_float_equal(json_real_value(json_object_get(rate, "per_second")), 32.8, 1e-9);
+    assert_int_equal(json_integer_value(json_object_get(rate, "per_operation")), 2);
+    assert_string_equal(json_string_value(json_object_get(rate, "operation")), "call");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(leak, "forecast"), "exhausted_at")),
+        "2027-01-23T14:03:30Z");
+    json_t *second = json_array_get(json_object_get(leak, "evidence"), 1);
+    assert_true(json_is_null(json_object_get(second, "value")));
+    assert_int_equal(json_array_size(json_object_get(leak, "series")), 91);
+    json_decref(root);
+    tt_text_free(&out);
+    world_end(&w);
+}
+
+static void test_sites(void **state)
+{
+    (void)state;
+    static const struct tt_report_site list[] = {
+        {1, 7, "heap", 2000, 4000, 80000, 88.2, 29.4, false, "owner_record_new", "/src/owner.c", 88,
+         "/srv/callowner", 40, 40},
+        {1, 8, "heap", 1234567, 99999999, 5e9, 0.25, 0.1, true,
+         "lab::Book<lab::Order, std::less<unsigned long long const> >::add", "", 0, "/srv/lab", 16,
+         4096},
+        {1, 9, "fd", 3, 3, 0, NAN, NAN, false, "", "", 0, "", 0, 0},
+    };
+    struct tt_report_sites sites = {list, 3, 12, 90};
+    struct tt_text out = {0};
+    assert_int_equal(tt_report_sites("text", &sites, &out, NULL), 0);
+    expect_decent(out.data);
+    char *want = read_golden("sites.txt");
+    if (getenv("TT_GOLDEN_UPDATE")) {
+        FILE *f = fopen(TT_GOLDEN "/sites.txt", "w");
+        fputs(out.data, f);
+        fclose(f);
+    } else {
+        assert_string_equal(out.data, want);
+    }
+    free(want);
+    tt_text_free(&out);
+    assert_int_equal(tt_report_sites("json", &sites, &out, NULL), 0);
+    json_t *root = json_loads(out.data, 0, NULL);
+    assert_non_null(root);
+    assert_string_equal(json_string_value(json_object_get(root, "schema")), "telltale.sites/1");
+    json_t *rows = json_object_get(root, "sites");
+    assert_int_equal(json_array_size(rows), 3);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 0), "live")), 2000);
+    assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "oldest_seconds")));
+    assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "bytes")));
+    json_decref(root);
+    tt_text_free(&out);
+    sites.n = 0;
+    sites.more = 0;
+    assert_int_equal(tt_report_sites("text", &sites, &out, NULL), 0);
+    assert_non_null(strstr(out.data, "no sites"));
+    tt_text_free(&out);
+    assert_int_equal(tt_report_sites("xml", &sites, &out, NULL), -EINVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_leak_with_control_and_fix),
+        cmocka_unit_test(test_healthy),
+        cmocka_unit_test(test_undetermined),
+        cmocka_unit_test(test_sampled_fd_and_cpp_in_one_report),
+        cmocka_unit_test(test_colour_only_when_asked),
+        cmocka_unit_test(test_unknown_format),
+        cmocka_unit_test(test_json_contract),
+        cmocka_unit_test(test_sites),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
