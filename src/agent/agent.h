@@ -59,7 +59,7 @@ enum tt_root { TT_ROOT_END, TT_ROOT_LOST, TT_ROOT_DEEP };
 struct tt_key {
     uint64_t key;
     uint32_t skip;
-    uint32_t thin;
+    uint16_t thin, epoch;
 };
 
 #define TT_RANGES 4u
@@ -145,6 +145,9 @@ struct tt_agent {
 };
 
 extern struct tt_agent tt_agent TT_HIDDEN;
+_Static_assert(offsetof(struct tt_agent, host) == 8 * TT_E_COUNT &&
+                   offsetof(struct tt_host, real) == 0,
+               "entry_x86_64.S knows these offsets");
 
 /* start.c */
 /* Reads the two environment values (see TT_TAPE_ENV_*) into `conf`; either may be NULL. Returns 0,
@@ -230,10 +233,13 @@ TT_HIDDEN void tt_hook_exact(void);
 TT_HIDDEN void tt_hook_pass(void);
 TT_HIDDEN void tt_hook_sample(void);
 TT_HIDDEN void tt_hook_sample_quiet(void);
+/* The countdown and the address compare of sampled mode (entry_x86_64.S) and where they end. */
+TT_HIDDEN tt_hook_fn tt_sample_malloc, tt_sample_free, tt_sample_malloc_slow, tt_sample_free_slow;
 
-/* region.c */
-/* Reserves the address region of sampled objects. 0 or a negative errno. */
+/* region.c, adapt.c */
+/* Reserves the address region of sampled objects, the table of rates. 0 or a negative errno. */
 TT_HIDDEN int tt_region_make(void);
+TT_HIDDEN int tt_adapt_make(void);
 
 /* text.c */
 TT_HIDDEN char *tt_text_put(char *at, char *end, const char *text);

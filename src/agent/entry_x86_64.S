@@ -4,6 +4,7 @@
  * hook of the moment; only assembly can hand over the caller's rbp and rsp untouched. In the preload
  * library (TT_PACK_PRELOAD) the stubs also carry the allocator's names, and an entry that nobody
  * filled yet leads to the pack's start-up. Start: the macro STUB. */
+#include "agent/arch_x86_64.h"
 #include "agent/host.h"
 
         .text
@@ -93,5 +94,35 @@ early:
         STUB    cfree TT_E_CFREE
         STUB    free_sized TT_E_FREE_SIZED
         STUB    free_aligned_sized TT_E_FREE_ALIGNED_SIZED
+
+/* Sampled mode. malloc: the byte countdown of this thread; free: is the address in the region of
+ * sampled objects (region.h)? Both go on to the real allocator by a jump. */
+        .p2align 4
+        .globl  tt_sample_malloc
+        .hidden tt_sample_malloc
+        .type   tt_sample_malloc, @function
+tt_sample_malloc:
+        .cfi_startproc
+        sub     %rdi, %fs:TT_FS_LEFT
+        js      1f
+        jmp     *tt_agent+8*TT_E_COUNT+8*TT_E_MALLOC(%rip)
+1:      jmp     tt_sample_malloc_slow
+        .cfi_endproc
+        .size   tt_sample_malloc, . - tt_sample_malloc
+
+        .p2align 4
+        .globl  tt_sample_free
+        .hidden tt_sample_free
+        .type   tt_sample_free, @function
+tt_sample_free:
+        .cfi_startproc
+        mov     %rdi, %rax
+        shr     $36, %rax
+        cmp     $0x600, %rax
+        je      1f
+        jmp     *tt_agent+8*TT_E_COUNT+8*TT_E_FREE(%rip)
+1:      jmp     tt_sample_free_slow
+        .cfi_endproc
+        .size   tt_sample_free, . - tt_sample_free
 
         .section .note.GNU-stack, "", @progbits

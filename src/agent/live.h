@@ -28,6 +28,20 @@ static inline void tt_live_add(uint64_t *counter, uint64_t n)
     __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
+/* The sizes that a tally has seen, packed as smallest | (largest - smallest) << 16; sizes that do not
+ * fit it go to the site each time. Returns the span widened to `size`. */
+#define TT_LIVE_NO_SPAN 0xffffu
+static inline uint32_t tt_live_span(uint32_t span, uint32_t site, uint64_t size)
+{
+    tt_live_sizes(site, size);
+    if (size >= 0x8000)
+        return span;
+    uint32_t lo = span & 0xffff, hi = span == TT_LIVE_NO_SPAN ? 0 : lo + (span >> 16);
+    lo = size < lo ? (uint32_t)size : lo;
+    hi = size > hi ? (uint32_t)size : hi;
+    return lo | (hi - lo) << 16;
+}
+
 /* Counts a birth on the thread's tally, or on the site when the thread has no slot (t->slot) or
  * is inside the agent (t == NULL). */
 static inline void tt_live_count_birth(struct tt_thread *t, uint32_t site, uint64_t size)
@@ -38,10 +52,8 @@ static inline void tt_live_count_birth(struct tt_thread *t, uint32_t site, uint6
             tt_thread_tally(t, tally, site);
         tally->births++;
         tally->birth_bytes += size;
-        if (TT_UNLIKELY(tally->last_size != (uint32_t)size)) {
-            tally->last_size = (uint32_t)size;
-            tt_live_sizes(site, size);
-        }
+        if (TT_UNLIKELY(size - (tally->last_size & 0xffff) > tally->last_size >> 16))
+            tally->last_size = tt_live_span(tally->last_size, site, size);
         return;
     }
     struct tt_tape_site *s = &tt_agent.sites[site];

@@ -274,6 +274,8 @@ int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const
         error = -TT_ENOMEM;
         goto refused;
     }
+    if (conf->mode == TT_MODE_ADAPTIVE && (error = tt_adapt_make()) != 0)
+        goto refused;
     if (conf->mode != TT_MODE_EXACT && (error = tt_region_make()) != 0) {
         reason = "the address range of sampled objects at 0x600000000000 is not free: "
                  "use --mode exact";

@@ -33,6 +33,7 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 #define TT_MAP_NORESERVE 0x4000
 #define TT_MAP_FIXED_NOREPLACE 0x100000
 #define TT_MADV_DONTNEED 4
+#define TT_MADV_NOHUGEPAGE 15
 #define TT_MADV_DONTDUMP 16
 #define TT_MADV_WIPEONFORK 18
 #define TT_O_RDWR 02

@@ -27,7 +27,7 @@ void tt_thread_tally(struct tt_thread *t, struct tt_tape_tally *place, uint32_t 
     }
     place->births = place->early_deaths = 0;
     place->birth_bytes = place->death_bytes = 0;
-    place->last_size = 0xffffffffu;
+    place->last_size = TT_LIVE_NO_SPAN;
     place->site = site;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     __atomic_store_n(&slot->moving, slot->moving + 1, __ATOMIC_RELAXED);
