@@ -235,28 +235,34 @@ static void take_message(const LINEMESSAGE *m)
     }
 }
 
-/* Calls that were up before this application opened the line are not announced: it asks. */
+/* Calls that were up before this application opened the line are not announced: it asks. All are
+ * taken before the first is dealt with: one that is idle is deallocated at once, and would be given
+ * out anew. */
 static void take_present_calls(void)
 {
     union {
         LINECALLLIST list;
         char room[1024];
     } u;
+    HCALL *taken = NULL;
+    size_t n = 0;
     do {
         memset(&u, 0, sizeof u);
         u.list.dwTotalSize = sizeof u;
         if (!ok(lineGetNewCalls(line, 0, LINECALLSELECT_LINE, &u.list), "lineGetNewCalls"))
-            return;
-        for (uint32_t i = 0; i < u.list.dwCallsNumEntries; i++) {
-            HCALL handle;
-            memcpy(&handle, u.room + u.list.dwCallsOffset + i * sizeof handle, sizeof handle);
-            LINECALLSTATUS status = {.dwTotalSize = sizeof status};
-            struct my_call *c = add_call(handle, LINECALLPRIVILEGE_MONITOR);
-            join(c);
-            if (ok(lineGetCallStatus(handle, &status), "lineGetCallStatus"))
-                on_state(c, status.dwCallState);
-        }
+            break;
+        taken = need(realloc(taken, (n + u.list.dwCallsNumEntries + 1) * sizeof *taken));
+        memcpy(taken + n, u.room + u.list.dwCallsOffset, u.list.dwCallsNumEntries * sizeof *taken);
+        n += u.list.dwCallsNumEntries;
     } while (u.list.dwCallsNumEntries);
+    for (size_t i = 0; i < n; i++) {
+        LINECALLSTATUS status = {.dwTotalSize = sizeof status};
+        struct my_call *c = add_call(taken[i], LINECALLPRIVILEGE_MONITOR);
+        join(c);
+        if (ok(lineGetCallStatus(c->handle, &status), "lineGetCallStatus"))
+            on_state(c, status.dwCallState);
+    }
+    free(taken);
 }
 
 static bool open_line(void)
