@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The recorder: runs a command with the agent preloaded, turns the tapes of its processes into the
+ * rows of a session, and passes the command's end on. It does not judge and does not print; what is
+ * to be said while it runs goes through callbacks. Start: tt_record_run. */
+#ifndef TT_RECORD_RECORD_H
+#define TT_RECORD_RECORD_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "session/session.h"
+#include "tape/tape.h"
+
+struct tt_record_label {
+    const char *key, *value;
+};
+
+/* --operation NAME=FUNCTION: count the entries of FUNCTION. */
+struct tt_record_operation {
+    const char *name, *function;
+};
+
+/* A function of the target; name is copied by the recorder. */
+struct tt_record_function {
+    char name[160];
+    uint64_t entry, size; /* run-time address; bytes of code */
+};
+
+/* Live figures for a progress line, about once a second. */
+struct tt_record_progress {
+    double seconds;
+    unsigned processes;              /* alive and recorded */
+    uint64_t births, deaths;         /* units of all processes so far */
+    uint64_t live_units, live_bytes; /* followed and not released; of processes alive */
+    uint64_t sites;                  /* with births */
+    uint64_t dropped;                /* units that could not be followed */
+    uint64_t session_bytes;
+};
+
+struct tt_record_options {
+    char *const *argv;      /* the command, NULL-terminated, at least one */
+    const char *output;     /* template: %p pid of the command, %h host */
+    enum tt_tape_mode mode; /* 0: exact */
+    uint64_t sample_mean;   /* sampled: bytes; 0: 512 KiB */
+    uint32_t rate;          /* adaptive: samples a second and key; 0: 1 */
+    bool follow;            /* record forked children too, until the last one has ended */
+    double duration;        /* seconds of recording; 0: until the end. Then the command goes on
+                               unrecorded, and its end is still waited for */
+    double horizon;         /* noted in the session; 0: none */
+    const struct tt_record_label *labels;
+    size_t n_labels;
+    const struct tt_record_operation *operations;
+    size_t n_operations;
+    bool no_stack_operations; /* count only the declared ones */
+    const char *agent;        /* path of the agent library; NULL: tt_record_agent finds it */
+    const char *tool_version;
+
+    void *arg; /* of the callbacks, each of which may be NULL */
+    void (*progress)(void *arg, const struct tt_record_progress *progress);
+    /* One line for people that cannot wait for the end: "cannot write session x.tt any more". */
+    void (*say)(void *arg, const char *line);
+    /* The function of that name among the modules of a process. 0, or a negative errno with err. */
+    int (*resolve)(void *arg, const struct tt_session_module *modules, size_t n,
+                   const char *function, struct tt_record_function *out, struct tt_error *err);
+    /* The functions around return addresses (innermost first), each once, without libc, main and
+     * what starts threads: at most max. Returns how many were filled. */
+    size_t (*entries)(void *arg, const struct tt_session_module *modules, size_t n,
+                      const uint64_t *frames, size_t n_frames, struct tt_record_function *out,
+                      size_t max);
+};
+
+struct tt_record_result {
+    char output[PATH_MAX]; /* the session written, template expanded; "" when none was made */
+    pid_t pid;
+    int status;         /* wait status of the command, see waitpid(2) */
+    bool trouble;       /* the session is incomplete or absent though the command ran: exit 3 */
+    pid_t went_on;      /* without follow: a forked child that still runs (use -f); else 0 */
+    unsigned processes; /* images recorded */
+    unsigned refused;   /* images in which the agent could not work */
+    char refused_why[256];
+};
+
+/* Runs and records a command. Signals INT, TERM, HUP, QUIT, USR1, USR2 and WINCH sent to the caller
+ * meanwhile are forwarded to the command; those that the terminal sends to the whole foreground
+ * group reach it anyway and are not doubled. Once the command has ended and only followed children
+ * run on, INT, TERM, HUP and QUIT end the recording instead; the children are not touched.
+ * 0: the command ran to its end, see *result. Negative errno: it was not started, err says why.
+ * A full disk stops the recording, not the command: result->trouble. */
+int tt_record_run(const struct tt_record_options *options, struct tt_record_result *result,
+                  struct tt_error *err);
+
+/* The exit status for a wait status, after dying by the same signal if it was one, without a core
+ * of our own (as strace does). */
+int tt_record_exit(int status);
+
+/* The agent library: $TELLTALE_LIB (a file or its directory), beside the executable in
+ * ../lib/telltale or ../lib/MULTIARCH/telltale, or in the build tree. 0 or -ENOENT with err. */
+int tt_record_agent(char out[PATH_MAX], struct tt_error *err);
+
+#endif
