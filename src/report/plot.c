@@ -63,29 +63,29 @@ static const char *glyph(char letter)
 static void add_axis(struct tt_article *article, const struct tt_finding *f, double start,
                      double end, size_t margin)
 {
-    char first[32], last[32], mid[48] = "", line[256];
-    snprintf(first, sizeof first, "0 s");
+    char first[32] = "0 s", last[32], when[32], mark[64], line[COLUMNS + 1];
     if (start >= 0.5)
         tt_text_duration(first, start);
     tt_text_duration(last, end);
+    memset(line, ' ', COLUMNS);
+    line[COLUMNS] = '\0';
+    memcpy(line, first, strlen(first));
+    memcpy(line + COLUMNS - strlen(last), last, strlen(last));
     double quiet = end - f->quiet_seconds;
-    int at = 0;
     if (f->quiet_seconds > (end - start) * 0.08 && quiet > start) {
-        char when[32];
-        at = (int)lround((quiet - start) / (end - start) * COLUMNS);
-        snprintf(mid, sizeof mid, "^ %s: no more births", tt_text_duration(when, quiet));
+        size_t from = strlen(first) + 2, to = COLUMNS - strlen(last) - 2;
+        size_t at = (size_t)((quiet - start) / (end - start) * COLUMNS);
+        size_t n = (size_t)snprintf(mark, sizeof mark, "^ none made after %s",
+                                    tt_text_duration(when, quiet));
+        if (at >= from && at + n <= to) {
+            memcpy(line + at, mark, n);
+        } else if (at < to && at + 1 >= from + n) { /* the caret last */
+            memcpy(line + at + 1 - n, mark + 2, n - 2);
+            line[at - 1] = ' ';
+            line[at] = '^';
+        }
     }
-    int room = COLUMNS - (int)strlen(last);
-    if (at <= (int)strlen(first) || at + (int)strlen(mid) >= room)
-        at = (int)strlen(first) + 1;
-    if (f->quiet_seconds > 0 && *mid && at + (int)strlen(mid) < room &&
-        at > (int)strlen(first) + 1) {
-        snprintf(line, sizeof line, "%*s%-*s%-*s%s", (int)margin, "", at, first, room - at, mid,
-                 last);
-    } else {
-        snprintf(line, sizeof line, "%*s%-*s%s", (int)margin, "", room, first, last);
-    }
-    tt_article_more(article, "%s", line);
+    tt_article_more(article, "%*s%s", (int)margin, "", line);
 }
 
 void tt_plot_add(struct tt_article *article, const struct tt_subject *subject)

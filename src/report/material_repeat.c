@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* REPEAT: the command lines that make the recordings and the report again, quoted for a shell.
+ * Start: tt_material_repeat. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "report/material_internal.h"
+#include "report/phrase.h"
+
+/* A word as a POSIX shell needs it. */
+static void add_word(struct tt_text *out, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "-_./=:,+@%";
+    tt_text_add(out, out->len ? " " : "");
+    if (*word && !word[strspn(word, plain)]) {
+        tt_text_add(out, "%s", word);
+        return;
+    }
+    tt_text_add(out, "'");
+    for (; *word; word++)
+        tt_text_add(out, *word == '\'' ? "'\\''" : "%c", *word);
+    tt_text_add(out, "'");
+}
+
+static void add_option(struct tt_text *out, const char *option, const char *value)
+{
+    add_word(out, option);
+    add_word(out, value);
+}
+
+static int keep_line(struct tt_report_material *m, struct tt_text *line)
+{
+    if (line->failed || tt_vec_push(&m->owned, line->data)) {
+        tt_text_free(line);
+        return -ENOMEM;
+    }
+    return tt_vec_push(&m->repeat, line->data);
+}
+
+static int add_run_line(struct tt_report_material *m, const struct tt_material_source *s)
+{
+    const struct tt_session_meta *meta = tt_session_meta(s->from.session);
+    json_t *words = json_loads(meta->command, 0, NULL);
+    struct tt_text line = {0};
+    char number[32];
+    size_t i;
+    json_t *word;
+    if (!json_is_array(words)) {
+        json_decref(words);
+        return 0;
+    }
+    tt_text_add(&line, "telltale run");
+    add_option(&line, "-o", tt_phrase_text(s->from.name));
+    if (*meta->mode && strcmp(meta->mode, "exact"))
+        add_option(&line, "--mode", meta->mode);
+    if (meta->horizon_s > 0) {
+        snprintf(number, sizeof number, "%g", meta->horizon_s);
+        add_option(&line, "--horizon", number);
+    }
+    for (size_t k = 0; k < s->labels.len; k++) {
+        struct tt_text label = {0};
+        tt_text_add(&label, "%s=%s", s->labels.data[k].key, s->labels.data[k].value);
+        add_option(&line, "--label", tt_phrase_text(label.data));
+        tt_text_free(&label);
+    }
+    add_word(&line, "--");
+    json_array_foreach(words, i, word) add_word(&line, tt_phrase_text(json_string_value(word)));
+    json_decref(words);
+    return keep_line(m, &line);
+}
+
+static int add_report_line(struct tt_report_material *m)
+{
+    struct tt_text line = {0};
+    tt_text_add(&line, "telltale report");
+    add_word(&line, tt_phrase_text(m->sources[0].from.name));
+    for (size_t i = 1; i < m->n; i++)
+        add_option(&line, m->sources[i].from.role == TT_REPORT_FIXED ? "--fixed" : "--control",
+                   tt_phrase_text(m->sources[i].from.name));
+    return keep_line(m, &line);
+}
+
+int tt_material_repeat(struct tt_report_material *m)
+{
+    int rc = 0;
+    m->repeat.len = 0;
+    for (size_t i = 0; i < m->n && !rc; i++)
+        rc = add_run_line(m, &m->sources[i]);
+    return rc ? rc : add_report_line(m);
+}
