@@ -40,7 +40,7 @@ struct tt_case_site {
     uint64_t deaths[TT_STATS_BINS];
     TT_VEC(struct tt_case_unit) survivors; /* at the process's last look */
     TT_VEC(struct tt_case_release) releases;
-    TT_VEC(struct tt_stats_age) release_ages; /* exact ages of sampled deaths, count = weight */
+    TT_VEC(struct tt_stats_age) release_ages; /* exact ages of the sampled deaths */
 };
 
 struct tt_case_stack {

@@ -4,6 +4,7 @@
 #include "judge/dossier.h"
 
 #define MIN_SAMPLES 8u
+#define SHARE_OF_ALL 0.3 /* a timer that few units ever reach does not describe the site */
 
 int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
 {
@@ -14,13 +15,23 @@ int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
         const struct tt_case_site *s = &all->c->sites.data[d->members.data[i].site];
         for (size_t k = 0; !rc && k < s->release_ages.len; k++) {
             rc = tt_vec_push(&ages, s->release_ages.data[k]);
-            samples += s->release_ages.data[k].count > 0;
+            samples += s->release_ages.data[k].count;
         }
     }
     if (!rc && samples >= MIN_SAMPLES)
         rc = tt_stats_delay_find(ages.data, ages.len, &tt_stats_delay_defaults, &d->delay);
-    else if (!rc)
+    else if (!rc && !d->by_series)
         tt_stats_delay_find_binned(d->death_bins, &tt_stats_delay_defaults, &d->delay);
     tt_vec_free(&ages);
+    double deaths = 0, looked_at = 0;
+    for (unsigned b = 0; b < TT_STATS_BINS; b++) {
+        deaths += (double)d->death_bins[b];
+        if (tt_stats_bin_start(b) >= tt_stats_delay_defaults.min_age)
+            looked_at += (double)d->death_bins[b];
+    }
+    double spike = d->delay.share * looked_at;
+    /* What a clean-up at exit releases was made at one time too, as often as not. */
+    if (spike < SHARE_OF_ALL * deaths || spike < 2 * d->cleaned)
+        d->delay.found = false;
     return rc;
 }

@@ -122,6 +122,8 @@ static int add_member(struct tt_dossiers *all, struct tt_dossier *d, size_t inde
     d->size_min = s->size_min < d->size_min ? s->size_min : d->size_min;
     d->size_max = s->size_max > d->size_max ? s->size_max : d->size_max;
     d->cleanup |= m.cleanup;
+    if (m.cleanup)
+        d->cleaned += tt_case_at(s, INFINITY).deaths - at.deaths;
     d->followed_births += at.births;
     d->births += at.births * weight;
     d->deaths += at.deaths * weight;

@@ -35,7 +35,8 @@ struct tt_dossier {
     int64_t site, stack;
     const char *resource;
     uint32_t size_min, size_max;
-    bool cleanup; /* any member */
+    bool cleanup;   /* any member */
+    double cleaned; /* followed units released in the clean-ups */
 
     double births, deaths, live; /* weighted, at `until` */
     double birth_bytes, live_bytes;
@@ -58,9 +59,11 @@ struct tt_dossier {
         double first, last;                      /* birth times of the first and last of them */
         size_t slices;                           /* distinct birth slices among them */
     } retained;
+    double surviving;            /* life table at its end; NaN unknown */
     struct tt_stats_delay delay; /* delay.c */
     struct {
         enum tt_stats_trend_class class;
+        bool goes_on; /* births of kept units keep up with the clock, for all that is known */
         struct tt_stats_trend full, late; /* from the first birth on; without the first tenth */
         const char *clock;                /* "declared", "stack", "time", "traffic" */
         double reach; /* share of the active time at which the last retained birth lies */

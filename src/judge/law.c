@@ -45,7 +45,7 @@ static void write_law(const struct tt_stats_law *law, const struct tt_finding *f
     if (used < size)
         used += (size_t)snprintf(buf + used, size - used, " per %.80s", operation_of(f));
     if (law->n_terms == 1 && law->term[0].basis == TT_STATS_BASIS_HINGE && used < size)
-        snprintf(buf + used, size - used, ", %s > %g", covariate, law->term[0].knot);
+        snprintf(buf + used, size - used, ", %.40s > %g", covariate, law->term[0].knot);
 }
 
 /* The first numeric label whose value differs between the judged session and the others. */
@@ -87,8 +87,8 @@ static void say_why(const struct tt_stats_law_fit *fit, const struct tt_finding 
         break;
     case TT_STATS_LAW_RIVALS_FIT:
         write_law(&fit->rival[0], f, covariate, rival, sizeof rival);
-        snprintf(buf, size, "fits as well: %s; runs with other values of %s would decide", rival,
-                 covariate);
+        snprintf(buf, size, "fits as well: %.100s; runs with other values of %.60s would decide",
+                 rival, covariate);
         break;
     case TT_STATS_LAW_FEW_UNITS:
         snprintf(buf, size, "fewer than 150 lost units: record longer runs");

@@ -251,7 +251,7 @@ static int read_lives(struct reader *r, const struct tt_map *site_of, size_t pro
         rc = tt_session_release_ages(r->session, id, -1, &ages, r->err);
     for (size_t i = 0; !rc && i < ages.len; i++) {
         struct tt_case_site *s = site_at(r, site_of, process, ages.data[i].site);
-        struct tt_stats_age age = {ages.data[i].age, ages.data[i].weight};
+        struct tt_stats_age age = {ages.data[i].age, ages.data[i].samples};
         if (s && tt_vec_push(&s->release_ages, age))
             rc = no_memory(r);
     }

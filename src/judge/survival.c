@@ -26,7 +26,7 @@ static uint32_t slice_ticks(const struct tt_dossiers *all)
 }
 
 static int weigh_lifetimes(const struct tt_dossiers *all, const struct tt_dossier *d,
-                           double log_threshold, struct tt_stats_retention *out)
+                           double log_threshold, struct tt_stats_retention *out, double *surviving)
 {
     TT_VEC(struct tt_stats_age) live = {0};
     for (size_t i = 0; i < d->units.len; i++) {
@@ -48,6 +48,13 @@ static int weigh_lifetimes(const struct tt_dossiers *all, const struct tt_dossie
     rule.slices = SLICES;
     rule.min_slice = slice_ticks(all);
     tt_stats_survival_octaves(&lifetimes, &rule, out);
+    if (surviving) {
+        struct tt_stats_life_table table;
+        struct tt_stats_cure cure;
+        tt_stats_survival_table(&lifetimes, 0.95, &table);
+        tt_stats_survival_cure(&table, 5, &cure);
+        *surviving = cure.upper_estimate;
+    }
     tt_vec_free(&live);
     return 0;
 }
@@ -101,13 +108,13 @@ static int read_lifetimes(const struct tt_dossiers *all, struct tt_dossier *d, d
 {
     int rc = tt_dossier_lifetimes(all, d, true);
     if (!rc)
-        rc = weigh_lifetimes(all, d, log_threshold, &d->retention);
+        rc = weigh_lifetimes(all, d, log_threshold, &d->retention, &d->surviving);
     if (rc || !d->cleanup || (!d->retention.veto && d->retention.log_e > 0))
         return rc;
     struct tt_stats_retention plain;
     rc = tt_dossier_lifetimes(all, d, false);
     if (!rc)
-        rc = weigh_lifetimes(all, d, log_threshold, &plain);
+        rc = weigh_lifetimes(all, d, log_threshold, &plain, NULL);
     if (!rc && !plain.veto && plain.log_e > d->retention.log_e)
         d->retention = plain;
     else if (!rc)
@@ -142,7 +149,7 @@ int tt_judge_survival(struct tt_dossiers *all)
             d->rejected = rejected[i];
             /* beyond_seconds and the verdict speak at the family's bound */
             double bound = k > 0 ? all->log_threshold : log((double)m * family / all->alpha);
-            rc = weigh_lifetimes(all, d, bound, &d->retention);
+            rc = weigh_lifetimes(all, d, bound, &d->retention, NULL);
         }
     }
     free(log_e);

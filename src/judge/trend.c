@@ -14,6 +14,7 @@
 #define MIN_OPS 20.0
 #define LATE 0.1 /* the second opinion leaves out the first tenth of the clock */
 #define REACH 0.6
+#define MAYBE_STEADY 0.9
 
 struct events {
     double edge[GROUPS + 1], count[GROUPS]; /* seconds; weighted */
@@ -80,9 +81,20 @@ static struct opinion ask(const struct tt_clock *clock, const struct events *e)
     return o;
 }
 
+/* Few events leave the interval wide: then an exponent that may well be 1 is enough. (Of power laws
+ * with exponent 0.7 and 50 events 2 in 100 pass; those at 0.5 none.) */
+static bool goes_on(const struct opinion *o)
+{
+    return o->usable &&
+           (o->class == TT_STATS_TREND_STEADY || o->class == TT_STATS_TREND_ACCELERATING ||
+            (o->class == TT_STATS_TREND_UNDETERMINED && o->full.beta >= MAYBE_STEADY &&
+             o->full.interval.hi >= 1));
+}
+
 static void take(struct tt_dossier *d, const struct opinion *o, const char *clock)
 {
     d->trend.class = o->class;
+    d->trend.goes_on = goes_on(o);
     d->trend.full = o->full;
     d->trend.late = o->late;
     d->trend.clock = clock;
@@ -127,12 +139,6 @@ static int ask_operations(const struct tt_dossiers *all, const struct tt_dossier
     return 0;
 }
 
-static bool goes_on(const struct opinion *o)
-{
-    return o->usable &&
-           (o->class == TT_STATS_TREND_STEADY || o->class == TT_STATS_TREND_ACCELERATING);
-}
-
 int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
 {
     struct events e;
@@ -164,8 +170,9 @@ int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
         take(d, &declared, "declared");
     } else if (d->trend.reach < REACH) {
         take(d, &by_time, "time");
-        if (goes_on(&by_time))
+        if (d->trend.goes_on)
             d->trend.class = TT_STATS_TREND_UNDETERMINED;
+        d->trend.goes_on = false;
     } else if (stack.usable) {
         take(d, &stack, "stack");
     } else if (!goes_on(&by_time) && goes_on(&by_traffic)) {
@@ -173,8 +180,11 @@ int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
     } else {
         take(d, &by_time, "time");
     }
-    if (e.total < MIN_EVENTS && d->trend.class != TT_STATS_TREND_SATURATING)
-        d->trend.class = TT_STATS_TREND_UNDETERMINED;
+    if (e.total < MIN_EVENTS) {
+        d->trend.goes_on = false;
+        if (d->trend.class != TT_STATS_TREND_SATURATING)
+            d->trend.class = TT_STATS_TREND_UNDETERMINED;
+    }
 out:
     tt_clock_close(&active);
     tt_clock_close(&traffic);

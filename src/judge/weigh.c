@@ -21,6 +21,10 @@
 #define FEW 20.0       /* live units that need no explanation */
 #define OVER 0.6       /* births are over: none in the rest of the active time */
 #define NEARLY_ALL 0.95
+#define AT_BOUND                                                                                   \
+    0.02               /* variance of the live count over its mean; 1 by chance, 0 in a full cache \
+                        */
+#define ALL_DIE 0.02   /* share that outlives all observation: a population that comes and goes */
 #define CAP_FULL 0.99  /* confidence at the full horizon, without controls */
 #define CAP_SHORT 0.95 /* with a shortened one */
 
@@ -84,11 +88,6 @@ static double late_deaths(const struct tt_dossiers *all, const struct tt_dossier
     return died + live > 0 ? died / (died + live) : 0;
 }
 
-static bool births_go_on(const struct tt_dossier *d)
-{
-    return d->trend.class == TT_STATS_TREND_STEADY || d->trend.class == TT_STATS_TREND_ACCELERATING;
-}
-
 static bool flat(const struct shape *s)
 {
     double tolerance = fmax(3, fmax(3 * sqrt(s->middle), 0.1 * s->middle));
@@ -99,8 +98,8 @@ static bool flat(const struct shape *s)
 static bool held_at_bound(const struct view *v)
 {
     const struct shape *s = &v->shape;
-    return s->late >= FEW && flat(s) && s->late_variance < 0.1 * s->late &&
-           s->late >= 0.9 * s->peak;
+    return (s->to - s->from) / 3 >= 5 && s->late >= FEW && flat(s) &&
+           s->late_variance <= fmax(1, AT_BOUND * s->late) && s->late >= 0.9 * s->peak;
 }
 
 /* Births per grid interval are as regular as a clock, so that a steady live count says nothing. */
@@ -126,7 +125,7 @@ static bool is_leak(const struct view *v, struct tt_finding *f)
     f->note[0] = '\0';
     return d->rejected && !d->retention.veto && d->retention.beyond_seconds >= v->all->horizon &&
            d->retained.slices >= MIN_SLICES && d->retained.followed >= MIN_RETAINED &&
-           v->late_death_share < VETO_SHARE && births_go_on(d) && d->stack != 0;
+           v->late_death_share < VETO_SHARE && d->trend.goes_on && d->stack != 0;
 }
 
 static bool is_released(const struct view *v, struct tt_finding *f)
@@ -152,7 +151,7 @@ static bool is_delayed(const struct view *v, struct tt_finding *f)
             older += (double)v->d->units.data[i].count;
     }
     double idle = v->d->until - v->d->last_birth;
-    bool full = held_at_bound(v) && !paced(v) && !delay->candidate;
+    bool full = held_at_bound(v) && !paced(v);
     bool stays = all >= FEW && idle > 1.5 * delay->tau; /* births ended, entries stayed */
     if (full || stays || older > fmax(FEW / 4, 0.2 * all))
         return false;
@@ -246,7 +245,8 @@ static bool is_steady(const struct view *v, struct tt_finding *f)
         return false;
     bool few = d->live < FEW && d->deaths >= NEARLY_ALL * d->births;
     bool passing = d->live <= (1 - NEARLY_ALL) * d->births;
-    if (!few && !(d->deaths > 0 && flat(&v->shape)) &&
+    bool turned_over = d->surviving <= ALL_DIE && d->deaths >= FEW;
+    if (!few && !turned_over && !(d->deaths > 0 && flat(&v->shape)) &&
         !(passing && v->shape.to - v->shape.from < 6))
         return false;
     snprintf(f->note, sizeof f->note, "%.0f live of %.0f made, no growth", d->live, d->births);
@@ -283,7 +283,7 @@ static bool is_undetermined(const struct view *v, struct tt_finding *f)
         snprintf(f->would_change_it, sizeof f->would_change_it,
                  "a longer recording: units older than %.0f s are still being released",
                  v->all->horizon);
-    else if (!births_go_on(d))
+    else if (!d->trend.goes_on)
         snprintf(f->would_change_it, sizeof f->would_change_it,
                  "whether births go on with the operations: record under steady load, or name the "
                  "operation (--operation)");
