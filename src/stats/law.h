@@ -13,11 +13,11 @@
 
 struct tt_stats_ratio {
     double ratio;                      /* lost units per operation, total over total */
-    struct tt_stats_interval interval; /* Clopper-Pearson if lost <= ops in every interval, else
-                                          Garwood; counts shrunk by the dispersion */
-    bool clopper;
-    double dispersion;               /* Pearson chi2/df over the intervals, >= 1 */
-    bool exact;                      /* lost = numerator/denominator x ops throughout */
+    struct tt_stats_interval interval; /* of the ratio; counts shrunk by the dispersion */
+    bool clopper;      /* Clopper-Pearson: lost <= ops in every interval, and >= 10 intervals that
+                          would show it if that were chance; else Garwood */
+    double dispersion; /* Pearson chi2/df over the intervals, >= 1 */
+    bool exact;        /* lost = numerator/denominator x ops throughout */
     unsigned numerator, denominator; /* the snapped ratio (nearest tried if not exact); 0/1 none */
     size_t held, intervals;          /* intervals (with operations or losses) where it held */
     size_t strict;                   /* of these held without any edge allowance */
@@ -25,13 +25,12 @@ struct tt_stats_ratio {
 };
 
 /* ops[0..m], lost[0..m]: cumulative counts at the m+1 ends of m intervals (lost: units born by then
- * that are lost). slack_ops: operations that may be in flight at an interval's end (the
- * concurrency,
- * >= 1). The bound is slack_ops c, plus 1 if the denominator is not 1; an interval holds when
+ * that are lost). slack_ops >= 1: operations that may be in flight at an interval's end, the
+ * concurrency. The bound is slack_ops c, plus 1 if the denominator is not 1; an interval holds when
  * |d lost - c d ops| <= bound. Tried: the nearest integer c, then fractions with
  * denominators 2..12. Exact needs all intervals to hold, a cumulative residual within +-bound of
  * its middle, and so many losses that a random leak of equal mean would have strayed five bounds:
- * ops v >= 25 bound^2 with v = c for an integer (Poisson), else f(1-f) of the fractional part f
+ * ops v >= 25 bound^2, v = c for an integer (Poisson), else f(1-f) of the fractional part f
  * (Bernoulli). 0, or -EINVAL (m < 1, no operations, or counts that fall). */
 int tt_stats_law_ratio(const double *ops, const double *lost, size_t m, double slack_ops,
                        double level, struct tt_stats_ratio *out);

@@ -38,21 +38,22 @@ static void try_ratio(const struct series *s, unsigned num, unsigned den, double
                  total * variance >= 25 * bound * bound;
 }
 
-/* Pearson chi2/df of losses against a constant ratio; intervals are pooled until 5 are expected. */
-static double dispersion(const struct series *s, double ratio)
+/* Pearson chi2/df of losses against a constant ratio, variance `spread` per expected loss (1
+ * Poisson, 1 - ratio binomial); intervals are pooled until 5 are expected. *cells of them. */
+static double dispersion(const struct series *s, double ratio, double spread, int *cells)
 {
     double chi2 = 0, due = 0, seen = 0;
-    int cells = 0;
+    *cells = 0;
     for (size_t i = 1; i <= s->m; i++) {
         due += ratio * (s->ops[i] - s->ops[i - 1]);
         seen += s->lost[i] - s->lost[i - 1];
         if (due >= 5) {
-            chi2 += (seen - due) * (seen - due) / due;
-            cells++;
+            chi2 += (seen - due) * (seen - due) / (due * spread);
+            ++*cells;
             due = seen = 0;
         }
     }
-    return cells > 1 ? fmax(1, chi2 / (cells - 1)) : 1;
+    return *cells > 1 ? fmax(1, chi2 / (*cells - 1)) : 1;
 }
 
 int tt_stats_law_ratio(const double *ops, const double *lost, size_t m, double slack_ops,
@@ -72,7 +73,14 @@ int tt_stats_law_ratio(const double *ops, const double *lost, size_t m, double s
 
     double n = ops[m] - ops[0], k = lost[m] - lost[0];
     out->ratio = k / n;
-    out->dispersion = dispersion(&s, out->ratio);
+    /* "At most one per operation" is itself a guess from totals, so the binomial interval, narrower
+     * than the Poisson one, needs enough intervals to show (as dispersion) when the guess is wrong.
+     */
+    int cells;
+    double binomial = out->ratio < 1 ? dispersion(&s, out->ratio, 1 - out->ratio, &cells) : 1;
+    double poisson = dispersion(&s, out->ratio, 1, &cells);
+    out->clopper = out->clopper && (cells >= 10 || out->ratio >= 1);
+    out->dispersion = out->clopper ? binomial : poisson;
     if (out->clopper) {
         out->interval = tt_stats_clopper_pearson(k / out->dispersion, n / out->dispersion, level);
     } else {
