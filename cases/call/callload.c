@@ -31,8 +31,8 @@
 enum { APPS_MAX = 64, ARGS_MAX = 32, LINE_MAX_LEN = 1024, RECORD_BYTES = 40 };
 
 static struct {
-    unsigned long owners, monitors, deaf, calls, rate, duration, settle;
-    const char *end, *order, *truth, *callowner, *sipp;
+    unsigned long owners, monitors, deaf, calls, rate, duration, hold, settle;
+    const char *end, *order, *truth, *callowner, *sipp, *before, *after;
     char **server;
 } opt = {.owners = 4,
          .calls = 1000,
@@ -54,6 +54,7 @@ struct child {
 };
 
 static struct child server = {.pidfd = -1, .out = -1, .in = -1}, sipp = {.pidfd = -1, .out = -1};
+static struct child hook = {.pidfd = -1, .out = -1, .in = -1};
 static struct child apps[APPS_MAX];
 static size_t app_count;
 static int signal_fd = -1;
@@ -85,18 +86,20 @@ __attribute__((format(printf, 1, 2))) static bool trouble(const char *fmt, ...)
 
 /* ---- children ---- */
 
-/* wants_input: the child's stdin is a pipe. silent: its stderr goes the way of its stdout. */
-static bool spawn(struct child *c, char *const argv[], bool wants_input, bool silent,
-                  int death_signal)
+enum { WITH_INPUT = 1, SILENT = 2, TO_STDERR = 4 };
+
+/* Starts a child. WITH_INPUT: its stdin is a pipe, else /dev/null. Its stdout is a pipe, with
+ * SILENT its stderr goes there too; with TO_STDERR it has our stderr as stdout instead. */
+static bool spawn(struct child *c, char *const argv[], int flags, int death_signal)
 {
     int out[2], in[2] = {-1, -1};
     pid_t parent = getpid();
     *c = (struct child){.pidfd = -1, .out = -1, .in = -1};
-    if (pipe2(out, O_CLOEXEC) < 0 || (wants_input && pipe2(in, O_CLOEXEC) < 0))
+    if (pipe2(out, O_CLOEXEC) < 0 || ((flags & WITH_INPUT) && pipe2(in, O_CLOEXEC) < 0))
         return trouble("pipe: %s", strerror(errno));
     c->pid = fork();
     if (c->pid == 0) {
-        int input = wants_input ? in[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int input = flags & WITH_INPUT ? in[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
         sigset_t none;
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
@@ -105,15 +108,15 @@ static bool spawn(struct child *c, char *const argv[], bool wants_input, bool si
         if (getppid() != parent)
             _exit(127);
         dup2(input, STDIN_FILENO);
-        dup2(out[1], STDOUT_FILENO);
-        if (silent)
+        dup2(flags & TO_STDERR ? STDERR_FILENO : out[1], STDOUT_FILENO);
+        if (flags & SILENT)
             dup2(out[1], STDERR_FILENO);
         execvp(argv[0], argv);
         fprintf(stderr, "callload: cannot run %s: %s\n", argv[0], strerror(errno));
         _exit(127);
     }
     close(out[1]);
-    if (wants_input)
+    if (flags & WITH_INPUT)
         close(in[0]);
     if (c->pid < 0)
         return trouble("fork: %s", strerror(errno));
@@ -161,46 +164,60 @@ static bool reap(struct child *c)
     return c->ended;
 }
 
-/* Waits until fd (-1: none) is readable, the deadline, or a signal for us. */
-static bool wait_for(int fd, int64_t deadline)
+/* Waits for output of a child, its end, the deadline, or a signal for us. False: no more waiting.
+ */
+static bool wait_for(const struct child *c, int64_t deadline)
 {
-    struct pollfd p[2] = {{fd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
+    struct pollfd p[3] = {{c->out, POLLIN, 0}, {c->pidfd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
     int64_t left = deadline - now_ms();
     if (!interrupted && left > 0)
-        poll(p, 2, left > INT32_MAX ? INT32_MAX : (int)left);
-    if (p[1].revents)
+        poll(p, 3, left > INT32_MAX ? INT32_MAX : (int)left);
+    if (p[2].revents)
         interrupted = true;
     return !interrupted && now_ms() < deadline;
+}
+
+static bool has_output(const struct child *c)
+{
+    struct pollfd p = {c->out, POLLIN, 0};
+    return c->out >= 0 && poll(&p, 1, 0) > 0;
+}
+
+/* Takes the complete lines there are, without waiting; shown: to stderr. */
+static void take_lines(struct child *c, bool shown)
+{
+    while (memchr(c->buf, '\n', c->len) || has_output(c))
+        if (take_line(c) > 0 && shown)
+            fprintf(stderr, "%s\n", c->last);
 }
 
 /* Waits for a line that starts with `start`; other lines go to stderr. */
 static bool await_line(struct child *c, const char *start, int64_t deadline, const char *what)
 {
     for (;;) {
-        int got;
-        while ((got = take_line(c)) > 0) {
+        while (memchr(c->buf, '\n', c->len) || has_output(c)) {
+            if (take_line(c) <= 0)
+                continue;
             if (strncmp(c->last, start, strlen(start)) == 0)
                 return true;
             fprintf(stderr, "%s\n", c->last);
         }
-        if (got < 0)
+        if (reap(c))
             return trouble("%s ended before it was ready", what);
-        if (!wait_for(c->out, deadline))
+        if (!wait_for(c, deadline))
             return interrupted ? false : trouble("%s: no answer in time", what);
     }
 }
 
+/* Waits for a child's end and takes the rest of its output; the last line stays in c->last. */
 static bool await_end(struct child *c, int64_t deadline, const char *what)
 {
     while (!reap(c)) {
-        while (c->out >= 0 && take_line(c) > 0)
-            if (c == &server)
-                fprintf(stderr, "%s\n", c->last);
-        if (!wait_for(c->out >= 0 ? c->out : c->pidfd, deadline) && !reap(c))
+        if (!wait_for(c, deadline) && !reap(c))
             return interrupted ? false : trouble("%s did not end in time", what);
+        take_lines(c, c == &server);
     }
-    while (c->out >= 0 && take_line(c) > 0)
-        ;
+    take_lines(c, c == &server);
     return true;
 }
 
@@ -219,7 +236,7 @@ static const char *word_after(const char *line, const char *key, char *out, size
 static bool start_server(void)
 {
     char word[64];
-    if (!spawn(&server, opt.server, false, false, SIGTERM))
+    if (!spawn(&server, opt.server, 0, SIGTERM))
         return false;
     if (!await_line(&server, "ready pid=", now_ms() + 60000, "the server"))
         return false;
@@ -232,15 +249,16 @@ static bool start_server(void)
     return true;
 }
 
-/* Disposal order: the first owner waits longest (reverse), shortest (forward), or anyhow. */
+/* How long an owner keeps an idle handle. Disposal order: the first owner waits longest (reverse),
+ * shortest (forward), or anyhow (random). */
 static unsigned long hold_of(unsigned long place)
 {
     enum { STEP = 20 };
     if (strcmp(opt.order, "reverse") == 0)
-        return (opt.owners - place) * STEP;
+        return opt.hold + (opt.owners - place) * STEP;
     if (strcmp(opt.order, "random") == 0)
-        return (unsigned long)rand() % (opt.owners * STEP);
-    return place * STEP;
+        return opt.hold + (unsigned long)rand() % (opt.owners * STEP);
+    return opt.hold + place * STEP;
 }
 
 static bool start_app(const char *role, unsigned long place, bool deaf)
@@ -269,7 +287,7 @@ static bool start_app(const char *role, unsigned long place, bool deaf)
     if (deaf)
         args[n++] = "--no-read";
     args[n] = NULL;
-    if (!spawn(c, args, true, false, SIGKILL))
+    if (!spawn(c, args, WITH_INPUT, SIGKILL))
         return false;
     app_count++;
     return await_line(c, "ready", now_ms() + 30000, "callowner");
@@ -346,17 +364,16 @@ static bool run_sipp(void)
                     NULL};
     int64_t deadline = now_ms() + (int64_t)(opt.calls * 1000 / opt.rate * 3 + opt.duration) + 60000;
     uint64_t shown = 0;
-    if (!spawn(&sipp, args, false, true, SIGKILL))
+    if (!spawn(&sipp, args, SILENT, SIGKILL))
         return false;
     /* Its output is a screen for people; what it says is in the statistics file. */
     for (int64_t tick = now_ms() + 1000; !reap(&sipp);) {
         char scrap[4096];
         int64_t until = tick < deadline ? tick : deadline;
-        wait_for(sipp.out >= 0 ? sipp.out : sipp.pidfd, until);
+        wait_for(&sipp, until);
         if (interrupted)
             return false;
-        struct pollfd p = {sipp.out, POLLIN, 0};
-        if (sipp.out >= 0 && poll(&p, 1, 0) > 0 && read(sipp.out, scrap, sizeof scrap) <= 0)
+        if (has_output(&sipp) && read(sipp.out, scrap, sizeof scrap) <= 0)
             close_fd(&sipp.out);
         if (now_ms() >= deadline)
             return trouble("SIPp did not end in time");
@@ -396,11 +413,25 @@ static bool end_apps(void)
 static bool settle(void)
 {
     int64_t until = now_ms() + (int64_t)opt.settle * 1000;
-    while (!reap(&server) && wait_for(server.out, until)) {
-        while (take_line(&server) > 0)
-            fprintf(stderr, "%s\n", server.last);
-    }
+    do
+        take_lines(&server, true);
+    while (!reap(&server) && wait_for(&server, until));
     return !interrupted && (!server.ended || trouble("the server ended before it was told to"));
+}
+
+/* Runs --before or --after, which may take as long as it likes. */
+static bool run_hook(const char *command)
+{
+    char pid[32];
+    if (!command)
+        return true;
+    snprintf(pid, sizeof pid, "%d", (int)server_pid);
+    setenv("TAPISRV_PID", pid, 1);
+    char *args[] = {"sh", "-c", (char *)command, NULL};
+    if (!spawn(&hook, args, TO_STDERR, SIGTERM) || !await_end(&hook, INT64_MAX, "the command"))
+        return false;
+    return (WIFEXITED(hook.status) && WEXITSTATUS(hook.status) == 0) ||
+           trouble("\"%s\" failed (status 0x%x)", command, (unsigned)hook.status);
 }
 
 static bool stop_server(void)
@@ -474,7 +505,7 @@ static bool write_truth(double seconds)
 
 static bool drive(void)
 {
-    if (!start_server() || !start_apps())
+    if (!start_server() || !run_hook(opt.before) || !start_apps())
         return false;
     int64_t begin = now_ms();
     if (!run_sipp() || !end_apps())
@@ -485,7 +516,7 @@ static bool drive(void)
             "%.1f s; %" PRIu64 " owner records expected lost%s\n",
             calls_ok, calls_failed, opt.owners, opt.monitors + opt.deaf, opt.end, seconds,
             expected_records(), complete() ? "" : " (INCOMPLETE: not every call was owned by all)");
-    bool good = settle() && stop_server();
+    bool good = run_hook(opt.after) && settle() && stop_server();
     return (!opt.truth || write_truth(seconds)) && good && complete();
 }
 
@@ -495,8 +526,8 @@ static void kill_group(struct child *c)
         return;
     int64_t deadline = now_ms() + 5000;
     kill(-c->pid, SIGTERM);
-    while (!reap(c) && wait_for(c->pidfd, deadline))
-        ;
+    while (!reap(c) && wait_for(c, deadline))
+        take_lines(c, c == &server);
     if (!reap(c)) {
         kill(-c->pid, SIGKILL);
         waitpid(c->pid, &c->status, 0);
@@ -511,6 +542,7 @@ static void clean_up(void)
     for (size_t i = 0; i < app_count; i++)
         kill_group(&apps[i]);
     kill_group(&sipp);
+    kill_group(&hook);
     kill_group(&server);
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[64];
@@ -530,7 +562,11 @@ static const char usage[] =
     "  --duration MS     how long SIPp holds a call (200)\n"
     "  --end MODE        how the last reference goes: dealloc (default), close, shutdown, kill\n"
     "  --order ORDER     in which owners deallocate: forward (default), reverse, random\n"
+    "  --hold MS         owners keep idle handles that much longer (0)\n"
     "  --settle SECONDS  keep the server up that long after all is over (0)\n"
+    "  --before COMMAND  run by sh before the applications start, with $TAPISRV_PID, and waited "
+    "for\n"
+    "  --after COMMAND   the same when all handles are gone, before --settle\n"
     "  --truth FILE      ground truth as JSON\n"
     "  --callowner PATH  the client program (beside callload)\n"
     "  --sipp PATH       SIPp (sipp)\n"
@@ -570,6 +606,7 @@ static void parse_options(int argc, char **argv)
         {"calls", 1, NULL, 'c'},  {"rate", 1, NULL, 'r'},      {"duration", 1, NULL, 'D'},
         {"end", 1, NULL, 'e'},    {"order", 1, NULL, 'o'},     {"settle", 1, NULL, 's'},
         {"truth", 1, NULL, 't'},  {"callowner", 1, NULL, 'w'}, {"sipp", 1, NULL, 'S'},
+        {"hold", 1, NULL, 'h'},   {"before", 1, NULL, 'b'},    {"after", 1, NULL, 'a'},
         {NULL, 0, NULL, 0}};
     for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
         switch (o) {
@@ -605,6 +642,15 @@ static void parse_options(int argc, char **argv)
             break;
         case 'w':
             opt.callowner = optarg;
+            break;
+        case 'h':
+            opt.hold = number(optarg, 0, 3600000);
+            break;
+        case 'b':
+            opt.before = optarg;
+            break;
+        case 'a':
+            opt.after = optarg;
             break;
         case 'S':
             opt.sipp = optarg;

@@ -57,6 +57,15 @@ def test_exit_status_is_the_command_s(tapisrv, callload, callowner):
     assert finish(start(callload, "--end", "never", "--", tapisrv))[0] == 2
 
 
+def test_hooks(tapisrv, callload, callowner):
+    # What a hook leaves running in the background does not hold up the run.
+    status, _, errors = finish(start(callload, *QUICK, "--before", "sleep 1 & echo up $TAPISRV_PID",
+                                     "--after", "kill -0 $TAPISRV_PID && echo after", "--", tapisrv))
+    assert status == 0 and re.search(r"up \d+\n(.*\n)*after\n", errors), errors
+    status, _, errors = finish(start(callload, *QUICK, "--before", "exit 4", "--", tapisrv))
+    assert status == 3 and '"exit 4" failed' in errors, errors
+
+
 def test_parallel_runs(tapisrv, callload, callowner):
     runs = [start(callload, *QUICK, "--owners", str(n), "--", tapisrv) for n in (1, 2, 3)]
     for process in runs:
