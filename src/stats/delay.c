@@ -42,7 +42,8 @@ static int sort_ages(const struct tt_stats_age *deaths, size_t n, uint32_t min_a
         free(copy);
         return -ENOMEM;
     }
-    memcpy(copy, deaths, n * sizeof *copy);
+    if (n) /* deaths may be NULL when there are none */
+        memcpy(copy, deaths, n * sizeof *copy);
     qsort(copy, n, sizeof *copy, by_age);
     uint64_t total = 0;
     for (size_t i = 0; i < n; i++) {

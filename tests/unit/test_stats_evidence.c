@@ -271,11 +271,46 @@ static void fixes(void **state)
     assert_int_equal(f.class, TT_STATS_FIX_UNDETERMINED);
 }
 
+/* The published first outputs of xoshiro256** from state 1,2,3,4; then means and variances within 5
+ * standard errors of 20,000 draws. */
+static void random_numbers(void **state)
+{
+    (void)state;
+    struct tt_stats_rng rng = {{1, 2, 3, 4}};
+    assert_true(tt_stats_rng_next(&rng) == 11520);
+    assert_true(tt_stats_rng_next(&rng) == 0);
+    assert_true(tt_stats_rng_next(&rng) == 1509978240);
+    assert_true(tt_stats_rng_next(&rng) == UINT64_C(1215971899390074240));
+    static const struct {
+        double mean, variance;
+    } law[] = {{0.5, 1.0 / 12}, {3, 9}, {0, 1}, {0.4, 0.4}, {7, 7}, {4, 4}, {300, 300}};
+    enum { LAWS = sizeof law / sizeof *law, DRAWS = 20000 };
+    tt_stats_rng_seed(&rng, 12345);
+    for (size_t l = 0; l < LAWS; l++) {
+        double sum = 0, square = 0;
+        for (int i = 0; i < DRAWS; i++) {
+            double x[LAWS] = {tt_stats_rng_uniform(&rng),
+                              tt_stats_rng_exponential(&rng, 3),
+                              tt_stats_rng_normal(&rng),
+                              tt_stats_rng_gamma(&rng, 0.4),
+                              tt_stats_rng_gamma(&rng, 7),
+                              (double)tt_stats_rng_poisson(&rng, 4),
+                              (double)tt_stats_rng_poisson(&rng, 300)};
+            sum += x[l] - law[l].mean;
+            square += (x[l] - law[l].mean) * (x[l] - law[l].mean);
+        }
+        NEAR(sum / DRAWS, 0, 5 * sqrt(law[l].variance / DRAWS));
+        /* kurtosis of these laws is at most 18: standard error of the variance below sqrt(17/n) */
+        NEAR(square / DRAWS / law[l].variance, 1, 5 * sqrt(17.0 / DRAWS));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(distributions_at_known_points),
         cmocka_unit_test(exact_intervals),
+        cmocka_unit_test(random_numbers),
         cmocka_unit_test(least_squares),
         cmocka_unit_test(sampling_totals),
         cmocka_unit_test(e_values),
