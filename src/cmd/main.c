@@ -6,6 +6,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/version.h"
+#include "session/session.h"
 
 static const struct tt_cmd *const commands[] = {
     &tt_cmd_run,
@@ -42,7 +43,7 @@ int main(int argc, char **argv)
         return TT_EXIT_CLEAN;
     }
     if (name && (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)) {
-        printf("telltale %s (session schema %d)\n", TT_VERSION, TT_SCHEMA_VERSION);
+        printf("telltale %s (session schema %d)\n", TT_VERSION, TT_SESSION_SCHEMA);
         return TT_EXIT_CLEAN;
     }
     for (size_t i = 0; name && i < COMMANDS; i++)
