@@ -62,6 +62,7 @@ struct tt_key {
     uint16_t thin, epoch;
 };
 
+#define TT_TEXT 4096u
 #define TT_RANGES 4u
 struct tt_range {
     uint64_t lo, hi;
@@ -83,7 +84,7 @@ struct tt_thread {
     struct tt_check check[TT_CACHE];
     struct tt_info info[TT_CACHE];
     struct tt_key key[TT_KEYS];
-    char text[4096]; /* scratch: /proc/self/maps */
+    char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };
 #define TT_THREAD_BYTES 0x10000u
 _Static_assert(sizeof(struct tt_thread) <= TT_THREAD_BYTES, "a thread state fits its place");
@@ -194,7 +195,7 @@ TT_HIDDEN uint64_t tt_thread_random(struct tt_thread *t);
 TT_HIDDEN void tt_thread_tally(struct tt_thread *t, struct tt_tape_tally *place, uint32_t site);
 
 /* maps.c: call with row_lock held. */
-TT_HIDDEN int tt_maps_read(struct tt_thread *t);
+TT_HIDDEN int tt_maps_read(char *text); /* scratch of TT_TEXT bytes */
 TT_HIDDEN const struct tt_map *tt_maps_find(uint64_t address);
 /* Bounds of readable stack memory around `sp`, which is the stack pointer or read from a frame. */
 TT_HIDDEN struct tt_range tt_maps_stack(struct tt_thread *t, uint64_t sp);

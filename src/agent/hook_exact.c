@@ -33,6 +33,13 @@ static inline __attribute__((always_inline)) uint64_t acquire(uint64_t a, uint64
         t = NULL;
     }
     uint64_t block = tt_hook_acquire(entry, a, b, c, &result);
+    if (entry >= TT_E_NEW && block != 0) {
+        /* The allocator's operator new may call its own aligned_alloc through the PLT, which is
+         * hooked and followed the block already. */
+        const uint64_t *at = tt_live_find(block);
+        if (at && *at != 0)
+            return result;
+    }
     if (TT_LIKELY(block != 0)) {
         if (TT_LIKELY(t != NULL)) {
             t->busy = (uint64_t)slot;

@@ -64,7 +64,7 @@ static int make_room(void)
     return 0;
 }
 
-int tt_maps_read(struct tt_thread *t)
+int tt_maps_read(char *text)
 {
     int fd = tt_sys_open("/proc/self/maps", TT_O_CLOEXEC, 0);
     if (fd < 0)
@@ -72,10 +72,10 @@ int tt_maps_read(struct tt_thread *t)
     uint32_t filled = 0;
     tt_agent.map_count = 0;
     for (;;) {
-        long n = tt_sys_read(fd, t->text + filled, sizeof t->text - filled);
+        long n = tt_sys_read(fd, text + filled, TT_TEXT - filled);
         if (n <= 0)
             break;
-        const char *line = t->text, *end = t->text + filled + n, *stop;
+        const char *line = text, *end = text + filled + n, *stop;
         while ((stop = tt_text_find(line, end, '\n')) != NULL) {
             if (tt_agent.map_count == tt_agent.map_room && make_room() != 0)
                 break;
@@ -88,8 +88,8 @@ int tt_maps_read(struct tt_thread *t)
             line = stop + 1;
         }
         filled = (uint32_t)(end - line);
-        __builtin_memmove(t->text, line, filled);
-        if (filled == sizeof t->text)
+        __builtin_memmove(text, line, filled);
+        if (filled == TT_TEXT)
             filled = 0; /* a line longer than any path can make it */
     }
     tt_sys_close(fd);
@@ -153,7 +153,7 @@ struct tt_range tt_maps_stack(struct tt_thread *t, uint64_t sp)
     if (sp < tcb && tcb - sp < near && pages_readable(t, sp, tcb))
         return (struct tt_range){sp & ~0xfffULL, tcb};
     const struct tt_map *m = NULL;
-    if (tt_maps_read(t) == 0)
+    if (tt_maps_read(t->text) == 0)
         m = tt_maps_find(sp);
     if (m && m->read)
         return (struct tt_range){m->lo, m->hi};

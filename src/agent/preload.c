@@ -191,6 +191,7 @@ void *const *tt_agent_cxx_entries(void)
 
 void *tt_agent_cxx_malloc(void)
 {
+    tt_preload_resolve();
     union found f = {.fn = host.real[TT_E_MALLOC]};
     return f.object;
 }

@@ -80,8 +80,12 @@ static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint
         return row;
     }
     if (!tt_agent.maps_valid || !tt_maps_find(ra - 1))
-        tt_maps_read(t);
+        tt_maps_read(t->text);
     row = tt_dwarf_row(ra - 1);
+    /* A function's first byte is no return address that a call leaves: makecontext and its kin put
+     * it there by hand, below the first frame of a coroutine. */
+    if (row.kind == TT_ROW_NONE && tt_dwarf_row(ra).kind != TT_ROW_NONE)
+        row.kind = TT_ROW_END;
     /* An address outside of all code is a stray word; it may become code later. */
     if (tt_maps_find(ra - 1)) {
         if (!table || tt_agent.row_count * 4 > (table->mask + 1) * 3)
@@ -107,7 +111,7 @@ struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra)
 void tt_row_forget(struct tt_thread *t)
 {
     tt_lock_take(&tt_agent.row_lock, t);
-    if (tt_maps_read(t) == 0 && tt_agent.rows) {
+    if (tt_maps_read(t->text) == 0 && tt_agent.rows) {
         struct tt_row_table *table = tt_agent.rows;
         for (uint64_t i = 0; i <= table->mask; i++)
             if (table->slot[i].ra > TOMBSTONE && !tt_maps_find(table->slot[i].ra - 1))

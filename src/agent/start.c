@@ -231,18 +231,19 @@ static uint64_t make_pad(uint64_t near)
     return at;
 }
 
-static void make_pads(struct tt_thread *t)
+/* Before the large mappings, which would take the free places near the libraries. */
+static void make_pads(uint64_t pads[2])
 {
-    struct tt_tape_head *h = tt_agent.head;
-    tt_lock_take(&tt_agent.row_lock, t);
-    if (tt_maps_read(t) == 0) {
-        h->pad_base = make_pad(tt_agent.host.near_exe);
-        h->pad2_base = make_pad(tt_agent.host.near_libc);
-        h->pad_size = h->pad_base ? PAD_BYTES : 0;
-        h->pad2_size = h->pad2_base ? PAD_BYTES : 0;
+    char *text = tt_sys_mmap(NULL, TT_TEXT, TT_PROT_RW, TT_MAP_PRIVATE | TT_MAP_ANONYMOUS, -1);
+    pads[0] = pads[1] = 0;
+    if (tt_sys_bad(text))
+        return;
+    if (tt_maps_read(text) == 0) {
+        pads[0] = make_pad(tt_agent.host.near_exe);
+        pads[1] = make_pad(tt_agent.host.near_libc);
         tt_agent.maps_valid = 0;
     }
-    tt_lock_give(&tt_agent.row_lock);
+    tt_sys_munmap(text, TT_TEXT);
 }
 
 static void point_entries(void)
@@ -263,6 +264,8 @@ int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const
     tt_agent.window = 1;
     for (unsigned i = 0; i < TT_TAPE_DEPTH; i++)
         tt_agent.window *= TT_POLY;
+    uint64_t pads[2];
+    make_pads(pads);
     int error = make_tape(NULL, refuse ? TT_STATE_REFUSED : TT_STATE_EMPTY, refuse);
     if (error != 0 || refuse)
         return error != 0 ? error : -1;
@@ -281,7 +284,10 @@ int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const
                  "use --mode exact";
         goto refused;
     }
-    make_pads(t);
+    tt_agent.head->pad_base = pads[0];
+    tt_agent.head->pad2_base = pads[1];
+    tt_agent.head->pad_size = pads[0] ? PAD_BYTES : 0;
+    tt_agent.head->pad2_size = pads[1] ? PAD_BYTES : 0;
     tt_agent.head->state = TT_STATE_RUNNING;
     __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
     point_entries();
