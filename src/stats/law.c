@@ -92,8 +92,8 @@ static void choose_bases(struct problem *p)
     for (size_t i = 0; i < p->levels; i += stride)
         knots[n++] = p->level[i];
     if (last - first <= 24)
-        for (double k = ceil(first); k < last; k++)
-            knots[n++] = k;
+        for (int k = 0; ceil(first) + k < last; k++)
+            knots[n++] = ceil(first) + k;
     qsort(knots, n, sizeof *knots, ascending);
     double before = 0; /* a hinge at 0 is x */
     for (size_t i = 0; i < n && p->bases < MAX_BASES; i++) {

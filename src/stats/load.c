@@ -57,7 +57,7 @@ int tt_stats_trend_load(const double *units, const double *gauge, const double *
     if (n < 8 || max_lag >= n / 2)
         return -EINVAL;
     /* all lags see the same samples, so their residual sums compare */
-    struct regression best = {.rss = INFINITY}, alone;
+    struct regression best = {units, gauge, ops, n, 0, max_lag, .rss = INFINITY}, alone;
     for (size_t lag = 0; lag <= max_lag; lag++) {
         struct regression r = {units, gauge, ops, n, lag, max_lag, .rss = 0};
         if (regress(&r) == 0 && r.rss < best.rss)

@@ -160,7 +160,7 @@ void tt_stats_survival_octaves(const struct tt_stats_lifetimes *lifetimes,
 {
     double log_e[TT_STATS_OCTAVES];
     memset(out, 0, sizeof *out);
-    const struct tt_stats_octave *shown = NULL;
+    const struct tt_stats_octave *shown = out->octave;
     for (uint64_t a = rule->a_min; a > 0 && a < lifetimes->window && out->n < TT_STATS_OCTAVES;
          a *= 2) {
         struct tt_stats_octave *octave = &out->octave[out->n];
@@ -176,7 +176,7 @@ void tt_stats_survival_octaves(const struct tt_stats_lifetimes *lifetimes,
         if (octave->log_e >= rule->log_threshold) {
             out->beyond_seconds = seconds;
             shown = octave;
-        } else if (out->beyond_seconds == 0 && (!shown || octave->log_e > shown->log_e)) {
+        } else if (out->beyond_seconds == 0 && octave->log_e > shown->log_e) {
             shown = octave;
         }
     }
