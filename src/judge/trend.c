@@ -14,7 +14,7 @@
 #define MIN_OPS 20.0
 #define LATE 0.1 /* the second opinion leaves out the first tenth of the clock */
 #define REACH 0.6
-#define MAYBE_STEADY 0.9
+#define MAYBE_STEADY 0.85
 
 struct events {
     double edge[GROUPS + 1], count[GROUPS]; /* seconds; weighted */
@@ -82,7 +82,7 @@ static struct opinion ask(const struct tt_clock *clock, const struct events *e)
 }
 
 /* Few events leave the interval wide: then an exponent that may well be 1 is enough. (Of power laws
- * with exponent 0.7 and 50 events 2 in 100 pass; those at 0.5 none.) */
+ * with exponent 0.7 and 50 events 6 in 100 pass; those at 0.5 none.) */
 static bool goes_on(const struct opinion *o)
 {
     return o->usable &&
