@@ -174,7 +174,7 @@ void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool p
 {
     const char *name = rate->operation;
     size_t len = strlen(name);
-    if (len > 2 && !strcmp(name + len - 2, "()")) {
+    if (len > 2 && name[len - 1] == ')') {
         tt_text_add(out, "%s of " TT_CODE_ON "%s" TT_CODE_OFF, plural ? "calls" : "call", name);
         return;
     }

@@ -40,15 +40,39 @@ static double unit_bytes(const struct tt_finding *f)
                                                  : 0;
 }
 
-/* "80 bytes (2 blocks)" or "2 file descriptors": what one operation loses. */
+/* The least number of operations that lose a whole number of units by an exact law: 1 block per 2
+ * calls rather than 0.5 per call. 1 when there is no such law. */
+static double step_of(const struct tt_finding *f)
+{
+    double n = f->rate.per_operation;
+    for (double k = 1; f->rate.exact && k <= 24; k++)
+        if (n * k > 0.5 && fabs(n * k - round(n * k)) < 1e-6)
+            return k;
+    return 1;
+}
+
+/* "call", "2 calls" */
+static void operations(struct tt_text *out, const struct tt_finding *f, double step)
+{
+    tt_phrase number;
+    if (step != 1)
+        tt_text_add(out, "%s ", tt_phrase_number(number, step));
+    tt_phrase_operation(out, &f->rate, step != 1);
+}
+
+/* "80 bytes (2 blocks) per call" or "1 file descriptor per 3 calls" */
 static void loss_per_operation(struct tt_text *out, const struct tt_finding *f)
 {
     tt_phrase size, units;
-    tt_phrase_units(units, f->resource, f->rate.per_operation);
+    double step = step_of(f);
+    tt_phrase_units(units, f->resource, f->rate.per_operation * step);
     if (tt_phrase_sized(f->resource) && known(f->rate.bytes_per_operation))
-        tt_text_add(out, "%s (%s)", tt_phrase_size(size, f->rate.bytes_per_operation), units);
+        tt_text_add(out, "%s (%s)", tt_phrase_size(size, f->rate.bytes_per_operation * step),
+                    units);
     else
         tt_text_add(out, "%s", units);
+    tt_text_add(out, " per ");
+    operations(out, f, step);
 }
 
 /* "1.4 MiB per hour": per second, hour or day, whichever gives a number near one or above. */
@@ -96,8 +120,6 @@ static void title(struct tt_text *out, const struct tt_subject *subject)
     tt_text_add(out, "%s %s %s", component(subject), undecided ? "keeps" : "loses", about(f));
     if (f->rate.has_operation && known(f->rate.per_operation)) {
         loss_per_operation(out, f);
-        tt_text_add(out, " per ");
-        tt_phrase_operation(out, &f->rate, false);
     } else if (!loss_per_time(out, f)) {
         uint64_t n = f->lost_units ? f->lost_units : f->live;
         tt_text_add(out, "%s", tt_phrase_units(units, f->resource, (double)n));
@@ -182,19 +204,20 @@ static void symptom_rate(struct tt_article *article, const struct tt_finding *f)
     const struct tt_rate *rate = &f->rate;
     bool stays = f->verdict == TT_VERDICT_UNDETERMINED;
     if (rate->has_operation && known(rate->per_operation)) {
-        tt_text_add(&text, "Each ");
-        tt_phrase_operation(&text, rate, false);
-        tt_text_add(&text, " leaves %s%s behind", about(f),
-                    tt_phrase_units(number, f->resource, rate->per_operation));
+        double step = step_of(f);
+        tt_text_add(&text, step == 1 ? "Each " : "Every ");
+        operations(&text, f, step);
+        tt_text_add(&text, " leave%s %s%s behind", step == 1 ? "s" : "", about(f),
+                    tt_phrase_units(number, f->resource, rate->per_operation * step));
         if (!rate->exact)
             tt_text_add(&text, " on average%s",
                         tt_phrase_interval(interval, "95 %", rate->per_operation_interval.lo,
                                            rate->per_operation_interval.hi));
         if (tt_phrase_sized(f->resource) && known(rate->bytes_per_operation)) {
-            tt_text_add(&text, ": %s", tt_phrase_size(number, rate->bytes_per_operation));
+            tt_text_add(&text, ": %s", tt_phrase_size(number, rate->bytes_per_operation * step));
             if (known(f->unit_cost))
                 tt_text_add(&text, " (%s with the allocator's own)",
-                            tt_phrase_size(number, f->unit_cost * rate->per_operation));
+                            tt_phrase_size(number, f->unit_cost * rate->per_operation * step));
         }
         tt_text_add(&text, stays ? "." : ". They are not given back.");
     } else if (known(rate->per_second)) {
@@ -279,16 +302,18 @@ static void law_rate(struct tt_article *article, const struct tt_finding *f)
         return;
     struct tt_text text = {0};
     tt_phrase a, b;
-    tt_text_add(&text, "%s%s", About(f), tt_phrase_units(a, f->resource, rate->per_operation));
+    double step = step_of(f);
+    tt_text_add(&text, "%s%s", About(f),
+                tt_phrase_units(a, f->resource, rate->per_operation * step));
     if (tt_phrase_sized(f->resource) && known(rate->bytes_per_operation)) {
-        tt_text_add(&text, " (%s requested", tt_phrase_size(a, rate->bytes_per_operation));
+        tt_text_add(&text, " (%s requested", tt_phrase_size(a, rate->bytes_per_operation * step));
         if (known(f->unit_cost))
             tt_text_add(&text, ", %s with the allocator's own",
-                        tt_phrase_size(a, f->unit_cost * rate->per_operation));
+                        tt_phrase_size(a, f->unit_cost * rate->per_operation * step));
         tt_text_add(&text, ")");
     }
     tt_text_add(&text, " per ");
-    tt_phrase_operation(&text, rate, false);
+    operations(&text, f, step);
     if (rate->exact && rate->intervals)
         tt_text_add(&text, ", in %s of %s intervals",
                     tt_phrase_number(a, (double)rate->intervals_held),
@@ -309,14 +334,14 @@ static void law_points(struct tt_article *article, const struct tt_finding *f)
     const struct tt_law_text *law = &f->law;
     if (!law->points.len)
         return;
-    struct tt_text operations = {0};
+    struct tt_text plural = {0};
     if (f->rate.has_operation)
-        tt_phrase_operation(&operations, &f->rate, true);
+        tt_phrase_operation(&plural, &f->rate, true);
     tt_article_add(article, TT_BLOCK_LINES, "%-16.60s %12.40s %12s %12s",
                    *law->covariate ? law->covariate : "run",
-                   operations.len && operations.len <= 12 ? operations.data : "operations", "lost",
+                   plural.len && plural.len <= 12 ? plural.data : "operations", "lost",
                    "by the law");
-    tt_text_free(&operations);
+    tt_text_free(&plural);
     for (size_t i = 0; i < law->points.len; i++) {
         tt_phrase x, ops, units, predicted;
         tt_article_more(article, "%-16s %12s %12s %12s", tt_phrase_number(x, law->points.data[i].x),
@@ -367,12 +392,12 @@ void tt_section_forecast(struct tt_article *article, const struct tt_subject *su
         tt_phrase_units(daily, f->resource, forecast->per_day);
     const struct tt_rate *rate = &f->rate;
     if (rate->has_operation && known(rate->per_second) && known(rate->per_operation)) {
-        struct tt_text operations = {0};
-        tt_phrase_operation(&operations, rate, true);
+        struct tt_text plural = {0};
+        tt_phrase_operation(&plural, rate, true);
         tt_article_add(article, TT_BLOCK_PARA, "At %s %s per second: %s%s a day.",
                        tt_phrase_number(number, rate->per_second / rate->per_operation),
-                       tt_phrase_text(operations.data), about(f), daily);
-        tt_text_free(&operations);
+                       tt_phrase_text(plural.data), about(f), daily);
+        tt_text_free(&plural);
     } else {
         tt_article_add(article, TT_BLOCK_PARA, "At the load of the recording: %s%s a day.",
                        about(f), daily);

@@ -448,6 +448,28 @@ static void test_sampled_fd_and_cpp_in_one_report(void **state)
     world_end(&w);
 }
 
+static void test_whole_units_per_several_operations(void **state)
+{
+    (void)state;
+    struct world w;
+    struct tt_text out = {0};
+    world_begin(&w);
+    w.sessions[0].n_labels = 0;
+    struct tt_finding *f = add_call_leak(&w);
+    f->rate.per_operation = 1.0 / 3;
+    f->rate.bytes_per_operation = 40.0 / 3;
+    snprintf(f->rate.operation, sizeof f->rate.operation, "query");
+    assert_int_equal(tt_report_write("text", &w.input, &out, NULL), 0);
+    expect_decent(out.data);
+    assert_int_equal(strncmp(out.data, "callowner loses 40 bytes (1 block) per 3 queries\n", 49),
+                     0);
+    assert_non_null(strstr(out.data, "Every 3 queries leave 1 block behind"));
+    assert_non_null(strstr(out.data, "  1 block (40 bytes requested, 48 bytes with the allocator's "
+                                     "own) per 3 queries, in 58 of 58"));
+    tt_text_free(&out);
+    world_end(&w);
+}
+
 static void test_colour_only_when_asked(void **state)
 {
     (void)state;
@@ -657,6 +679,7 @@ int main(void)
         cmocka_unit_test(test_healthy),
         cmocka_unit_test(test_undetermined),
         cmocka_unit_test(test_sampled_fd_and_cpp_in_one_report),
+        cmocka_unit_test(test_whole_units_per_several_operations),
         cmocka_unit_test(test_colour_only_when_asked),
         cmocka_unit_test(test_unknown_format),
         cmocka_unit_test(test_json_contract),
