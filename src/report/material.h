@@ -54,4 +54,8 @@ void tt_report_names_free(struct tt_report_names *names);
 int tt_report_names_save(const struct tt_report_names *names, const char *path,
                          struct tt_error *err);
 
+/* Both at once, into the file of sources[session]; fails while that session is open. */
+int tt_report_material_save(struct tt_report_material *material, size_t session,
+                            struct tt_error *err);
+
 #endif

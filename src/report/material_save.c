@@ -97,3 +97,13 @@ void tt_report_names_free(struct tt_report_names *names)
     tt_vec_free(&names->strings);
     free(names);
 }
+
+int tt_report_material_save(struct tt_report_material *m, size_t session, struct tt_error *err)
+{
+    struct tt_report_names *names = tt_report_material_names(m, session);
+    if (!names)
+        return tt_error_set(err, -ENOMEM, "out of memory naming stacks");
+    int rc = tt_report_names_save(names, tt_session_path(m->sources[session].from.session), err);
+    tt_report_names_free(names);
+    return rc;
+}
