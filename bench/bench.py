@@ -114,9 +114,9 @@ def pairs(b):
         for tool in here[1:]:
             note = "" if least[tool] is None else f"min {least[tool] - least['bare']:.1f}"
             b.row("pairs", f"{label}: {tool} adds", added[tool], "ns per pair", bars.get(tool), note=note)
-        if "heaptrack" in here and added["heaptrack"] and added["exact"] is not None:
-            b.row("pairs", f"{label}: heaptrack adds, in units of exact", added["heaptrack"] / max(added["exact"], 0.1), "times",
-                  heaptrack_bar, at_least=True)
+        if "heaptrack" in here:
+            times = None if None in (added["heaptrack"], added["exact"]) else added["heaptrack"] / max(added["exact"], 0.1)
+            b.row("pairs", f"{label}: heaptrack adds, in units of exact", times, "times", heaptrack_bar, at_least=True)
 
 
 def ns_per_pair(text):

@@ -13,12 +13,12 @@ from harness import Test, run
 
 WHAT = sys.argv[1]
 CASES = pathlib.Path(os.environ["CASES_CALL"])
-CALLS = int(os.environ.get("CALL_LAW_CALLS", "120"))
+CALLS = int(os.environ.get("CALL_LAW_CALLS", "160"))
 HORIZON = 6  # seconds; shortened so that the suite stays short, and the findings say so
 t = Test(f"call {WHAT}", needs=["sipp"])
 
 
-def place(name, server="tapisrv", owners=4, monitors=0, end="dealloc", options=(), calls=CALLS, rate=30):
+def place(name, server="tapisrv", owners=4, monitors=0, end="dealloc", options=(), calls=CALLS, rate=8):
     """One loaded server under telltale; (ground truth, findings, status of check)."""
     session, truth = t.path(f"{name}.tt"), t.path(f"{name}.json")
     command = [CASES / "callload", "--owners", owners, "--monitors", monitors, "--calls", calls, "--rate", rate, "--end", end,
@@ -37,7 +37,7 @@ def leaks(findings):
 def law():
     runs = [(f"owners{n}", dict(owners=n)) for n in range(1, 9)] + [("hotfix4", dict(server="tapisrv-hotfix")),
                                                                   ("hotfix8", dict(server="tapisrv-hotfix", owners=8))]
-    with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=10) as pool:
         results = dict(zip([n for n, _ in runs], pool.map(lambda r: place(r[0], **r[1]), runs)))
     for name, result in results.items():
         if result is None or result[1] is None:
@@ -76,7 +76,7 @@ def innocent():
         "kill": dict(end="kill"),
         "hotfix_close": dict(server="tapisrv-hotfix", end="close"),
     }
-    with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=10) as pool:
         for name, result in zip(runs, pool.map(lambda r: place(r[0], **r[1]), runs.items())):
             if result and result[1]:
                 t.check(not leaks(result[1]) and result[2] == 0, f"{name}: no leak", leaks(result[1]))

@@ -78,6 +78,7 @@ def main():
         t.check(got[3:] == wanted[3:], f"{mode}: the program does the same under telltale", got[3:])
         for session in sessions:
             if t.findings(session):
+                t.check_recorded(session, "tree" if "program" in session.stem else "cc1plus", 1 if mode == "sampled" else 1000)
                 t.check_clean(session)
     return t.end()
 

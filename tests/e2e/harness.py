@@ -3,12 +3,14 @@
 findings as JSON, one line per check. Servers listen on unix sockets in a directory of the test's own, and
 only processes that the test started are ended. Start: Test."""
 import atexit
+import contextlib
 import json
 import os
 import pathlib
 import select
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -136,6 +138,16 @@ class Test:
         if not self.check(status == 0, f"{pathlib.Path(session).stem}: report", f"status {status}: {err.decode()}"):
             return None
         return json.loads(out)
+
+    def check_recorded(self, session, program, least=1000):
+        """The session must hold births of a process that executed `program`: clean is only worth something then."""
+        with contextlib.closing(sqlite3.connect(f"file:{session}?mode=ro", uri=True)) as db:
+            births = db.execute("select coalesce(sum(b), 0) from (select max(births << coalesce(thin, 0)) as b from site_sample join site on "
+                                "site.process = site_sample.process and site.id = site_sample.site join process on "
+                                "process.id = site.process where process.exe like ? group by site.process, site.id)",
+                                ("%" + program + "%",)).fetchone()[0]
+            states = db.execute("select exe, state, reason from process").fetchall()
+        self.check(births >= least, f"{pathlib.Path(session).stem}: recorded what {program} acquired ({births} blocks)", states)
 
     def check_clean(self, session, *options):
         """`check` must find nothing."""

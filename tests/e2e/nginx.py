@@ -141,6 +141,7 @@ def main():
         t.check(status == 0 and not errors, f"{mode}: nothing in its error log, exit status 0", f"{status} {errors}")
         findings = t.findings(session)
         if findings:
+            t.check_recorded(session, "nginx", 1 if mode == "sampled" else 1000)
             t.check_clean(session)
     return t.end()
 

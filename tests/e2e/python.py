@@ -26,6 +26,7 @@ def main():
         t.check(got[1] == wanted[1], f"{mode}: same output", got[1].decode() + "\nwanted\n" + wanted[1].decode())
         t.check(got[2] == wanted[2], f"{mode}: nothing else on stderr", got[2].decode())
         if t.findings(session):
+            t.check_recorded(session, "python", 1 if mode == "sampled" else 1000)
             t.check_clean(session)
     return t.end()
 

@@ -100,6 +100,7 @@ def main():
         if findings:
             t.check("jemalloc" in str(findings.get("session")) + str(findings.get("target")) + str(findings.get("processes")),
                     f"{mode}: the session names jemalloc", findings.get("target"))
+            t.check_recorded(session, "redis", 1 if mode == "sampled" else 1000)
             t.check_clean(session)
     return t.end()
 
