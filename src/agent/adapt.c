@@ -100,6 +100,8 @@ static uint32_t thin_now(const struct rate *r)
 int32_t tt_adapt_decide(struct tt_thread *t, const uint64_t *slot, uint64_t size)
 {
     uint64_t key = tt_adapt_key(slot, size);
+    if (tt_adapt_passes(t, key))
+        return -1;
     struct tt_key *k = &t->key[key >> 56];
     struct rate *r = find(process_key(t, slot, size));
     settle(r, tt_agent_tick());

@@ -32,8 +32,7 @@ static inline int tt_adapt_passes(struct tt_thread *t, uint64_t key)
     return 0;
 }
 
-/* Decides on a birth that tt_adapt_passes did not let pass: its thin if taken, else -1. The thread
- * is entered. */
+/* Decides on a birth: its thin if taken, else -1. The thread is entered. */
 TT_HIDDEN int32_t tt_adapt_decide(struct tt_thread *t, const uint64_t *slot, uint64_t size);
 
 #endif

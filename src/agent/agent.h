@@ -38,12 +38,12 @@ struct tt_check {
     uint64_t rbp_slot, rbp;
 };
 struct tt_info {
-    uint64_t hash;   /* polynomial hash of the return addresses from the root to here */
-    uint64_t loaded; /* where rbp of this frame was loaded from; 0: as in the inner frame */
-    uint64_t rbp;    /* rbp in this frame */
+    uint64_t hash;        /* polynomial hash of the return addresses from the root to here */
+    uint64_t loaded;      /* where rbp of this frame was loaded from; 0: as in the inner frame */
+    uint64_t rbp;         /* rbp in this frame */
     uint8_t after_signal; /* ra is the interrupted instruction, not a return address */
-    uint8_t uses;    /* the step outwards reads rbp */
-    uint8_t need;    /* some step outwards reads rbp of this frame */
+    uint8_t uses;         /* the step outwards reads rbp */
+    uint8_t need;         /* some step outwards reads rbp of this frame */
     uint8_t pad[5];
 };
 /* A frame on the way, before it is pushed into the cache. */
@@ -69,17 +69,17 @@ struct tt_range {
 };
 
 struct tt_thread {
-    uint64_t busy;    /* stack pointer of the hook at work, 0 none */
-    uint32_t depth;   /* frames in the cache; check[depth - 1] is the innermost */
-    uint32_t site;    /* of the whole cached stack, 0: not looked up */
-    uint32_t root;    /* enum tt_root: why the outermost frame is the last */
-    uint32_t index;   /* of this state in the pool */
+    uint64_t busy;               /* stack pointer of the hook at work, 0 none */
+    uint32_t depth;              /* frames in the cache; check[depth - 1] is the innermost */
+    uint32_t site;               /* of the whole cached stack, 0: not looked up */
+    uint32_t root;               /* enum tt_root: why the outermost frame is the last */
+    uint32_t index;              /* of this state in the pool */
     struct tt_tape_thread *slot; /* in the tape; NULL: all used, count on the sites */
     uint64_t tcb;
     struct tt_range range[TT_RANGES]; /* known readable stack memory, [0] the latest */
     uint64_t random[4];
-    uint32_t early_left;  /* early deaths until the next sampled release */
-    uint32_t next_free;   /* pool: index + 1 of the next free state */
+    uint32_t early_left; /* early deaths until the next sampled release */
+    uint32_t next_free;  /* pool: index + 1 of the next free state */
     struct tt_step step[TT_TAPE_DEPTH];
     struct tt_check check[TT_CACHE];
     struct tt_info info[TT_CACHE];
@@ -92,7 +92,14 @@ _Static_assert(sizeof(struct tt_thread) <= TT_THREAD_BYTES, "a thread state fits
 /* ---- per process ---- */
 
 /* How a return address unwinds; packed into 8 bytes. */
-enum tt_row_kind { TT_ROW_NONE, TT_ROW_RSP, TT_ROW_RBP, TT_ROW_RBP_DEREF, TT_ROW_SIGNAL, TT_ROW_END };
+enum tt_row_kind {
+    TT_ROW_NONE,
+    TT_ROW_RSP,
+    TT_ROW_RBP,
+    TT_ROW_RBP_DEREF,
+    TT_ROW_SIGNAL,
+    TT_ROW_END
+};
 enum tt_row_rbp { TT_RBP_SAME, TT_RBP_AT_CFA, TT_RBP_AT_RBP, TT_RBP_LOST };
 struct tt_row {
     uint8_t kind;    /* enum tt_row_kind */
@@ -111,20 +118,20 @@ struct tt_agent {
     tt_hook_fn *entry[TT_E_COUNT]; /* first: the stubs know the offset. NULL: not started */
     struct tt_host host;
     struct tt_conf conf;
-    uint32_t *alive;  /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
-                         settling, then 1, or 3 for good if the child does not record */
-    uint8_t *base;    /* the tape */
-    uint64_t bytes;   /* of it mapped */
+    uint32_t *alive; /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
+                        settling, then 1, or 3 for good if the child does not record */
+    uint8_t *base;   /* the tape */
+    uint64_t bytes;  /* of it mapped */
     struct tt_tape_head *head;
     uint32_t *l1;
     uint8_t *shadow;
     struct tt_tape_site *sites;
     uint64_t *frames;
     uint32_t granule_shift;
-    uint32_t region_limit; /* shadow regions that fit the mapped bytes */
+    uint32_t region_limit;                          /* shadow regions that fit the mapped bytes */
     uint32_t sites_open, frames_open, threads_open; /* made readable and writable so far */
-    uint32_t hash_open;    /* hash tables opened: 1..3 */
-    uint64_t window;       /* TT_POLY ^ TT_TAPE_DEPTH, for hashes of the innermost frames */
+    uint32_t hash_open;                             /* hash tables opened: 1..3 */
+    uint64_t window;        /* TT_POLY ^ TT_TAPE_DEPTH, for hashes of the innermost frames */
     uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
 
     struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock;
@@ -140,7 +147,7 @@ struct tt_agent {
     uint32_t pool_limit, pool_made, pool_used, pool_open, sweep_at, pool_free;
     struct tt_range main_stack;
 
-    struct tt_region *region;     /* sampled and adaptive modes */
+    struct tt_region *region; /* sampled and adaptive modes */
     struct tt_adapt *adapt;
     uint32_t thin_floor;
 };

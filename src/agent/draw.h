@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random gaps in integer arithmetic, since the core uses no floating point. A logarithm is found bit
- * by bit by squaring (Knuth, The Art of Computer Programming, vol. 1, 1.2.2, exercise 25 in
+/* Random gaps in integer arithmetic, since the core uses no floating point. A logarithm is found
+ * bit by bit by squaring (Knuth, The Art of Computer Programming, vol. 1, 1.2.2, exercise 25 in
  * spirit), to 40 bits; the error of a probability is below 1e-11. Rare paths. Start:
  * tt_draw_bytes. */
 #ifndef TT_AGENT_DRAW_H

@@ -16,9 +16,8 @@ uint64_t tt_hook_wiped(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
 }
 
 /* One body for all acquisitions; inlined with a constant entry where it is hot. */
-static inline __attribute__((always_inline)) uint64_t acquire(uint64_t a, uint64_t b, uint64_t c,
-                                                              const uint64_t *slot, uint64_t rbp,
-                                                              uint32_t entry)
+static inline __attribute__((always_inline)) uint64_t
+acquire(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, uint32_t entry)
 {
     if (TT_UNLIKELY(!tt_agent_recording()))
         return tt_hook_wiped(a, b, c, slot, rbp, entry);
@@ -83,9 +82,8 @@ static void foreign(struct tt_thread *t)
         tt_agent_drop(TT_DROP_FOREIGN_FREE);
 }
 
-static inline __attribute__((always_inline)) uint64_t release(uint64_t a, uint64_t b, uint64_t c,
-                                                              const uint64_t *slot, uint64_t rbp,
-                                                              uint32_t entry)
+static inline __attribute__((always_inline)) uint64_t
+release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, uint32_t entry)
 {
     if (TT_UNLIKELY(a == 0))
         return tt_hook_real(entry, a, b, c);

@@ -22,23 +22,23 @@
 #define TT_E_FREE_SIZED 12
 #define TT_E_FREE_ALIGNED_SIZED 13
 /* operator new and delete of allocators that define them themselves. */
-#define TT_E_NEW 14                  /* _Znwm */
-#define TT_E_NEW_ARRAY 15            /* _Znam */
-#define TT_E_NEW_NOTHROW 16          /* _ZnwmRKSt9nothrow_t */
-#define TT_E_NEW_ARRAY_NOTHROW 17    /* _ZnamRKSt9nothrow_t */
-#define TT_E_NEW_ALIGNED 18          /* _ZnwmSt11align_val_t */
-#define TT_E_NEW_ARRAY_ALIGNED 19    /* _ZnamSt11align_val_t */
-#define TT_E_NEW_ALIGNED_NT 20       /* _ZnwmSt11align_val_tRKSt9nothrow_t */
-#define TT_E_NEW_ARRAY_ALIGNED_NT 21 /* _ZnamSt11align_val_tRKSt9nothrow_t */
-#define TT_E_DELETE 22               /* _ZdlPv */
-#define TT_E_DELETE_ARRAY 23         /* _ZdaPv */
-#define TT_E_DELETE_SIZED 24         /* _ZdlPvm */
-#define TT_E_DELETE_ARRAY_SIZED 25   /* _ZdaPvm */
-#define TT_E_DELETE_NOTHROW 26       /* _ZdlPvRKSt9nothrow_t */
-#define TT_E_DELETE_ARRAY_NOTHROW 27 /* _ZdaPvRKSt9nothrow_t */
-#define TT_E_DELETE_ALIGNED 28       /* _ZdlPvSt11align_val_t */
-#define TT_E_DELETE_ARRAY_ALIGNED 29 /* _ZdaPvSt11align_val_t */
-#define TT_E_DELETE_SIZED_ALIGNED 30 /* _ZdlPvmSt11align_val_t */
+#define TT_E_NEW 14                   /* _Znwm */
+#define TT_E_NEW_ARRAY 15             /* _Znam */
+#define TT_E_NEW_NOTHROW 16           /* _ZnwmRKSt9nothrow_t */
+#define TT_E_NEW_ARRAY_NOTHROW 17     /* _ZnamRKSt9nothrow_t */
+#define TT_E_NEW_ALIGNED 18           /* _ZnwmSt11align_val_t */
+#define TT_E_NEW_ARRAY_ALIGNED 19     /* _ZnamSt11align_val_t */
+#define TT_E_NEW_ALIGNED_NT 20        /* _ZnwmSt11align_val_tRKSt9nothrow_t */
+#define TT_E_NEW_ARRAY_ALIGNED_NT 21  /* _ZnamSt11align_val_tRKSt9nothrow_t */
+#define TT_E_DELETE 22                /* _ZdlPv */
+#define TT_E_DELETE_ARRAY 23          /* _ZdaPv */
+#define TT_E_DELETE_SIZED 24          /* _ZdlPvm */
+#define TT_E_DELETE_ARRAY_SIZED 25    /* _ZdaPvm */
+#define TT_E_DELETE_NOTHROW 26        /* _ZdlPvRKSt9nothrow_t */
+#define TT_E_DELETE_ARRAY_NOTHROW 27  /* _ZdaPvRKSt9nothrow_t */
+#define TT_E_DELETE_ALIGNED 28        /* _ZdlPvSt11align_val_t */
+#define TT_E_DELETE_ARRAY_ALIGNED 29  /* _ZdaPvSt11align_val_t */
+#define TT_E_DELETE_SIZED_ALIGNED 30  /* _ZdlPvmSt11align_val_t */
 #define TT_E_DELETE_ARRAY_SIZED_AL 31 /* _ZdaPvmSt11align_val_t */
 #define TT_E_DELETE_ALIGNED_NT 32     /* _ZdlPvSt11align_val_tRKSt9nothrow_t */
 #define TT_E_DELETE_ARRAY_AL_NT 33    /* _ZdaPvSt11align_val_tRKSt9nothrow_t */
@@ -61,13 +61,13 @@ struct tt_host {
 
 /* What the recorder wants; see TT_TAPE_ENV_CONF. */
 struct tt_conf {
-    char dir[200];     /* where tapes are made */
-    uint32_t mode;     /* enum tt_tape_mode */
-    uint32_t follow;   /* record children too */
-    uint32_t root;     /* pid that records even with follow=0; 0: this one */
-    uint32_t rate;     /* adaptive: samples per second and key */
-    uint64_t mean;     /* sampled: bytes between samples */
-    uint64_t seed;     /* of the sampler; 0: from the clock */
+    char dir[200];   /* where tapes are made */
+    uint32_t mode;   /* enum tt_tape_mode */
+    uint32_t follow; /* record children too */
+    uint32_t root;   /* pid that records even with follow=0; 0: this one */
+    uint32_t rate;   /* adaptive: samples per second and key */
+    uint64_t mean;   /* sampled: bytes between samples */
+    uint64_t seed;   /* of the sampler; 0: from the clock */
     uint64_t origin_ns;
 };
 #endif

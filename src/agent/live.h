@@ -18,8 +18,7 @@ static inline uint64_t *tt_live_find(uint64_t address)
     if (TT_UNLIKELY(region == 0))
         return NULL;
     uint32_t shift = tt_agent.granule_shift;
-    return (uint64_t *)(tt_agent.shadow +
-                        (uint64_t)(region - 1) * TT_TAPE_REGION_BYTES(shift)) +
+    return (uint64_t *)(tt_agent.shadow + (uint64_t)(region - 1) * TT_TAPE_REGION_BYTES(shift)) +
            ((address & ((1ULL << TT_TAPE_REGION_SHIFT) - 1)) >> shift);
 }
 
@@ -28,8 +27,8 @@ static inline void tt_live_add(uint64_t *counter, uint64_t n)
     __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
-/* The sizes that a tally has seen, packed as smallest | (largest - smallest) << 16; sizes that do not
- * fit it go to the site each time. Returns the span widened to `size`. */
+/* The sizes that a tally has seen, packed as smallest | (largest - smallest) << 16; sizes that do
+ * not fit it go to the site each time. Returns the span widened to `size`. */
 #define TT_LIVE_NO_SPAN 0xffffu
 static inline uint32_t tt_live_span(uint32_t span, uint32_t site, uint64_t size)
 {

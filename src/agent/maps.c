@@ -148,7 +148,8 @@ struct tt_range tt_maps_stack(struct tt_thread *t, uint64_t sp)
         tt_agent.main_stack.lo = sp & ~0xfffULL;
         return tt_agent.main_stack;
     }
-    /* Other threads' control blocks lie at the upper end of their stacks (glibc allocatestack.c). */
+    /* Other threads' control blocks lie at the upper end of their stacks (glibc allocatestack.c).
+     */
     uint64_t tcb = tt_arch_tcb();
     if (sp < tcb && tcb - sp < near && pages_readable(t, sp, tcb))
         return (struct tt_range){sp & ~0xfffULL, tcb};

@@ -9,16 +9,16 @@
 #include "agent/region.h"
 
 #define SPAN_SHIFT 16
-#define SPANS 65536u                        /* 4 GiB for slots up to a span */
+#define SPANS 65536u /* 4 GiB for slots up to a span */
 #define SMALL_BYTES ((uint64_t)SPANS << SPAN_SHIFT)
-#define CLASS_MIN 6u                        /* 64 bytes */
+#define CLASS_MIN 6u /* 64 bytes */
 #define CLASS_PAGE 12u
 #define CLASS_SPAN 16u
-#define CLASS_MAX 30u                       /* 1 GiB */
-#define UNIT_SHIFT 17                       /* smallest extent */
+#define CLASS_MAX 30u /* 1 GiB */
+#define UNIT_SHIFT 17 /* smallest extent */
 #define UNITS (uint32_t)((TT_REGION_BYTES - SMALL_BYTES) >> UNIT_SHIFT)
-#define PAGE_OBJECTS 2048u                  /* small objects that get a page of their own */
-#define OPEN_BYTES 0x100000u                /* opened at a time */
+#define PAGE_OBJECTS 2048u   /* small objects that get a page of their own */
+#define OPEN_BYTES 0x100000u /* opened at a time */
 #define SLACK_MOST (16u << 20)
 
 struct span {
@@ -46,10 +46,9 @@ struct tt_region {
 
 int tt_region_make(void)
 {
-    void *base = tt_sys_mmap((void *)TT_REGION_BASE, TT_REGION_BYTES, TT_PROT_NONE,
-                             TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE |
-                                 TT_MAP_FIXED_NOREPLACE,
-                             -1);
+    void *base = tt_sys_mmap(
+        (void *)TT_REGION_BASE, TT_REGION_BYTES, TT_PROT_NONE,
+        TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED_NOREPLACE, -1);
     if (tt_sys_bad(base))
         return (int)(long)base;
     if (base != (void *)TT_REGION_BASE) {
@@ -57,8 +56,8 @@ int tt_region_make(void)
         return -TT_EEXIST;
     }
     tt_sys_madvise(base, TT_REGION_BYTES, TT_MADV_NOHUGEPAGE);
-    uint64_t bytes = sizeof(struct tt_region) + SPANS * sizeof(struct span) +
-                     UNITS * sizeof(struct unit);
+    uint64_t bytes =
+        sizeof(struct tt_region) + SPANS * sizeof(struct span) + UNITS * sizeof(struct unit);
     struct tt_region *r = tt_sys_mmap(NULL, bytes, TT_PROT_RW,
                                       TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
     if (tt_sys_bad(r)) {
@@ -99,7 +98,7 @@ static int make_span(struct tt_region *r, uint32_t class)
         tt_agent.head->region_used += OPEN_BYTES;
     }
     r->spans_made++;
-    r->span[index].class = (uint8_t)class;
+    r->span[index].class = (uint8_t) class;
     r->span[index].free = (uint16_t)(1u << (SPAN_SHIFT - class));
     list(r, (uint32_t)index);
     return 0;
@@ -120,7 +119,8 @@ static uint64_t take_small(struct tt_region *r, uint32_t class)
         r->partial[class] = s->next;
         s->listed = 0;
     }
-    return TT_REGION_BASE + ((uint64_t)index << SPAN_SHIFT) + ((uint64_t)(word * 64 + bit) << class);
+    return TT_REGION_BASE + ((uint64_t)index << SPAN_SHIFT) +
+           ((uint64_t)(word * 64 + bit) << class);
 }
 
 static uint64_t take_large(struct tt_region *r, uint32_t class)
@@ -144,7 +144,7 @@ static uint64_t take_large(struct tt_region *r, uint32_t class)
     }
     r->large_made = at + bytes;
     struct unit *u = &r->unit[at >> UNIT_SHIFT];
-    u->class = (uint8_t)class;
+    u->class = (uint8_t) class;
     u->used = 1;
     return TT_REGION_BASE + SMALL_BYTES + at;
 }

@@ -117,8 +117,8 @@ static uint32_t add(struct tt_thread *t, uint64_t key, uint32_t thin, uint32_t f
     return id;
 }
 
-static __attribute__((noinline)) uint32_t site_new(struct tt_thread *t, uint64_t key,
-                                                   uint32_t thin, uint32_t flags)
+static __attribute__((noinline)) uint32_t site_new(struct tt_thread *t, uint64_t key, uint32_t thin,
+                                                   uint32_t flags)
 {
     tt_agent_look();
     tt_lock_take(&tt_agent.site_lock, t);

@@ -185,8 +185,7 @@ static int make_tape(uint8_t *at, uint32_t state, const char *reason)
 /* The word that a forked child finds wiped, however it was made. */
 static int make_word(void)
 {
-    uint32_t *word =
-        tt_sys_mmap(NULL, 4096, TT_PROT_RW, TT_MAP_PRIVATE | TT_MAP_ANONYMOUS, -1);
+    uint32_t *word = tt_sys_mmap(NULL, 4096, TT_PROT_RW, TT_MAP_PRIVATE | TT_MAP_ANONYMOUS, -1);
     if (tt_sys_bad(word))
         return -TT_ENOMEM;
     tt_sys_madvise(word, 4096, TT_MADV_WIPEONFORK); /* before 4.14: the atfork handler remains */
@@ -198,9 +197,8 @@ static int make_pool(void)
 {
     for (uint32_t n = POOL_MOST; n >= POOL_LEAST; n /= 2) {
         uint64_t bytes = (uint64_t)n * TT_THREAD_BYTES;
-        uint8_t *pool =
-            tt_sys_mmap(NULL, bytes, TT_PROT_NONE,
-                        TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
+        uint8_t *pool = tt_sys_mmap(NULL, bytes, TT_PROT_NONE,
+                                    TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
         if (!tt_sys_bad(pool)) {
             tt_sys_madvise(pool, bytes, TT_MADV_DONTDUMP);
             tt_agent.pool = pool;
@@ -218,10 +216,9 @@ static uint64_t make_pad(uint64_t near)
     uint64_t at = near ? tt_maps_gap(near, PAD_BYTES) : 0;
     if (!at)
         return 0;
-    void *pad = tt_sys_mmap((void *)at, PAD_BYTES, TT_PROT_RX,
-                            TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE |
-                                TT_MAP_FIXED_NOREPLACE,
-                            -1);
+    void *pad = tt_sys_mmap(
+        (void *)at, PAD_BYTES, TT_PROT_RX,
+        TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED_NOREPLACE, -1);
     if (tt_sys_bad(pad))
         return 0;
     if ((uint64_t)pad != at) {
@@ -330,9 +327,8 @@ void tt_agent_look(void)
 void tt_agent_forked(void)
 {
     uint32_t wiped = 0;
-    if (!tt_agent.alive ||
-        !__atomic_compare_exchange_n(tt_agent.alive, &wiped, 2, 0, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED))
+    if (!tt_agent.alive || !__atomic_compare_exchange_n(tt_agent.alive, &wiped, 2, 0,
+                                                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return;
     struct tt_thread *t = tt_arch_thread();
     int error = 0;

@@ -101,8 +101,8 @@ static inline int tt_sys_peek(uint64_t address, uint64_t *word)
         void *base;
         size_t bytes;
     } local = {word, 8}, remote = {(void *)address, 8};
-    long n = tt_sys(__NR_process_vm_readv, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1,
-                    0);
+    long n =
+        tt_sys(__NR_process_vm_readv, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
     return n == 8 ? 0 : (n < 0 ? (int)n : -14);
 }
 
