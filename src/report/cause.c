@@ -129,7 +129,7 @@ static void add_paths(struct tt_article *article, const struct tt_subject *subje
             tt_text_free(&line);
             continue;
         }
-        if (!from || strcmp(from, paths[i].from)) {
+        if (!from || strcmp(from, paths[i].from) != 0) {
             from = paths[i].from;
             if (*from)
                 tt_article_add(article, TT_BLOCK_PARA, "%s, seen in %s:", lead, from);
@@ -173,10 +173,9 @@ void tt_section_cause(struct tt_article *article, const struct tt_subject *subje
     }
     char lead[160];
     snprintf(lead, sizeof lead, "When such %s are released, it is here", word);
-    if (f->releases.len)
-        add_paths(article, subject, f->releases.data, f->releases.len, lead);
-    else if (!f->deaths)
+    if (!f->deaths)
         tt_article_add(article, TT_BLOCK_PARA, "None of them was released during the recording.");
+    add_paths(article, subject, f->releases.data, f->releases.len, lead);
     if (f->operation_releases.len) {
         struct tt_text operation = {0};
         tt_phrase_operation(&operation, &f->rate, false);

@@ -54,7 +54,8 @@ static int read_labels_and_losses(struct tt_material_source *s, struct tt_error 
     }
     for (size_t i = 0; i < dropped.len && !rc; i++) {
         size_t same = 0; /* one line for a kind that several processes dropped */
-        while (same < s->dropped.len && strcmp(s->dropped.data[same].what, dropped.data[i].what))
+        while (same < s->dropped.len &&
+               strcmp(s->dropped.data[same].what, dropped.data[i].what) != 0)
             same++;
         struct tt_report_drop drop = {dropped.data[i].what, dropped.data[i].count};
         if (same < s->dropped.len)
@@ -134,7 +135,7 @@ void tt_report_material_close(struct tt_report_material *m)
 {
     if (!m)
         return;
-    for (size_t i = 0; i < m->n; i++) {
+    for (size_t i = 0; m->sources && i < m->n; i++) {
         tt_vec_free(&m->sources[i].rows);
         free(m->sources[i].set_of);
         tt_vec_free(&m->sources[i].processes);
@@ -338,7 +339,7 @@ static int collect_warnings(struct tt_report_material *m)
         const char *const *lines = tt_symbol_warnings(m->sets.data[i].symbols, &n);
         for (size_t k = 0; k < n; k++) {
             size_t same = 0;
-            while (same < m->warnings.len && strcmp(m->warnings.data[same], lines[k]))
+            while (same < m->warnings.len && strcmp(m->warnings.data[same], lines[k]) != 0)
                 same++;
             if (same == m->warnings.len && tt_vec_push(&m->warnings, lines[k]))
                 return -ENOMEM;

@@ -55,7 +55,7 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
     }
     tt_text_add(&line, "telltale run");
     add_option(&line, "-o", tt_phrase_text(s->from.name));
-    if (*meta->mode && strcmp(meta->mode, "exact"))
+    if (*meta->mode && strcmp(meta->mode, "exact") != 0)
         add_option(&line, "--mode", meta->mode);
     if (meta->horizon_s > 0) {
         snprintf(number, sizeof number, "%g", meta->horizon_s);

@@ -105,7 +105,8 @@ char *tt_phrase_interval(tt_phrase buf, const char *level, double lo, double hi)
 {
     tt_phrase a, b;
     buf[0] = '\0';
-    if (isfinite(lo) && isfinite(hi) && strcmp(tt_phrase_number(a, lo), tt_phrase_number(b, hi)))
+    if (isfinite(lo) && isfinite(hi) &&
+        strcmp(tt_phrase_number(a, lo), tt_phrase_number(b, hi)) != 0)
         snprintf(buf, sizeof(tt_phrase), " (%s: %.30s to %.30s)", level, a, b);
     return buf;
 }

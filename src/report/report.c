@@ -30,7 +30,7 @@ int tt_report_write(const char *format, const struct tt_report_input *input, str
                     struct tt_error *err)
 {
     for (size_t i = 0; i < FORMATS; i++) {
-        if (strcmp(format, formats[i].name))
+        if (strcmp(format, formats[i].name) != 0)
             continue;
         int rc = formats[i].write(input, out);
         return rc ? tt_error_set(err, rc, "out of memory writing the report") : 0;

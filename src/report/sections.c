@@ -104,7 +104,7 @@ static void when(struct tt_text *out, const struct tt_subject *subject)
     const char *covariate = subject->finding->law.known ? subject->finding->law.covariate : "";
     bool first = true;
     for (size_t i = 0; i < s->n_labels; i++) {
-        if (*covariate ? strcmp(covariate, s->labels[i].key) : s->n_labels > 2)
+        if (*covariate ? strcmp(covariate, s->labels[i].key) != 0 : s->n_labels > 2)
             continue;
         tt_text_add(out, "%s%s=%s", first ? " with " : " and ", s->labels[i].key,
                     s->labels[i].value);
@@ -155,15 +155,10 @@ void tt_section_title(struct tt_article *article, const struct tt_subject *subje
                    *percent ? " · confidence " : "", percent);
 }
 
-/* "a · b": one more fact of a line. */
-__attribute__((format(printf, 2, 3))) static void fact(struct tt_text *out, const char *fmt, ...)
+/* Between the facts of one line. */
+static const char *dot(const struct tt_text *line)
 {
-    char text[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    tt_text_add(out, "%s%s", out->len ? " · " : "", text);
+    return line->len ? " · " : "";
 }
 
 void tt_section_applies_to(struct tt_article *article, const struct tt_report_session *session,
@@ -180,17 +175,17 @@ void tt_section_applies_to(struct tt_article *article, const struct tt_report_se
     if (process->exe_size)
         tt_text_add(&file, ", %s bytes", tt_text_count(size, process->exe_size));
     if (file.len)
-        fact(&line, "%s", file.data);
+        tt_text_add(&line, "%s", file.data);
     if (*tt_phrase_text(session->kernel))
-        fact(&line, "Linux %s%s%s", session->kernel, *tt_phrase_text(session->machine) ? " " : "",
-             tt_phrase_text(session->machine));
+        tt_text_add(&line, "%sLinux %s%s%s", dot(&line), session->kernel,
+                    *tt_phrase_text(session->machine) ? " " : "", tt_phrase_text(session->machine));
     if (*tt_phrase_text(process->libc))
-        fact(&line, "%s", process->libc);
+        tt_text_add(&line, "%s%s", dot(&line), process->libc);
     if (*tt_phrase_text(process->allocator) &&
         !strstr(tt_phrase_text(process->libc), process->allocator))
-        fact(&line, "malloc of %s", process->allocator);
+        tt_text_add(&line, "%smalloc of %s", dot(&line), process->allocator);
     if (process->pid > 0)
-        fact(&line, "pid %ld", process->pid);
+        tt_text_add(&line, "%spid %ld", dot(&line), process->pid);
     tt_article_add(article, TT_BLOCK_HEADING, "APPLIES TO");
     tt_article_add(article, TT_BLOCK_PARA, "%s", line.len ? line.data : "an unknown program");
     tt_text_free(&line);
@@ -323,7 +318,7 @@ static void law_rate(struct tt_article *article, const struct tt_finding *f)
                                    rate->per_operation_interval.hi));
     tt_article_add(article, TT_BLOCK_PARA, "%s.", text.data);
     tt_text_free(&text);
-    if (rate->operation_source && strcmp(rate->operation_source, "declared"))
+    if (rate->operation_source && strcmp(rate->operation_source, "declared") != 0)
         tt_article_more(article,
                         "This operation was found, not declared: its count explains the losses "
                         "best (--operation NAME=FUNCTION names one).");

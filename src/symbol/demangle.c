@@ -10,11 +10,16 @@
 
 #include "symbol/internal.h"
 
+bool tt_symbol_is_mangled(const char *linkage)
+{
+    /* Only the prefixes of the Itanium C++ ABI and of Rust RFC 2603: the other styles that
+     * libiberty knows would rewrite names of C. */
+    return !strncmp(linkage, "_Z", 2) || !strncmp(linkage, "_R", 2);
+}
+
 char *tt_symbol_demangle(const char *linkage, bool parameters)
 {
-    /* Only the prefixes of the Itanium C++ ABI and of Rust RFC 2603: other styles would rewrite
-     * names of C. */
-    if (!strncmp(linkage, "_Z", 2) || !strncmp(linkage, "_R", 2)) {
+    if (tt_symbol_is_mangled(linkage)) {
         char *name =
             cplus_demangle(linkage, DMGL_AUTO | DMGL_ANSI | (parameters ? DMGL_PARAMS : 0));
         if (name)

@@ -59,7 +59,7 @@ static bool name_matches(const struct query *query, const char *linkage)
     size_t len = bare_length(linkage);
     if (!strncmp(linkage, query->name, len) && !query->name[len])
         return true;
-    if ((strncmp(linkage, "_Z", 2) && strncmp(linkage, "_R", 2)) || !strstr(linkage, query->key))
+    if (!tt_symbol_is_mangled(linkage) || !strstr(linkage, query->key))
         return false;
     char *name = tt_symbol_demangle(linkage, strchr(query->name, '(') != NULL);
     bool same = name && !strcmp(name, query->name);

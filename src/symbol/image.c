@@ -83,10 +83,8 @@ static void place(struct tt_symbol_image *image, int fd, const char *path)
     dwfl_module_info(mod, &userdata, NULL, NULL, NULL, NULL, NULL, NULL);
     *userdata = image;
     /* Symbol 0 is the empty one of every table. */
-    bool named = dwfl_module_getsymtab(mod) > 1;
     Dwarf_Addr bias;
-    image->has_lines = dwfl_module_getdwarf(mod, &bias) != NULL;
-    if (named || image->has_lines)
+    if (dwfl_module_getsymtab(mod) > 1 || dwfl_module_getdwarf(mod, &bias))
         image->mod = mod;
 }
 
@@ -144,6 +142,7 @@ Dwarf_Die *tt_symbol_unit_at(struct tt_symbol_image *image, uint64_t pc, Dwarf_D
                              Dwarf_Addr *bias)
 {
     Dwarf *dwarf = dwfl_module_getdwarf(image->mod, bias);
+    image->lineless = !dwarf;
     if (!dwarf)
         return NULL;
     Dwarf_Die *cu = dwfl_module_addrdie(image->mod, pc, bias);

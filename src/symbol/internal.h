@@ -24,7 +24,7 @@ struct tt_symbol_image {
     bool changed; /* another file stands at the path now */
     bool
         is_debug; /* the main file is the separate debug file: segment offsets are not the file's */
-    bool has_lines;
+    bool lineless; /* lines were asked for, and there is no DWARF */
     uint64_t bias; /* run-time address minus address in the file */
     Dwfl *dwfl;
     Dwfl_Module *mod; /* NULL: nothing usable was found */
@@ -53,6 +53,9 @@ struct tt_symbols {
 
 /* The string's one copy; "" and out_of_memory when there is no room. */
 const char *tt_symbol_intern(struct tt_symbols *symbols, const char *text);
+
+/* Whether a name looks like one that C++ or Rust compilers make. */
+bool tt_symbol_is_mangled(const char *linkage);
 
 /* Demangles and interns. */
 const char *tt_symbol_name(struct tt_symbols *symbols, const char *linkage);

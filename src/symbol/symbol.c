@@ -14,7 +14,7 @@ const char *tt_symbol_intern(struct tt_symbols *symbols, const char *text)
 {
     uint64_t hash = tt_map_hash(text, strlen(text));
     const uint64_t *at = tt_map_get(&symbols->interned, hash);
-    if (at && !strcmp(symbols->strings.data[*at], text))
+    if (at && *at < symbols->strings.len && !strcmp(symbols->strings.data[*at], text))
         return symbols->strings.data[*at];
     char *copy = strdup(text);
     if (!copy || tt_vec_push(&symbols->strings, copy)) {
@@ -289,7 +289,7 @@ struct tt_symbol_stats tt_symbol_stats(const struct tt_symbols *symbols)
         stats.modules++;
         stats.changed += image->changed;
         stats.nameless += !image->mod;
-        stats.lineless += image->mod && !image->has_lines;
+        stats.lineless += image->lineless;
     }
     return stats;
 }
