@@ -39,12 +39,6 @@ enum sql {
     PUT_PROC,
     PUT_LIMIT,
     PUT_DROPPED,
-    MOVE_SAMPLES,
-    DROP_SAMPLES,
-    MOVE_COUNTS,
-    DROP_COUNTS,
-    DROP_PROCS,
-    DROP_EPOCH,
     SQL_COUNT
 };
 
@@ -84,12 +78,6 @@ static const char *const sql_text[SQL_COUNT] = {
                  "VALUES (?,?,?,?,?,?,?,?,?,?)",
     [PUT_LIMIT] = "INSERT OR REPLACE INTO limit_value (process, name, value) VALUES (?,?,?)",
     [PUT_DROPPED] = "INSERT OR REPLACE INTO dropped (process, what, count) VALUES (?,?,?)",
-    [MOVE_SAMPLES] = "UPDATE OR IGNORE site_sample SET epoch = ?1 WHERE epoch = ?2",
-    [DROP_SAMPLES] = "DELETE FROM site_sample WHERE epoch = ?",
-    [MOVE_COUNTS] = "UPDATE OR IGNORE operation_sample SET epoch = ?1 WHERE epoch = ?2",
-    [DROP_COUNTS] = "DELETE FROM operation_sample WHERE epoch = ?",
-    [DROP_PROCS] = "DELETE FROM proc_sample WHERE epoch = ?",
-    [DROP_EPOCH] = "DELETE FROM epoch WHERE id = ?",
 };
 
 struct tt_session_writer {
@@ -502,11 +490,34 @@ int tt_session_put_dropped(struct tt_session_writer *writer, const struct tt_ses
     return put(writer, PUT_DROPPED, "itw", row->process, row->what, row->count);
 }
 
-int tt_session_merge_epoch(struct tt_session_writer *writer, int64_t from, int64_t to)
+int tt_session_merge_epochs(struct tt_session_writer *writer, const int64_t *from,
+                            const int64_t *to, size_t n)
 {
-    if (put(writer, MOVE_SAMPLES, "ii", to, from) || put(writer, DROP_SAMPLES, "i", from) ||
-        put(writer, MOVE_COUNTS, "ii", to, from) || put(writer, DROP_COUNTS, "i", from) ||
-        put(writer, DROP_PROCS, "i", from))
-        return writer->failed.code;
-    return put(writer, DROP_EPOCH, "i", from);
+    /* the latest of several merged epochs wins: counts are cumulative */
+    run(writer, "CREATE TEMP TABLE IF NOT EXISTS merge (source INTEGER PRIMARY KEY, target INTEGER);"
+                "DELETE FROM temp.merge");
+    for (size_t i = 0; i < n && !writer->failed.code; i++) {
+        char sql[128];
+        snprintf(sql, sizeof sql, "INSERT OR REPLACE INTO temp.merge VALUES (%lld, %lld)",
+                 (long long)from[i], (long long)to[i]);
+        run(writer, sql);
+    }
+    return run(writer,
+               "INSERT OR IGNORE INTO site_sample SELECT process, site, target, births, birth_bytes,"
+               "deaths, death_bytes FROM site_sample JOIN temp.merge ON source = epoch"
+               " ORDER BY process, site, epoch DESC;"
+               "DELETE FROM site_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+               "INSERT OR IGNORE INTO operation_sample SELECT process, operation, target, count"
+               " FROM operation_sample JOIN temp.merge ON source = epoch"
+               " ORDER BY process, operation, epoch DESC;"
+               "DELETE FROM operation_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+               "DELETE FROM proc_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+               "DELETE FROM epoch WHERE id IN (SELECT source FROM temp.merge)");
+}
+
+uint64_t tt_session_sample_rows(struct tt_session_writer *writer)
+{
+    return writer->failed.code
+               ? 0
+               : (uint64_t)pragma(writer, "SELECT count(*) FROM site_sample");
 }

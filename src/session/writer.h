@@ -68,8 +68,11 @@ int tt_session_put_proc(struct tt_session_writer *writer, int64_t process,
 int tt_session_put_limit(struct tt_session_writer *writer, const struct tt_session_limit *row);
 int tt_session_put_dropped(struct tt_session_writer *writer, const struct tt_session_dropped *row);
 
-/* Takes epochs out: what was written at `from` is moved to the epoch `to`, the next one that is
- * kept, unless there is a row for `to` already. Counts are cumulative, so nothing becomes wrong. */
-int tt_session_merge_epoch(struct tt_session_writer *writer, int64_t from, int64_t to);
+/* Takes n epochs out: what was written at from[i] is moved to to[i], the next epoch that is kept,
+ * unless there is a row for that already. Counts are cumulative, so nothing becomes wrong. */
+int tt_session_merge_epochs(struct tt_session_writer *writer, const int64_t *from,
+                            const int64_t *to, size_t n);
+/* Rows of site_sample now. */
+uint64_t tt_session_sample_rows(struct tt_session_writer *writer);
 
 #endif

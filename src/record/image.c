@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of an image: a tape appears in the directory, its head becomes ready, /proc tells who it
+ * is, it is read again and again, and when its process ends or runs another program it is read for
+ * the last time - the tape outlives it. Whether /proc/PID is really this image is seen from its
+ * mappings, of which one must be the tape. Start: tt_image_discover. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "record/internal.h"
+
+#define LOOK_SHARE 50u /* a look may cost 1/50 of the time between looks */
+#define LOOK_FIRST_NS (2 * TT_SECOND)
+#define LOOK_NS (5 * TT_SECOND)
+#define LOOK_MOST_NS (600 * TT_SECOND)
+
+/* ---- finding tapes ---- */
+
+static bool known(const struct tt_recorder *rec, const struct stat *st)
+{
+    for (size_t i = 0; i < rec->images.len; i++)
+        if (rec->images.data[i]->tape.inode == st->st_ino)
+            return true;
+    return false;
+}
+
+static void adopt(struct tt_recorder *rec, const char *name)
+{
+    struct stat st;
+    unsigned pid, number;
+    char end;
+    if (sscanf(name, "tape.%9u.%9u%c", &pid, &number, &end) != 2)
+        return;
+    int fd = openat(rec->dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return;
+    /* one link: somebody could have linked another file here to have us write to it */
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || known(rec, &st)) {
+        close(fd);
+        return;
+    }
+    struct tt_image *image = NULL;
+    if (rec->next_image <= TT_RECORD_IMAGES)
+        image = calloc(1, sizeof *image);
+    if (!image || tt_vec_push(&rec->images, image)) {
+        rec->images_lost++;
+        unlinkat(rec->dir_fd, name, 0);
+        close(fd);
+        free(image);
+        return;
+    }
+    image->tape.fd = fd;
+    image->tape.device = st.st_dev;
+    image->tape.inode = st.st_ino;
+    snprintf(image->name, sizeof image->name, "%s", name);
+    image->pid = pid;
+    image->heap_held = -1;
+    image->alive = true;
+    image->opened_ns = tt_clock_now();
+    image->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    if (image->pidfd >= 0)
+        fcntl(image->pidfd, F_SETFD, FD_CLOEXEC);
+    /* the same process under another tape: it has called exec, and that image is gone */
+    for (size_t i = 0; i + 1 < rec->images.len; i++)
+        if (rec->images.data[i]->pid == image->pid)
+            tt_image_end(rec, rec->images.data[i], "exec", image->opened_ns);
+    tt_image_settle(rec, image);
+}
+
+void tt_image_discover(struct tt_recorder *rec)
+{
+    int fd = openat(rec->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        if (strncmp(entry->d_name, "tape.", 5) == 0)
+            adopt(rec, entry->d_name);
+    closedir(dir);
+}
+
+/* ---- who it is ---- */
+
+/* Finds the tape among the mappings: where it lies in the target, and that /proc/PID is the one. */
+static bool find_mapping(struct tt_image *image)
+{
+    if (tt_proc_maps_read((pid_t)image->pid, &image->maps))
+        return false;
+    for (size_t i = 0; i < image->maps.maps.len; i++) {
+        const struct tt_proc_map *map = &image->maps.maps.data[i];
+        if (map->inode == image->tape.inode && map->offset == 0 && map->shared) {
+            image->map_base = map->start;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool tt_image_settle(struct tt_recorder *rec, struct tt_image *image)
+{
+    if (image->id)
+        return false;
+    int code = tt_tape_read_head(&image->tape);
+    if (code == -EAGAIN)
+        return false;
+    if (code == 0 && image->tape.head.state == TT_STATE_EMPTY)
+        return false; /* the agent is still setting up */
+    image->id = rec->next_image++;
+    rec->result->processes++;
+    image->tape.ring_tail = 0;
+    if (code) { /* not a tape we understand */
+        memset(&image->tape.head, 0, sizeof image->tape.head);
+        image->tape.head.state = TT_STATE_REFUSED;
+        snprintf(image->tape.head.reason, sizeof image->tape.head.reason,
+                 "the agent wrote something that this telltale does not understand");
+    }
+    image->row_changed = true;
+    tt_tape_tick(&image->tape, tt_record_tick_at(rec, tt_clock_now()), rec->origin_ns, false);
+    if (image->tape.head.state == TT_STATE_REFUSED) {
+        rec->result->refused++;
+        if (!*rec->result->refused_why)
+            snprintf(rec->result->refused_why, sizeof rec->result->refused_why, "%s",
+                     image->tape.head.reason);
+    }
+    tt_image_describe(rec, image);
+    return true;
+}
+
+/* Agent's text is shown to people: no control characters. */
+static void copy_plain(char *to, size_t n, const char *from)
+{
+    size_t i = 0;
+    for (; i + 1 < n && from[i]; i++)
+        to[i] = (unsigned char)from[i] < ' ' || from[i] == 0x7f ? '?' : from[i];
+    to[i] = '\0';
+}
+
+static void describe_exe(struct tt_image *image)
+{
+    char link[64];
+    struct stat st;
+    snprintf(link, sizeof link, "/proc/%d/exe", (int)image->pid);
+    int fd = open(link, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    tt_proc_exe((pid_t)image->pid, image->exe, sizeof image->exe);
+    tt_proc_build_id(fd, image->build_id);
+    if (fstat(fd, &st) == 0) {
+        image->row.exe_size = (uint64_t)st.st_size;
+        image->row.exe_mtime = st.st_mtime;
+        image->exe_device = st.st_dev;
+        image->exe_inode = st.st_ino;
+    }
+    close(fd);
+}
+
+void tt_image_describe(struct tt_recorder *rec, struct tt_image *image)
+{
+    const struct tt_tape_head *h = &image->tape.head;
+    static const char *const modes[] = {"", "exact", "sampled", "adaptive"};
+    (void)rec;
+    copy_plain(image->exe, sizeof image->exe, h->exe);
+    copy_plain(image->allocator, sizeof image->allocator, h->allocator);
+    copy_plain(image->reason, sizeof image->reason, h->reason);
+    image->visible = h->state == TT_STATE_REFUSED || find_mapping(image);
+    if (image->visible) {
+        describe_exe(image);
+        tt_proc_cmdline((pid_t)image->pid, image->cmdline, sizeof image->cmdline);
+        tt_modules_read(image, tt_clock_now());
+    }
+    uint64_t now = tt_clock_now();
+    struct tt_session_process *row = &image->row;
+    row->id = image->id;
+    row->pid = image->pid;
+    row->parent = h->parent <= INT32_MAX ? h->parent : 0;
+    row->exe = image->exe;
+    row->build_id = image->build_id;
+    row->cmdline = image->cmdline;
+    row->libc = image->libc;
+    row->started_ns =
+        h->start_ns >= rec->origin_ns && h->start_ns <= now ? h->start_ns : image->opened_ns;
+    row->state = h->state == TT_STATE_REFUSED ? "refused" : "running";
+    row->reason = image->reason;
+    row->mode = h->mode <= TT_MODE_ADAPTIVE ? modes[h->mode] : "";
+    row->allocator = image->allocator;
+    row->granule = h->granule_shift ? 1u << h->granule_shift : 0;
+    row->sample_mean = h->sample_mean <= INT64_MAX ? h->sample_mean : 0;
+    image->look_due = now + LOOK_FIRST_NS;
+    image->modules_epoch = h->module_epoch;
+    image->pads[0] = (struct tt_inject_pad){h->pad_base, h->pad_size, 0};
+    image->pads[1] = (struct tt_inject_pad){h->pad2_base, h->pad2_size, 0};
+    tt_count_inherit(rec, image);
+}
+
+bool tt_image_runs(struct tt_image *image)
+{
+    if (image->pidfd >= 0) {
+        struct pollfd p = {.fd = image->pidfd, .events = POLLIN};
+        if (poll(&p, 1, 0) == 1)
+            return false; /* has ended */
+    } else {
+        bool zombie = false;
+        if (tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie)
+            return false;
+    }
+    if (!image->visible || !image->exe_inode)
+        return true;
+    char link[64];
+    struct stat st;
+    snprintf(link, sizeof link, "/proc/%d/exe", (int)image->pid);
+    if (stat(link, &st) < 0)
+        return errno != ENOENT && errno != ESRCH;
+    return (st.st_dev == image->exe_device && st.st_ino == image->exe_inode) || find_mapping(image);
+}
+
+/* ---- reading ---- */
+
+static bool holds_blocks(void *arg, const struct tt_proc_map *map)
+{
+    struct tt_image *image = arg;
+    if (!map->write || map->shared || map->inode)
+        return false;
+    uint64_t first = map->start >> 16, last = (map->end - 1) >> 16;
+    size_t lo = 0, hi = image->look.pieces.len;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (image->look.pieces.data[mid] < first)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < image->look.pieces.len && image->look.pieces.data[lo] <= last;
+}
+
+/* |births - deaths - survivors| over all sites. */
+static uint64_t disagreement(const struct tt_image *image)
+{
+    uint64_t off = 0;
+    for (size_t i = 0; i < image->tape.sites.len; i++) {
+        const struct tt_totals *now = &image->tape.sites.data[i].now;
+        uint64_t live = now->births - (now->deaths < now->births ? now->deaths : now->births);
+        uint64_t seen = i < image->look.sites.len ? image->look.sites.data[i].units : 0;
+        off += live > seen ? live - seen : seen - live;
+    }
+    return off;
+}
+
+static void look(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns)
+{
+    uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
+    uint32_t tick = tt_record_tick_at(rec, now_ns);
+    if (tt_look_scan(&image->look, &image->tape, tick) == 0) {
+        image->has_look = true;
+        image->look_written = false;
+        image->units_off = disagreement(image);
+        image->look_row =
+            (struct tt_session_look){.at_ns = now_ns,
+                                     .tick = tick,
+                                     .consistent = image->units_off == 0 && !image->look.big_lost,
+                                     .final = !image->alive};
+        uint64_t held;
+        if (image->alive && image->visible &&
+            tt_proc_anonymous((pid_t)image->pid, holds_blocks, image, &held) == 0)
+            image->heap_held = (int64_t)held;
+    }
+    uint64_t cost = tt_clock_read(CLOCK_THREAD_CPUTIME_ID) - begin;
+    uint64_t pause = image->looks++ < 2 ? TT_SECOND : LOOK_NS;
+    if (pause < cost * LOOK_SHARE)
+        pause = cost * LOOK_SHARE;
+    if (pause > LOOK_MOST_NS)
+        pause = LOOK_MOST_NS;
+    image->look_due = now_ns + pause;
+}
+
+/* A new stack with an address in no module: the list of modules is out of date. */
+static void check_addresses(struct tt_image *image)
+{
+    uint64_t frames[TT_TAPE_DEPTH];
+    for (; image->alive && image->checked < image->tape.sites.len; image->checked++) {
+        const struct tt_site *site = &image->tape.sites.data[image->checked];
+        if (!site->ready)
+            return; /* again next time */
+        size_t n = image->modules_stale ? 0 : tt_tape_read_stack(&image->tape, site, frames);
+        for (size_t i = 0; i < n && !image->modules_stale; i++)
+            image->modules_stale = !tt_modules_hold(image, frames[i]);
+    }
+}
+
+void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool looking)
+{
+    if (!image->id || image->tape.head.state == TT_STATE_REFUSED)
+        return;
+    if (tt_tape_read_totals(&image->tape))
+        return;
+    tt_tape_read_ring(&image->tape, rec->origin_ns);
+    tt_count_read(image);
+    if (!image->first_read) {
+        image->first_read = true;
+        for (size_t i = 0; i < image->tape.sites.len; i++) {
+            const struct tt_totals *now = &image->tape.sites.data[i].now;
+            image->tape.sites.data[i].base_live =
+                now->births > now->deaths ? now->births - now->deaths : 0;
+        }
+    }
+    check_addresses(image);
+    const struct tt_tape_head *h = &image->tape.head;
+    if (h->module_epoch != image->modules_epoch) {
+        image->modules_epoch = h->module_epoch;
+        image->modules_stale = true;
+        image->modules_pause_ns = 0;
+    }
+    if (image->alive && image->modules_stale &&
+        now_ns - image->modules_read_ns >= image->modules_pause_ns)
+        tt_modules_read(image, now_ns);
+    if (image->alive && h->state == TT_STATE_QUIET && strcmp(image->row.state, "running") == 0) {
+        image->row.state = "quiet";
+        image->row_changed = true;
+    }
+    if (looking || now_ns >= image->look_due)
+        look(rec, image, now_ns);
+}
+
+void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *state,
+                  uint64_t now_ns)
+{
+    if (!image->alive)
+        return;
+    if (!image->id && !tt_image_settle(rec, image)) {
+        /* ended before its agent was ready: nothing was recorded */
+        image->alive = false;
+        return;
+    }
+    tt_image_read(rec, image, now_ns, false); /* what is still in the ring makes room */
+    image->alive = false;
+    if (image->pid == rec->child && rec->child_ended && strcmp(state, "exec") != 0) {
+        int status = rec->result->status;
+        image->row.has_exit = true;
+        image->row.exit_status = tt_record_status(status);
+    }
+    if (image->tape.head.state != TT_STATE_REFUSED)
+        image->row.state = state;
+    image->row.ended_ns = now_ns;
+    image->row_changed = true;
+    tt_image_read(rec, image, now_ns, true);
+}
+
+void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
+{
+    unlinkat(rec->dir_fd, image->name, 0);
+    if (image->pidfd >= 0)
+        close(image->pidfd);
+    tt_tape_free(&image->tape);
+    tt_look_free(&image->look);
+    tt_proc_maps_free(&image->maps);
+    tt_modules_free(image);
+    tt_count_leave(rec, image);
+    free(image);
+}

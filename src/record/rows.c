@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From what was read to rows. A write is one transaction and one epoch; it puts only what changed.
+ * Three things keep the file small: sites beyond a number are summed in site 0, survivors come
+ * coarsened (look.c), and when there are too many epochs or samples they are thinned to an even
+ * spacing, which cumulative counts allow. Start: tt_rows_write. */
+#include <gnu/libc-version.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "record/internal.h"
+
+#define EPOCHS_KEPT 240u
+#define EPOCHS_LEAST 24u
+#define SURE_SITES 8192u /* below this number every site gets rows; above, only growing ones */
+
+/* What the counts of tape.h and of the recorder are called in table dropped. */
+enum { LOST_RELEASES = TT_DROP_KINDS, LOST_AGES, LOST_PATHS, LOST_BIG, LOST_SITES, LOST_LOOK };
+static const char *const drop_names[TT_DROP_KINDS + 8] = {
+    [TT_DROP_SITES] = "births at an unknown stack: the site table was full",
+    [TT_DROP_FRAMES] = "births at an unknown stack: the frame store was full",
+    [TT_DROP_REGIONS] = "births not followed: no shadow memory left",
+    [TT_DROP_BIG] = "sizes of blocks of 1 MiB and more not kept: their table was full",
+    [TT_DROP_RING] = "release samples lost: their ring was full",
+    [TT_DROP_THREADS] = "threads counted through the shared slot: slots used up",
+    [TT_DROP_NESTED] = "births at an unknown stack: in a signal handler inside the agent",
+    [TT_DROP_CUT_DEPTH] = "stacks cut at the deepest level kept",
+    [TT_DROP_CUT_UNWIND] = "stacks that end early: no unwind information",
+    [TT_DROP_ROWS] = "unwind rows computed again: their cache was full",
+    [TT_DROP_CHILDREN] = "forked children without a recording",
+    [TT_DROP_SAMPLES] = "units not sampled: the sample region was full",
+    [TT_DROP_FOREIGN_FREE] = "releases of blocks born before the recording or not followed",
+    [LOST_RELEASES] = "release samples unreadable",
+    [LOST_AGES] = "release samples without their exact age: too many different ages at a site",
+    [LOST_PATHS] = "release samples without their path: too many different paths at a site",
+    [LOST_BIG] = "live blocks of 1 MiB and more without their size",
+    [LOST_SITES] = "sites summed in site 0: too many for rows of their own",
+    [LOST_LOOK] = "units by which the last look and the counts differ",
+};
+
+/* ---- the beginning ---- */
+
+static void add_json_string(struct tt_text *text, const char *s)
+{
+    tt_text_add(text, "\"");
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            tt_text_add(text, "\\%c", c);
+        else if (c < ' ' || c == 0x7f)
+            tt_text_add(text, "\\u%04x", c);
+        else
+            tt_text_add_bytes(text, s, 1);
+    }
+    tt_text_add(text, "\"");
+}
+
+static void put_command(struct tt_session_writer *w, char *const *argv)
+{
+    struct tt_text text = {0};
+    for (size_t i = 0; argv[i]; i++) {
+        tt_text_add(&text, i ? ", " : "[");
+        add_json_string(&text, argv[i]);
+    }
+    tt_text_add(&text, "]");
+    tt_session_put_meta(w, "command", text.failed ? "[]" : text.data);
+    tt_text_free(&text);
+}
+
+int tt_rows_start(struct tt_recorder *rec, pid_t pid)
+{
+    const struct tt_record_options *o = rec->options;
+    struct tt_session_writer *w = rec->writer;
+    static const char *const modes[] = {"exact", "exact", "sampled", "adaptive"};
+    struct utsname host = {0};
+    uname(&host);
+    tt_session_begin(w);
+    tt_session_put_meta(w, "tool_version", o->tool_version);
+    tt_session_put_meta(w, "host", host.nodename);
+    tt_session_put_metaf(w, "kernel", "%.60s %.100s", host.sysname, host.release);
+    tt_session_put_meta(w, "machine", host.machine);
+    tt_session_put_metaf(w, "libc", "glibc %s", gnu_get_libc_version());
+    put_command(w, o->argv);
+    tt_session_put_meta(w, "mode", modes[o->mode <= TT_MODE_ADAPTIVE ? o->mode : 0]);
+    tt_session_put_metaf(w, "pid", "%d", (int)pid);
+    tt_session_put_metaf(w, "follow", "%d", o->follow);
+    tt_session_put_metaf(w, "started_wall", "%llu", (unsigned long long)rec->started_wall);
+    tt_session_put_metaf(w, "started_ns", "%llu", (unsigned long long)rec->started_ns);
+    tt_session_put_metaf(w, "ended_ns", "%llu", (unsigned long long)rec->started_ns);
+    tt_session_put_metaf(w, "origin_ns", "%llu", (unsigned long long)rec->origin_ns);
+    tt_session_put_metaf(w, "ticks_per_second", "%u", TT_TAPE_TICKS_PER_SECOND);
+    if (o->horizon > 0)
+        tt_session_put_metaf(w, "horizon_s", "%.17g", o->horizon);
+    tt_session_put_meta(w, "finished", "0");
+    for (size_t i = 0; i < o->n_labels; i++)
+        tt_session_put_label(w, o->labels[i].key, o->labels[i].value);
+    return tt_session_commit(w);
+}
+
+/* ---- sites ---- */
+
+/* Whether the site gets rows of its own. Below SURE_SITES all do; then those with live units, as
+ * long as there is room. Once chosen, always. */
+static bool choose(struct tt_image *image, uint32_t id)
+{
+    struct tt_site *site = &image->tape.sites.data[id];
+    if (site->chosen || id == 0)
+        return site->chosen = true;
+    if (!site->ready || (site->flags & TT_SITE_RELEASE) || !site->now.births)
+        return false;
+    if (image->chosen >= TT_RECORD_SITES ||
+        (image->chosen >= SURE_SITES && site->now.births <= site->now.deaths + 1))
+        return false;
+    image->chosen++;
+    return site->chosen = true;
+}
+
+static void put_stack(struct tt_recorder *rec, struct tt_image *image, struct tt_site *site,
+                      uint32_t id)
+{
+    uint64_t frames[TT_TAPE_DEPTH];
+    if (site->stack)
+        return;
+    size_t n = tt_tape_read_stack(&image->tape, site, frames);
+    site->stack = true;
+    if (n)
+        tt_session_put_stack(rec->writer, image->id, id, (site->flags & TT_SITE_CUT) != 0, frames,
+                             n);
+}
+
+static void put_sample(struct tt_recorder *rec, struct tt_image *image, uint32_t id,
+                       const struct tt_totals *totals, bool last)
+{
+    struct tt_site *site = &image->tape.sites.data[id];
+    struct tt_totals row = *totals, *wrote = &site->wrote;
+    /* readings amid changes may be off by a few: rows never run backwards nor below zero live */
+    if (row.births < wrote->births)
+        row.births = wrote->births;
+    if (row.birth_bytes < wrote->birth_bytes)
+        row.birth_bytes = wrote->birth_bytes;
+    if (row.deaths > row.births)
+        row.deaths = row.births;
+    if (row.deaths < wrote->deaths)
+        row.deaths = wrote->deaths;
+    if (row.death_bytes > row.birth_bytes)
+        row.death_bytes = row.birth_bytes;
+    if (row.death_bytes < wrote->death_bytes)
+        row.death_bytes = wrote->death_bytes;
+    if (memcmp(&row, wrote, sizeof row) == 0 && !(last && site->wrote_epoch != rec->epoch))
+        return;
+    tt_session_put_sample(rec->writer, image->id, id,
+                          &(struct tt_session_sample){.epoch = rec->epoch,
+                                                      .births = row.births,
+                                                      .birth_bytes = row.birth_bytes,
+                                                      .deaths = row.deaths,
+                                                      .death_bytes = row.death_bytes});
+    rec->sample_rows++;
+    *wrote = row;
+    site->wrote_epoch = rec->epoch;
+}
+
+static void put_site(struct tt_recorder *rec, struct tt_image *image, uint32_t id,
+                     const struct tt_totals *totals, bool last)
+{
+    struct tt_site *site = &image->tape.sites.data[id];
+    bool changed = memcmp(totals, &site->wrote, sizeof *totals) != 0;
+    if (!changed && !last)
+        return;
+    if (!site->wrote_epoch || site->size_min != site->wrote_min ||
+        site->size_max != site->wrote_max) {
+        put_stack(rec, image, site, id);
+        tt_session_put_site(rec->writer, &(struct tt_session_site){
+                                             .process = image->id,
+                                             .id = id,
+                                             .resource = "heap",
+                                             .stack = site->depth ? id : 0,
+                                             .thin = site->thin,
+                                             .size_min = site->size_min,
+                                             .size_max = site->size_max,
+                                         });
+        site->wrote_min = site->size_min;
+        site->wrote_max = site->size_max;
+    }
+    if (changed) {
+        tt_tape_read_bins(&image->tape, id);
+        for (uint32_t bin = 0; site->bins_changed && bin < TT_TAPE_BINS; bin++)
+            if (site->bins[bin])
+                tt_session_put_death(rec->writer, image->id, id, bin, site->bins[bin]);
+        site->bins_changed = false;
+    }
+    put_sample(rec, image, id, totals, last);
+}
+
+static void put_sites(struct tt_recorder *rec, struct tt_image *image, bool last, uint64_t *summed)
+{
+    struct tt_tape *tape = &image->tape;
+    if (!tape->sites.len)
+        return;
+    struct tt_totals rest = tape->sites.data[0].now;
+    *summed = 0;
+    for (uint32_t id = 1; id < tape->sites.len; id++) {
+        const struct tt_totals *now = &tape->sites.data[id].now;
+        if (choose(image, id)) {
+            put_site(rec, image, id, now, last);
+        } else if (now->births) {
+            ++*summed;
+            rest.births += now->births;
+            rest.birth_bytes += now->birth_bytes;
+            rest.deaths += now->deaths;
+            rest.death_bytes += now->death_bytes;
+        }
+    }
+    choose(image, 0);
+    if (rest.births)
+        put_site(rec, image, 0, &rest, last);
+}
+
+/* ---- the rest of an image ---- */
+
+static void put_survivors(struct tt_recorder *rec, struct tt_image *image)
+{
+    struct tt_session_writer *w = rec->writer;
+    if (!image->has_look || image->look_written)
+        return;
+    tt_session_clear_survivors(w, image->id);
+    for (uint32_t id = 0; id < image->look.sites.len; id++) {
+        const struct tt_unit_set *set = &image->look.sites.data[id];
+        if (id >= image->tape.sites.len || !image->tape.sites.data[id].chosen)
+            continue; /* of summed sites only the counts are kept */
+        for (uint32_t i = 0; i < set->cap; i++)
+            if (set->slots[i].count)
+                tt_session_put_survivor(w, image->id,
+                                        &(struct tt_session_survivor){id, set->slots[i].size,
+                                                                      set->slots[i].tick,
+                                                                      set->slots[i].count});
+    }
+    tt_session_put_look(w, image->id, &image->look_row);
+    image->look_written = true;
+}
+
+static void put_releases(struct tt_recorder *rec, struct tt_image *image)
+{
+    struct tt_tape *tape = &image->tape;
+    for (size_t i = 0; i < tape->releases.len; i++) {
+        struct tt_release *r = &tape->releases.data[i];
+        if (!r->changed || !tape->sites.data[r->site].chosen)
+            continue;
+        struct tt_site *by = &tape->sites.data[r->by];
+        if (r->by && by->ready)
+            put_stack(rec, image, by, r->by);
+        tt_session_put_release(rec->writer, image->id,
+                               &(struct tt_session_release){r->site, by->depth ? r->by : 0,
+                                                            r->samples, r->weight, r->last_ns});
+        r->changed = false;
+    }
+    for (size_t i = 0; i < tape->ages.len; i++) {
+        struct tt_release_age *a = &tape->ages.data[i];
+        if (!a->changed || !tape->sites.data[a->site].chosen)
+            continue;
+        tt_session_put_release_age(
+            rec->writer, image->id,
+            &(struct tt_session_release_age){a->site, a->age, a->samples, a->weight});
+        a->changed = false;
+    }
+}
+
+static void put_operations(struct tt_recorder *rec, struct tt_image *image, bool last)
+{
+    for (size_t i = 0; i < image->operations.len; i++) {
+        struct tt_operation *op = &image->operations.data[i];
+        int64_t id = (int64_t)i + 1;
+        if (!op->row_written)
+            tt_session_put_operation(rec->writer, &(struct tt_session_operation){
+                                                      .process = image->id,
+                                                      .id = id,
+                                                      .name = op->name,
+                                                      .function = op->function,
+                                                      .address = op->slot >= 0 ? op->address : 0,
+                                                      .source = op->source,
+                                                      .since_ns = op->since_ns,
+                                                  });
+        op->row_written = true;
+        if (op->slot < 0 ||
+            (op->wrote_epoch && op->count == op->wrote && !(last && op->wrote_epoch != rec->epoch)))
+            continue;
+        tt_session_put_count(rec->writer, image->id, id, rec->epoch, op->count);
+        op->wrote = op->count;
+        op->wrote_epoch = rec->epoch;
+    }
+}
+
+static void put_modules(struct tt_recorder *rec, struct tt_image *image)
+{
+    for (size_t i = 0; i < image->modules.len; i++) {
+        struct tt_module *module = &image->modules.data[i];
+        module->row.process = image->id;
+        if (!module->written)
+            tt_session_put_module(rec->writer, &module->row);
+        else if (module->row.until_ns && !module->ended_written)
+            tt_session_end_module(rec->writer, &module->row);
+        module->written = true;
+        module->ended_written = module->row.until_ns != 0;
+    }
+}
+
+static void put_figures(struct tt_recorder *rec, struct tt_image *image)
+{
+    struct tt_proc_figures f;
+    if (!image->alive || !image->visible || tt_proc_figures_read((pid_t)image->pid, &f))
+        return;
+    int64_t live = 0;
+    for (size_t i = 0; i < image->tape.sites.len; i++) {
+        const struct tt_totals *now = &image->tape.sites.data[i].now;
+        if (now->birth_bytes > now->death_bytes)
+            live += (int64_t)(now->birth_bytes - now->death_bytes);
+    }
+    tt_session_put_proc(rec->writer, image->id,
+                        &(struct tt_session_proc){.epoch = rec->epoch,
+                                                  .rss_anon = f.rss_anon,
+                                                  .rss_file = f.rss_file,
+                                                  .heap_live = live,
+                                                  .heap_held = image->heap_held,
+                                                  .fds = f.fds,
+                                                  .threads = f.threads,
+                                                  .vm_size = f.vm_size,
+                                                  .cpu_ms = f.cpu_ms});
+    image->heap_held = -1; /* as of that look; none until the next */
+}
+
+struct limit_arg {
+    struct tt_recorder *rec;
+    int64_t process;
+};
+
+static void put_limit(void *arg, const char *name, int64_t value)
+{
+    struct limit_arg *to = arg;
+    tt_session_put_limit(to->rec->writer, &(struct tt_session_limit){to->process, name, value});
+}
+
+static void put_dropped(struct tt_recorder *rec, struct tt_image *image, uint64_t summed)
+{
+    uint64_t counts[TT_DROP_KINDS + 8] = {0};
+    memcpy(counts, image->tape.head.dropped, sizeof image->tape.head.dropped);
+    counts[LOST_RELEASES] = image->tape.lost_releases;
+    counts[LOST_AGES] = image->tape.lost_ages;
+    counts[LOST_PATHS] = image->tape.lost_paths;
+    counts[LOST_BIG] = image->has_look ? image->look.big_lost : 0;
+    counts[LOST_SITES] = summed;
+    counts[LOST_LOOK] = image->has_look && image->look_row.final ? image->units_off : 0;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (!drop_names[i] || counts[i] == image->dropped_wrote[i])
+            continue;
+        uint64_t count = counts[i] <= 1ULL << 60 ? counts[i] : 1ULL << 60;
+        tt_session_put_dropped(rec->writer,
+                               &(struct tt_session_dropped){image->id, drop_names[i], count});
+        image->dropped_wrote[i] = counts[i];
+    }
+}
+
+static void put_image(struct tt_recorder *rec, struct tt_image *image, bool final)
+{
+    bool last = final || !image->alive;
+    uint64_t summed = 0;
+    put_modules(rec, image);
+    if (image->row_changed || last)
+        tt_session_put_process(rec->writer, &image->row);
+    image->row_changed = false;
+    if (!image->limits_written && image->alive) {
+        tt_proc_limits((pid_t)image->pid, put_limit, &(struct limit_arg){rec, image->id});
+        image->limits_written = true;
+    }
+    put_sites(rec, image, last, &summed);
+    put_releases(rec, image);
+    put_survivors(rec, image);
+    put_operations(rec, image, last);
+    put_figures(rec, image);
+    put_dropped(rec, image, summed);
+}
+
+/* ---- thinning ---- */
+
+/* Keeps the first and last epoch and between them one in each stretch of the same length. */
+static void thin(struct tt_recorder *rec)
+{
+    size_t n = rec->epochs.len, kept = 0, merged = 0, target = n / 2;
+    if (target > EPOCHS_KEPT)
+        target = EPOCHS_KEPT;
+    if (target < EPOCHS_LEAST)
+        target = EPOCHS_LEAST;
+    if (n <= target)
+        return;
+    struct tt_session_epoch *e = rec->epochs.data;
+    uint64_t stretch = (e[n - 1].at_ns - e[0].at_ns) / target;
+    int64_t *from = malloc(2 * n * sizeof *from), *to = from ? from + n : NULL;
+    if (!from)
+        return;
+    /* from the back, so that each epoch taken out knows the next one that is kept */
+    int64_t next = e[n - 1].id;
+    uint64_t next_ns = e[n - 1].at_ns;
+    bool *keep = calloc(n, sizeof *keep);
+    for (size_t i = n; keep && i-- > 0;) {
+        keep[i] = i == 0 || i == n - 1 || next_ns - e[i].at_ns >= stretch;
+        if (keep[i]) {
+            next = e[i].id;
+            next_ns = e[i].at_ns;
+        } else {
+            from[merged] = e[i].id;
+            to[merged++] = next;
+        }
+    }
+    if (keep && merged && tt_session_merge_epochs(rec->writer, from, to, merged) == 0) {
+        for (size_t i = 0; i < n; i++)
+            if (keep[i])
+                e[kept++] = e[i];
+        rec->epochs.len = kept;
+    }
+    free(keep);
+    free(from);
+    rec->sample_rows = tt_session_sample_rows(rec->writer);
+}
+
+/* ---- writing ---- */
+
+void tt_rows_write(struct tt_recorder *rec, uint64_t now_ns, bool final)
+{
+    struct tt_session_writer *w = rec->writer;
+    if (!w || tt_session_failed(w, NULL))
+        return;
+    rec->epoch++;
+    tt_session_begin(w);
+    tt_session_put_epoch(w, rec->epoch, now_ns);
+    tt_session_put_metaf(w, "ended_ns", "%llu", (unsigned long long)now_ns);
+    for (size_t i = 0; i < rec->images.len; i++)
+        if (rec->images.data[i]->id)
+            put_image(rec, rec->images.data[i], final);
+    if (rec->images_lost)
+        tt_session_put_dropped(w, &(struct tt_session_dropped){
+                                      0, "processes not recorded: too many", rec->images_lost});
+    struct tt_session_epoch epoch = {rec->epoch, now_ns};
+    if (tt_vec_push(&rec->epochs, epoch) == 0 &&
+        (rec->epochs.len > TT_RECORD_EPOCHS ||
+         (rec->sample_rows > TT_RECORD_SAMPLE_ROWS && rec->epochs.len > 2 * EPOCHS_LEAST)))
+        thin(rec);
+    tt_session_commit(w);
+}
+
+void tt_rows_finish(struct tt_recorder *rec, uint64_t now_ns, const char *outcome)
+{
+    struct tt_session_writer *w = rec->writer;
+    if (!w)
+        return;
+    tt_rows_write(rec, now_ns, true);
+    tt_session_begin(w);
+    tt_session_put_meta(w, "outcome", outcome);
+    if (rec->child_ended)
+        tt_session_put_metaf(w, "exit_status", "%d", tt_record_status(rec->result->status));
+    tt_session_commit(w);
+    tt_session_finish(w, true, &rec->trouble);
+    rec->writer = NULL;
+}
