@@ -85,11 +85,7 @@ struct tt_case_process {
     double ended_at;
     double look; /* when the survivors were listed */
     TT_VEC(struct tt_case_proc_row) rows;
-    TT_VEC(struct {
-        char name[48];
-        double value;
-    })
-    limits;
+    TT_VEC(struct tt_case_limit) limits;
     TT_VEC(struct tt_case_module) modules;
 };
 

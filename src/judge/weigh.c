@@ -208,7 +208,7 @@ static bool is_cache(const struct view *v, struct tt_finding *f)
     const struct tt_dossier *d = v->d;
     bool replaced = d->deaths >= 0.2 * d->births;
     if (d->live < FEW || !replaced ||
-        !((held_at_bound(v) && !paced(v)) || (is_filled(v) && flat(&v->shape))))
+        !((held_at_bound(v) && !paced(v)) || (is_filled(v) && flat(&v->shape) && !d->by_series)))
         return false;
     snprintf(f->note, sizeof f->note, "bounded: about %.0f units, old ones make room for new",
              v->shape.late);
