@@ -50,7 +50,7 @@ static int64_t cgroup_value(const char *group, const char *file)
 static void cgroup_limits(pid_t pid, void (*put)(void *, const char *, int64_t), void *arg)
 {
     static const char *const files[] = {"memory.max", "pids.max"};
-    char path[64], group[4096] = "", line[4200];
+    char path[64], group[4096] = "", line[4096];
     snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
     FILE *f = fopen(path, "re");
     if (!f)

@@ -186,9 +186,8 @@ static void add_site(struct tt_recorder *rec, struct tt_image *image, struct tt_
         if (!found[i].entry || by_address(image, found[i].entry) ||
             image->operations.len >= TT_TAPE_OPS)
             continue;
-        char name[164];
-        snprintf(name, sizeof name, "%s()", found[i].name);
-        name[159] = '\0';
+        char name[sizeof found[i].name + 2];
+        snprintf(name, sizeof name, "%.*s()", (int)sizeof found[i].name - 1, found[i].name);
         add(image, name, found[i].name, found[i].entry, found[i].size, false);
     }
 }

@@ -61,7 +61,7 @@ static void adopt(struct tt_recorder *rec, const char *name)
     image->tape.fd = fd;
     image->tape.device = st.st_dev;
     image->tape.inode = st.st_ino;
-    snprintf(image->name, sizeof image->name, "%s", name);
+    snprintf(image->name, sizeof image->name, "tape.%u.%u", pid, number);
     image->pid = pid;
     image->heap_held = -1;
     image->alive = true;
