@@ -33,6 +33,8 @@ static bool known(const struct tt_recorder *rec, const struct stat *st)
     return false;
 }
 
+static void describe_early(struct tt_image *image);
+
 static void adopt(struct tt_recorder *rec, const char *name)
 {
     struct stat st;
@@ -66,6 +68,7 @@ static void adopt(struct tt_recorder *rec, const char *name)
     image->heap_held = -1;
     image->alive = true;
     image->opened_ns = tt_clock_now();
+    describe_early(image);
     image->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
     if (image->pidfd >= 0)
         fcntl(image->pidfd, F_SETFD, FD_CLOEXEC);
@@ -166,20 +169,48 @@ static void describe_exe(struct tt_image *image)
     close(fd);
 }
 
+/* Its mappings hold the agent library: the process is one of ours. */
+static bool has_agent(const struct tt_image *image)
+{
+    for (size_t i = 0; i < image->maps.maps.len; i++)
+        if (strstr(tt_proc_map_path(&image->maps, &image->maps.maps.data[i]), "/libtelltale-agent"))
+            return true;
+    return false;
+}
+
+/* What a command of a few milliseconds would take along: the libraries it needs are mapped before
+ * the agent makes its tape, so this is tried as soon as there is a file. */
+static void describe_early(struct tt_image *image)
+{
+    if (tt_proc_maps_read((pid_t)image->pid, &image->maps) || !has_agent(image))
+        return;
+    image->visible = image->early = true;
+    describe_exe(image);
+    tt_proc_cmdline((pid_t)image->pid, image->cmdline, sizeof image->cmdline);
+    tt_modules_read(image, tt_clock_now());
+}
+
 void tt_image_describe(struct tt_recorder *rec, struct tt_image *image)
 {
     const struct tt_tape_head *h = &image->tape.head;
     static const char *const modes[] = {"", "exact", "sampled", "adaptive"};
     (void)rec;
-    copy_plain(image->exe, sizeof image->exe, h->exe);
     copy_plain(image->allocator, sizeof image->allocator, h->allocator);
     copy_plain(image->reason, sizeof image->reason, h->reason);
-    image->visible = h->state == TT_STATE_REFUSED || find_mapping(image);
-    if (image->visible) {
+    bool mapped = find_mapping(image);
+    if (!mapped && image->maps.maps.len && h->state != TT_STATE_REFUSED) {
+        /* another process has this pid here, or this one has called exec */
+        tt_modules_free(image);
+        *image->exe = *image->cmdline = *image->build_id = *image->libc = '\0';
+        image->visible = false;
+    } else if (mapped && !image->early) {
+        image->visible = true;
         describe_exe(image);
         tt_proc_cmdline((pid_t)image->pid, image->cmdline, sizeof image->cmdline);
         tt_modules_read(image, tt_clock_now());
     }
+    if (!*image->exe)
+        copy_plain(image->exe, sizeof image->exe, h->exe);
     uint64_t now = tt_clock_now();
     struct tt_session_process *row = &image->row;
     row->id = image->id;

@@ -158,7 +158,7 @@ struct tt_image {
     int64_t pid;
     int pidfd;           /* -1 none */
     bool alive, visible; /* visible: /proc/PID is this image's */
-    bool described;      /* the process row's facts were collected */
+    bool early;          /* what /proc tells was read before the tape was ready */
     struct tt_session_process row;
     char exe[PATH_MAX + 32], cmdline[4096], build_id[TT_PROC_BUILD_ID], libc[32], reason[160],
         allocator[72];

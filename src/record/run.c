@@ -26,7 +26,7 @@
 
 #define TICK_NS (TT_SECOND / TT_TAPE_TICKS_PER_SECOND)
 #define COST_SHARE 50u
-#define SOON_MS 2 /* while an agent is starting up */
+#define SOON_MS 1 /* while an agent is starting up */
 #define SOON_NS (TT_SECOND / 4)
 #define FDS_WANTED 16384u
 
