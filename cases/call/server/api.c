@@ -9,7 +9,7 @@
 #include "api.h"
 #include "call.h"
 #include "handle.h"
-#include "sip_leg.h"
+#include "tspi.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -339,12 +339,14 @@ NOINLINE static int32_t on_set_privilege(struct api_call *c)
     return hcall_set_privilege(h, wanted, h);
 }
 
-/* An instance of the named module that opened the line as owner: another one before the caller. */
+/* An instance of the named module that opened the line as owner and reads its events: another one
+ * before the caller. */
 static struct hline *handoff_by_name(const struct hcall *from, const char *name)
 {
     struct hline *self = NULL;
     for (struct hline *hl = from->call->line->first_opener; hl; hl = hl->line_next) {
-        if (strcmp(hl->app->module, name) != 0 || !(hl->privileges & LINECALLPRIVILEGE_OWNER))
+        if (strcmp(hl->app->module, name) != 0 || !(hl->privileges & LINECALLPRIVILEGE_OWNER) ||
+            !client_keeps_up(hl->app->client))
             continue;
         if (hl->app != from->hline->app)
             return hl;

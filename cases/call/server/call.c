@@ -15,7 +15,7 @@
 #include "client.h"
 #include "handle.h"
 #include "history.h"
-#include "sip_leg.h"
+#include "tspi.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -45,8 +45,12 @@ void client_post(struct client *c, const struct wire_event *ev)
     if (c->dead)
         return;
     struct event_chunk *k = c->last;
+    if (ev->msg == LINE_CALLINFO && !client_keeps_up(c)) {
+        counters.events_dropped++;
+        return;
+    }
     if (!k || k->end == CHUNK_EVENTS) {
-        if (c->queued >= 2 * (size_t)config.queue_limit || !(k = malloc(sizeof *k))) {
+        if (!(k = malloc(sizeof *k))) {
             counters.events_dropped++;
             return;
         }

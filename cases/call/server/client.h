@@ -25,7 +25,9 @@ struct client {
 };
 
 int client_listen(void);
-/* Queues an event. When twice queue_limit events wait already it is dropped and counted. */
+/* Queues an event. When queue_limit events wait already, a LINE_CALLINFO is dropped and counted:
+ * what it says can be asked for. State changes of the calls the client has are always kept (it
+ * would never deallocate a call whose IDLE it missed), and as it gets no new calls they are few. */
 void client_post(struct client *c, const struct wire_event *ev);
 /* False when so many events wait that the client shall get no new call handles. */
 bool client_keeps_up(const struct client *c);

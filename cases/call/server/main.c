@@ -4,7 +4,7 @@
 #include "client.h"
 #include "handle.h"
 #include "history.h"
-#include "sip_leg.h"
+#include "tspi.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,70 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Legs: SIP dialogs over UDP with their INVITE, BYE and CANCEL transactions in one small state
- * machine; see sip_leg.h. Messages that need no state (OPTIONS, unknown methods, stray BYE) are
- * answered in sip_receive. Requests within a dialog go to where the dialog's messages come from
- * (symmetric signalling), so no name is ever resolved. Timer names are those of RFC 3261 17;
- * memory that a leg holds after its dialog is its transaction remnant, freed after 64*T1. */
+/* Legs: SIP dialogs over UDP with their transactions in one small state machine. Requests within a
+ * dialog go to where the dialog's messages come from (symmetric signalling), so no name is ever
+ * resolved. Timer names are those of RFC 3261 17; what a leg holds after its dialog is its
+ * transaction remnant, freed after 64*T1. Start: leg_end_fired for the timers, tspi_answer and
+ * tspi_drop for what the call layer asks. */
 #include "sip_leg.h"
-#include "sip_text.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-enum { TAG_MAX = 24, RING_LIMIT = 360 /* T1: 180 s, as timer C */, T2_OF_T1 = 8 };
+enum { T2_OF_T1 = 8 };
 
-enum leg_state {
-    LEG_TRYING,     /* UAS: 100 sent */
-    LEG_ANSWERED,   /* UAS: 200 sent, retransmitted until ACK or timer H */
-    LEG_REJECTED,   /* UAS: 3xx-6xx sent, retransmitted until ACK or timer H */
-    LEG_CALLING,    /* UAC: INVITE sent, retransmitted (timer A) until timer B */
-    LEG_PROCEEDING, /* UAC: a provisional response came */
-    LEG_CANCELLING, /* UAC: CANCEL sent, the final response of INVITE awaited */
-    LEG_UP,
-    LEG_CLOSING, /* BYE sent, retransmitted (timer E) until timer F */
-    LEG_DONE,    /* lingers */
-};
-
-struct leg {
-    struct leg *hash_next;
-    struct call *call;
-    enum leg_state state;
-    bool uac, cancel_wanted;
-    struct sockaddr_in peer;
-    struct timer resend, end;
-    unsigned interval;          /* of the next retransmission, ms */
-    uint32_t invite_cseq, cseq; /* of the INVITE; of our last request */
-    char tag[TAG_MAX];          /* ours */
-    char branch[TAG_MAX + 8];   /* of our last request */
-    char invite_branch[TAG_MAX + 8];
-    char *call_id, *local, *remote, *target, *routes; /* dialog: From, To, request URI, Route */
-    char *remote_tag, *peer_branch, *copied;          /* what responses to the INVITE copy */
-    char *out; /* the message being retransmitted; after that the last response to INVITE */
-    size_t out_len;
-};
-
-static struct watch sip_socket = {.fd = -1};
-static struct sockaddr_in sip_addr;
 static struct leg **buckets;
 static size_t bucket_count;
-static char receive_buf[65536];
 
 static void leg_end_fired(struct timer *t);
 
 /* ---- small things ---- */
-
-static uint64_t hash_of(struct sip_view v)
-{
-    uint64_t h = 14695981039346656037ULL; /* FNV-1a */
-    for (size_t i = 0; i < v.n; i++)
-        h = (h ^ (unsigned char)v.p[i]) * 1099511628211ULL;
-    return h;
-}
 
 static struct sip_view view_of(const char *s)
 {
@@ -91,26 +46,6 @@ static void make_token(char *out, size_t size, const char *prefix)
     snprintf(out, size, "%s%016llx", prefix, (unsigned long long)(z ^ (z >> 31)));
 }
 
-static void send_to(const struct sockaddr_in *peer, const char *data, size_t len)
-{
-    /* A datagram the kernel refuses is a lost datagram: retransmission is there for it. */
-    (void)!sendto(sip_socket.fd, data, len, MSG_DONTWAIT, (const struct sockaddr *)peer,
-                  sizeof *peer);
-}
-
-static void respond(const struct sip_msg *m, const struct sockaddr_in *peer, int status,
-                    const char *extra)
-{
-    static struct text t;
-    t.n = 0;
-    t.overflow = false;
-    char tag[TAG_MAX];
-    snprintf(tag, sizeof tag, "t%016llx", (unsigned long long)hash_of(m->call_id));
-    text_response(&t, m, peer, status, tag, extra);
-    if (!t.overflow)
-        send_to(peer, t.p, t.n);
-}
-
 /* ---- the table of legs ---- */
 
 static bool grow_buckets(void)
@@ -122,7 +57,7 @@ static bool grow_buckets(void)
     for (size_t i = 0; i < bucket_count; i++) {
         for (struct leg *leg = buckets[i], *next; leg; leg = next) {
             next = leg->hash_next;
-            struct leg **at = &fresh[hash_of(view_of(leg->call_id)) & (count - 1)];
+            struct leg **at = &fresh[sip_hash(view_of(leg->call_id)) & (count - 1)];
             leg->hash_next = *at;
             *at = leg;
         }
@@ -135,11 +70,10 @@ static bool grow_buckets(void)
 
 static struct leg **leg_bucket(struct sip_view call_id)
 {
-    return &buckets[hash_of(call_id) & (bucket_count - 1)];
+    return &buckets[sip_hash(call_id) & (bucket_count - 1)];
 }
 
-/* The leg of a request from the far end, by Call-ID and its tag. */
-static struct leg *leg_find(const struct sip_msg *m)
+struct leg *leg_find(const struct sip_msg *m)
 {
     struct leg *leg = bucket_count ? *leg_bucket(m->call_id) : NULL;
     struct sip_view theirs = m->request ? m->from_tag : m->to_tag;
@@ -155,7 +89,7 @@ static struct leg *leg_find(const struct sip_msg *m)
     return NULL;
 }
 
-static void leg_free(struct leg *leg)
+void leg_free(struct leg *leg)
 {
     timer_cancel(&leg->resend);
     timer_cancel(&leg->end);
@@ -191,7 +125,7 @@ static bool leg_insert(struct leg *leg)
 static void leg_resend_fired(struct timer *t)
 {
     struct leg *leg = CONTAINER_OF(t, struct leg, resend);
-    send_to(&leg->peer, leg->out, leg->out_len);
+    sip_send(&leg->peer, leg->out, leg->out_len);
     leg->interval *= 2;
     /* Timer A doubles without limit, E and G up to T2. */
     if (leg->state != LEG_CALLING && leg->interval > T2_OF_T1 * config.t1_ms)
@@ -210,14 +144,13 @@ static void leg_send(struct leg *leg, const struct text *t, bool repeat)
     free(leg->out);
     leg->out = copy;
     leg->out_len = t->n;
-    send_to(&leg->peer, leg->out, leg->out_len);
+    sip_send(&leg->peer, leg->out, leg->out_len);
     leg->interval = config.t1_ms;
     if (repeat)
         timer_set(&leg->resend, leg->interval, leg_resend_fired);
 }
 
-/* Reports the end to the call and lets go of it. */
-static void leg_report_end(struct leg *leg, uint32_t disconnect_mode)
+void leg_report_end(struct leg *leg, uint32_t disconnect_mode)
 {
     struct call *call = leg->call;
     if (!call)
@@ -229,7 +162,7 @@ static void leg_report_end(struct leg *leg, uint32_t disconnect_mode)
     call_set_state(call, LINECALLSTATE_IDLE, 0);
 }
 
-static void leg_linger(struct leg *leg)
+void leg_linger(struct leg *leg)
 {
     timer_cancel(&leg->resend);
     leg->state = LEG_DONE;
@@ -238,8 +171,7 @@ static void leg_linger(struct leg *leg)
 
 /* ---- messages of a leg ---- */
 
-/* A response to the leg's INVITE. */
-static void leg_respond(struct leg *leg, int status, bool repeat)
+void leg_respond(struct leg *leg, int status, bool repeat)
 {
     static const char sdp[] =
         "v=0\r\no=tapisrv 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\n"
@@ -259,9 +191,7 @@ static void leg_respond(struct leg *leg, int status, bool repeat)
     leg_send(leg, &t, repeat);
 }
 
-/* A request of ours; ACK and CANCEL take the INVITE's number, CANCEL and the ACK of a refusal its
- * branch too. */
-static void leg_request(struct leg *leg, const char *method, bool repeat)
+void leg_request(struct leg *leg, const char *method, bool repeat)
 {
     static struct text t;
     t.n = 0;
@@ -288,10 +218,10 @@ static void leg_request(struct leg *leg, const char *method, bool repeat)
     if (!ack)
         leg_send(leg, &t, repeat);
     else if (!t.overflow)
-        send_to(&leg->peer, t.p, t.n);
+        sip_send(&leg->peer, t.p, t.n);
 }
 
-static void leg_reject(struct leg *leg, int status, uint32_t disconnect_mode)
+void leg_reject(struct leg *leg, int status, uint32_t disconnect_mode)
 {
     leg->state = LEG_REJECTED;
     leg_respond(leg, status, true);
@@ -299,7 +229,7 @@ static void leg_reject(struct leg *leg, int status, uint32_t disconnect_mode)
     leg_report_end(leg, disconnect_mode);
 }
 
-static void leg_bye(struct leg *leg)
+void leg_bye(struct leg *leg)
 {
     leg->state = LEG_CLOSING;
     leg_request(leg, "BYE", true);
@@ -335,6 +265,80 @@ static void leg_end_fired(struct timer *t)
         leg_free(leg);
         break;
     }
+}
+
+/* ---- dialogs ---- */
+
+static bool replace(char **field, char *value)
+{
+    if (!value)
+        return false;
+    free(*field);
+    *field = value;
+    return true;
+}
+
+/* Route set from Record-Route: in order for the callee, reversed for the caller (RFC 3261 12.1). */
+static char *route_set(const struct sip_msg *m, bool reversed)
+{
+    static struct text t;
+    t.n = 0;
+    t.overflow = false;
+    for (size_t i = 0; i < m->record_routes; i++) {
+        const struct sip_view *v = &m->record_route[reversed ? m->record_routes - 1 - i : i];
+        text_add(&t, "Route: %.*s\r\n", (int)v->n, v->p);
+    }
+    return t.overflow ? NULL : strndup(t.p, t.n);
+}
+
+struct leg *leg_new_uas(const struct sip_msg *m, const struct sockaddr_in *peer)
+{
+    static struct text t;
+    struct leg *leg = calloc(1, sizeof *leg);
+    if (!leg)
+        return NULL;
+    leg->state = LEG_TRYING;
+    leg->peer = *peer;
+    leg->invite_cseq = m->cseq;
+    make_token(leg->tag, sizeof leg->tag, "");
+    t.n = 0;
+    t.overflow = false;
+    text_copied_headers(&t, m, peer);
+    for (size_t i = 0; i < m->record_routes; i++)
+        text_add(&t, "Record-Route: %.*s\r\n", (int)m->record_route[i].n, m->record_route[i].p);
+    leg->copied = t.overflow ? NULL : strndup(t.p, t.n);
+    leg->call_id = keep(m->call_id);
+    leg->remote = keep(m->from);
+    leg->remote_tag = keep(m->from_tag);
+    leg->peer_branch = keep(m->branch);
+    leg->target = keep(sip_uri_of(m->contact.n ? m->contact : m->from));
+    leg->routes = route_set(m, false);
+    if (asprintf(&leg->local, "%.*s;tag=%s", (int)m->to.n, m->to.p, leg->tag) < 0)
+        leg->local = NULL;
+    if (leg->copied && leg->call_id && leg->remote && leg->remote_tag && leg->peer_branch &&
+        leg->target && leg->routes && leg->local && leg_insert(leg))
+        return leg;
+    leg_free(leg);
+    return NULL;
+}
+
+void leg_learn(struct leg *leg, const struct sip_msg *m)
+{
+    replace(&leg->remote, keep(m->to));
+    replace(&leg->remote_tag, keep(m->to_tag));
+    if (m->contact.n)
+        replace(&leg->target, keep(sip_uri_of(m->contact)));
+    replace(&leg->routes, route_set(m, true));
+}
+
+void leg_learn_refusal(struct leg *leg, const struct sip_msg *m)
+{
+    replace(&leg->remote, keep(m->to));
+}
+
+void leg_limit_ringing(struct leg *leg)
+{
+    timer_set(&leg->end, t1_times(RING_LIMIT), leg_end_fired);
 }
 
 /* ---- what the call layer asks for ---- */
@@ -441,338 +445,7 @@ int32_t tspi_make_call(struct call *call, const char *dest)
     return 0;
 }
 
-/* ---- what the far end sends ---- */
-
-static bool replace(char **field, char *value)
-{
-    if (!value)
-        return false;
-    free(*field);
-    *field = value;
-    return true;
-}
-
-/* Route set from Record-Route: in order for the callee, reversed for the caller (RFC 3261 12.1). */
-static char *route_set(const struct sip_msg *m, bool reversed)
-{
-    static struct text t;
-    t.n = 0;
-    t.overflow = false;
-    for (size_t i = 0; i < m->record_routes; i++) {
-        const struct sip_view *v = &m->record_route[reversed ? m->record_routes - 1 - i : i];
-        text_add(&t, "Route: %.*s\r\n", (int)v->n, v->p);
-    }
-    return t.overflow ? NULL : strndup(t.p, t.n);
-}
-
-static struct leg *leg_from_invite(const struct sip_msg *m, const struct sockaddr_in *peer)
-{
-    static struct text t;
-    struct leg *leg = calloc(1, sizeof *leg);
-    if (!leg)
-        return NULL;
-    leg->state = LEG_TRYING;
-    leg->peer = *peer;
-    leg->invite_cseq = m->cseq;
-    make_token(leg->tag, sizeof leg->tag, "");
-    t.n = 0;
-    t.overflow = false;
-    text_copied_headers(&t, m, peer);
-    for (size_t i = 0; i < m->record_routes; i++)
-        text_add(&t, "Record-Route: %.*s\r\n", (int)m->record_route[i].n, m->record_route[i].p);
-    leg->copied = t.overflow ? NULL : strndup(t.p, t.n);
-    leg->call_id = keep(m->call_id);
-    leg->remote = keep(m->from);
-    leg->remote_tag = keep(m->from_tag);
-    leg->peer_branch = keep(m->branch);
-    leg->target = keep(sip_uri_of(m->contact.n ? m->contact : m->from));
-    leg->routes = route_set(m, false);
-    if (asprintf(&leg->local, "%.*s;tag=%s", (int)m->to.n, m->to.p, leg->tag) < 0)
-        leg->local = NULL;
-    if (leg->copied && leg->call_id && leg->remote && leg->remote_tag && leg->peer_branch &&
-        leg->target && leg->routes && leg->local && leg_insert(leg))
-        return leg;
-    leg_free(leg);
-    return NULL;
-}
-
-static struct line *line_of(struct sip_view user)
-{
-    char text[ID_MAX];
-    for (unsigned i = 0; i < config.lines; i++) {
-        snprintf(text, sizeof text, "%u", config.first_user + i);
-        if (sip_is(user, text))
-            return &lines[i];
-    }
-    return NULL;
-}
-
-static void copy_id(char *out, struct sip_view v)
-{
-    snprintf(out, ID_MAX, "%.*s", (int)(v.n < ID_MAX ? v.n : ID_MAX - 1), v.n ? v.p : "");
-}
-
-NOINLINE static void on_invite(const struct sip_msg *m, const struct sockaddr_in *peer)
-{
-    struct leg *leg = leg_find(m);
-    if (leg) {
-        bool same = !leg->uac && m->cseq == leg->invite_cseq &&
-                    sip_same(m->branch, leg->peer_branch, strlen(leg->peer_branch));
-        if (same && leg->state <= LEG_REJECTED)
-            send_to(&leg->peer, leg->out, leg->out_len); /* a retransmission */
-        else if (!same)
-            respond(m, peer, m->to_tag.n ? 488 : 486, ""); /* no re-INVITE here */
-        return;
-    }
-    if (m->to_tag.n) {
-        respond(m, peer, 481, "");
-        return;
-    }
-    if (m->require.n) {
-        respond(m, peer, 420, "");
-        return;
-    }
-    struct line *line = line_of(sip_user_of(m->uri));
-    if (!line) {
-        respond(m, peer, 404, "");
-        return;
-    }
-    leg = counters.legs < config.max_legs ? leg_from_invite(m, peer) : NULL;
-    if (!leg) {
-        respond(m, peer, 503, "Retry-After: 10\r\n");
-        return;
-    }
-    leg_respond(leg, 100, false);
-    if (!leg->out) {
-        leg_free(leg);
-        return;
-    }
-    char caller[ID_MAX], called[ID_MAX];
-    copy_id(caller, sip_uri_of(m->from));
-    copy_id(called, m->uri);
-    /* Without a session description the kind of call is unknown. */
-    uint32_t media = m->body.n ? LINEMEDIAMODE_INTERACTIVEVOICE : LINEMEDIAMODE_UNKNOWN;
-    timer_set(&leg->end, t1_times(RING_LIMIT), leg_end_fired);
-    struct call *call = NULL;
-    enum offer_result result = call_offer(line, leg, media, caller, called, &call);
-    leg->call = call;
-    if (result != OFFER_OK)
-        leg_reject(leg, result == OFFER_NO_OWNER ? 480 : 500, 0);
-}
-
-static void on_ack(const struct sip_msg *m, const struct sockaddr_in *peer)
-{
-    (void)peer;
-    struct leg *leg = leg_find(m);
-    if (!leg || leg->uac || m->cseq != leg->invite_cseq)
-        return;
-    if (leg->state == LEG_ANSWERED) {
-        timer_cancel(&leg->resend);
-        timer_cancel(&leg->end);
-        leg->state = LEG_UP;
-        if (leg->call)
-            call_set_state(leg->call, LINECALLSTATE_CONNECTED, 0);
-    } else if (leg->state == LEG_REJECTED) {
-        leg_linger(leg);
-    }
-}
-
-static void on_cancel(const struct sip_msg *m, const struct sockaddr_in *peer)
-{
-    struct leg *leg = leg_find(m);
-    if (!leg || leg->uac || m->cseq != leg->invite_cseq ||
-        !sip_same(m->branch, leg->peer_branch, strlen(leg->peer_branch))) {
-        respond(m, peer, 481, "");
-        return;
-    }
-    respond(m, peer, 200, "");
-    if (leg->state == LEG_TRYING)
-        leg_reject(leg, 487, LINEDISCONNECTMODE_CANCELLED);
-}
-
-static void on_bye(const struct sip_msg *m, const struct sockaddr_in *peer)
-{
-    struct leg *leg = leg_find(m);
-    if (!leg || !m->to_tag.n || leg->state == LEG_TRYING || leg->state == LEG_REJECTED) {
-        respond(m, peer, 481, "");
-        return;
-    }
-    respond(m, peer, 200, "");
-    if (leg->state == LEG_DONE)
-        return;
-    leg_report_end(leg, leg->state == LEG_CLOSING ? 0 : LINEDISCONNECTMODE_NORMAL);
-    leg_linger(leg);
-}
-
-static void on_options(const struct sip_msg *m, const struct sockaddr_in *peer)
-{
-    respond(m, peer, 200,
-            "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nAccept: application/sdp\r\n");
-}
-
-static uint32_t mode_of(int status)
-{
-    switch (status) {
-    case 486:
-    case 600:
-        return LINEDISCONNECTMODE_BUSY;
-    case 487:
-        return LINEDISCONNECTMODE_CANCELLED;
-    case 408:
-    case 480:
-        return LINEDISCONNECTMODE_NOANSWER;
-    case 603:
-        return LINEDISCONNECTMODE_REJECT;
-    default:
-        return LINEDISCONNECTMODE_UNREACHABLE;
-    }
-}
-
-/* The response that makes the dialog: its tag, target and route set. */
-static void leg_learn(struct leg *leg, const struct sip_msg *m)
-{
-    replace(&leg->remote, keep(m->to));
-    replace(&leg->remote_tag, keep(m->to_tag));
-    if (m->contact.n)
-        replace(&leg->target, keep(sip_uri_of(m->contact)));
-    replace(&leg->routes, route_set(m, true));
-}
-
-static void on_invite_response(struct leg *leg, const struct sip_msg *m)
-{
-    bool pending =
-        leg->state == LEG_CALLING || leg->state == LEG_PROCEEDING || leg->state == LEG_CANCELLING;
-    if (m->status < 200) {
-        if (!pending || leg->state == LEG_CANCELLING)
-            return;
-        if (leg->state == LEG_CALLING) {
-            timer_cancel(&leg->resend);
-            leg->state = LEG_PROCEEDING;
-            timer_set(&leg->end, t1_times(RING_LIMIT), leg_end_fired);
-        }
-        if (leg->cancel_wanted) {
-            tspi_drop(leg);
-        } else if (leg->call) {
-            uint32_t state = m->status == 180 ? LINECALLSTATE_RINGBACK : LINECALLSTATE_PROCEEDING;
-            if (leg->call->state != state && leg->call->state != LINECALLSTATE_RINGBACK)
-                call_set_state(leg->call, state, 0);
-        }
-    } else if (m->status < 300) {
-        if (pending) {
-            bool unwanted = leg->state == LEG_CANCELLING || leg->cancel_wanted;
-            timer_cancel(&leg->resend);
-            timer_cancel(&leg->end);
-            leg_learn(leg, m);
-            leg->state = LEG_UP;
-            leg_request(leg, "ACK", false);
-            if (unwanted || !leg->call)
-                leg_bye(leg); /* the 200 overtook our CANCEL */
-            else
-                call_set_state(leg->call, LINECALLSTATE_CONNECTED, 0);
-        } else if (leg->state == LEG_UP) {
-            leg_request(leg, "ACK", false); /* our ACK was lost */
-        }
-    } else if (pending || leg->state == LEG_DONE) {
-        if (pending)
-            replace(&leg->remote, keep(m->to));
-        leg_request(leg, "ACK", false);
-        if (pending) {
-            leg_report_end(leg, mode_of(m->status));
-            leg_linger(leg);
-        }
-    }
-}
-
-static void on_response(const struct sip_msg *m)
-{
-    struct leg *leg = leg_find(m);
-    if (!leg)
-        return;
-    if (sip_is(m->cseq_method, "INVITE")) {
-        if (leg->uac && m->cseq == leg->invite_cseq && sip_is(m->branch, leg->invite_branch))
-            on_invite_response(leg, m);
-    } else if (sip_is(m->cseq_method, "CANCEL")) {
-        if (leg->state == LEG_CANCELLING && m->status >= 200)
-            timer_cancel(&leg->resend);
-    } else if (sip_is(m->cseq_method, "BYE") && leg->state == LEG_CLOSING && m->status >= 200 &&
-               sip_is(m->branch, leg->branch)) {
-        leg_report_end(leg, 0);
-        leg_linger(leg);
-    }
-}
-
-static const struct {
-    const char *name;
-    void (*handle)(const struct sip_msg *m, const struct sockaddr_in *peer);
-} methods[] = {{"INVITE", on_invite},
-               {"ACK", on_ack},
-               {"CANCEL", on_cancel},
-               {"BYE", on_bye},
-               {"OPTIONS", on_options}};
-
-NOINLINE static void sip_receive(size_t len, const struct sockaddr_in *peer)
-{
-    struct sip_msg m;
-    if (sip_parse(&m, receive_buf, len) < 0) {
-        counters.bad_datagrams++;
-        return;
-    }
-    if (!m.request) {
-        on_response(&m);
-        return;
-    }
-    if (!m.version_2) {
-        respond(&m, peer, 505, "");
-        return;
-    }
-    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
-        if (sip_is(m.method, methods[i].name)) {
-            methods[i].handle(&m, peer);
-            return;
-        }
-    }
-    respond(&m, peer, 405, "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\n");
-}
-
-static void sip_ready(struct watch *w, uint32_t events)
-{
-    (void)events;
-    for (int turn = 0; turn < 64; turn++) {
-        struct sockaddr_in peer;
-        socklen_t peer_len = sizeof peer;
-        ssize_t n = recvfrom(w->fd, receive_buf, sizeof receive_buf, MSG_DONTWAIT,
-                             (struct sockaddr *)&peer, &peer_len);
-        if (n < 0)
-            return; /* drained, or an ICMP error of an earlier datagram */
-        sip_receive((size_t)n, &peer);
-    }
-}
-
-int sip_open(void)
-{
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    int size = 4 << 20;
-    socklen_t len = sizeof sip_addr;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-    sip_addr = (struct sockaddr_in){.sin_family = AF_INET,
-                                    .sin_port = htons((uint16_t)config.sip_port),
-                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    sip_socket = (struct watch){fd, sip_ready};
-    if (bind(fd, (struct sockaddr *)&sip_addr, sizeof sip_addr) < 0 ||
-        getsockname(fd, (struct sockaddr *)&sip_addr, &len) < 0 ||
-        watch_add(&sip_socket, EPOLLIN) < 0) {
-        int err = errno;
-        close(fd);
-        sip_socket.fd = -1;
-        return -err;
-    }
-    config.sip_port = ntohs(sip_addr.sin_port);
-    return 0;
-}
-
-void sip_close_all(void)
+void leg_free_all(void)
 {
     for (size_t i = 0; i < bucket_count; i++)
         while (buckets[i])
@@ -780,6 +453,4 @@ void sip_close_all(void)
     free(buckets);
     buckets = NULL;
     bucket_count = 0;
-    if (sip_socket.fd >= 0)
-        close(sip_socket.fd);
 }

@@ -11,6 +11,14 @@ bool sip_same(struct sip_view a, const char *text, size_t n)
     return a.n == n && (n == 0 || memcmp(a.p, text, n) == 0);
 }
 
+uint64_t sip_hash(struct sip_view v)
+{
+    uint64_t h = 14695981039346656037ULL; /* FNV-1a */
+    for (size_t i = 0; i < v.n; i++)
+        h = (h ^ (unsigned char)v.p[i]) * 1099511628211ULL;
+    return h;
+}
+
 bool sip_is(struct sip_view v, const char *text)
 {
     return sip_same(v, text, strlen(text));

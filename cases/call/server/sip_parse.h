@@ -37,6 +37,8 @@ int sip_parse(struct sip_msg *m, char *buf, size_t n);
 
 bool sip_is(struct sip_view v, const char *text); /* exactly */
 bool sip_is_nocase(struct sip_view v, const char *text);
+/* FNV-1a, for tables and for tags that are the same every time. */
+uint64_t sip_hash(struct sip_view v);
 bool sip_same(struct sip_view a, const char *text, size_t n);
 /* The value of parameter `name` behind the first ';' outside <> and quotes. false: absent. */
 bool sip_param(struct sip_view value, const char *name, struct sip_view *out);

@@ -50,6 +50,8 @@ def test_exit_status_is_the_command_s(tapisrv, callload, callowner):
     assert status == 5 and "ended before it was ready" in errors, errors
     status, _, errors = finish(start(callload, *QUICK, "--", "/nonexistent"))
     assert status == 127 and "cannot run /nonexistent" in errors, errors
+    status, _, errors = finish(start(callload, *QUICK, "--", tapisrv, "--socket", "/nonexistent/s"))
+    assert status == 3 and "cannot listen" in errors, errors
     status, _, errors = finish(start(callload, *QUICK, "--sipp", "/nonexistent", "--", tapisrv))
     assert status == 3 and "sip-tester" in errors, errors
     assert finish(start(callload, "--owners", "0", "--", tapisrv))[0] == 2
@@ -78,7 +80,7 @@ def test_interruption_leaves_nothing_behind(tapisrv, callload, callowner):
         with tempfile.TemporaryDirectory() as directory:
             mark = os.path.join(directory, "mark")
             # Every process of the run has the mark in its environment.
-            process = start(callload, "--calls", "100000", "--rate", "50", "--", tapisrv,
+            process = start(callload, "--calls", "100000", "--rate", "200", "--", tapisrv,
                             env={**os.environ, "CALL_MARK": mark})
             await_text(process.stderr, r"100 of|200 of|\d+ of 100000")
             process.send_signal(number)
@@ -96,7 +98,7 @@ def test_interruption_leaves_nothing_behind(tapisrv, callload, callowner):
 
 
 def test_server_that_dies_is_noticed(tapisrv, callload, callowner):
-    process = start(callload, "--calls", "100000", "--rate", "50", "--", "sh", "-c",
+    process = start(callload, "--calls", "100000", "--rate", "200", "--", "sh", "-c",
                     'exec "$0" --ready-fd 1', tapisrv)
     await_text(process.stderr, r"\d+ of 100000")
     with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="utf-8") as file:

@@ -8,27 +8,21 @@
  * Everything runs in a temporary directory with its own socket and free ports, so several can run
  * in parallel. Waiting is poll() on pipes and pidfds with deadlines; only processes started here
  * are ever signalled, and they die with callload. Start: main, drive. */
+#include "child.h"
+
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { APPS_MAX = 64, ARGS_MAX = 32, LINE_MAX_LEN = 1024, RECORD_BYTES = 40 };
+enum { APPS_MAX = 64, ARGS_MAX = 32, RECORD_BYTES = 40 };
 
 static struct {
     unsigned long owners, monitors, deaf, calls, rate, duration, hold, settle;
@@ -42,184 +36,15 @@ static struct {
          .order = "forward",
          .sipp = "sipp"};
 
-/* A child process, the pipe from its stdout and (applications only) the pipe to its stdin. */
-struct child {
-    pid_t pid;
-    int pidfd, out, in;
-    bool ended;
-    int status;
-    size_t len;
-    char buf[LINE_MAX_LEN];
-    char last[LINE_MAX_LEN]; /* the last line read */
-};
-
-static struct child server = {.pidfd = -1, .out = -1, .in = -1}, sipp = {.pidfd = -1, .out = -1};
-static struct child hook = {.pidfd = -1, .out = -1, .in = -1};
+static struct child server = CHILD_NONE, sipp = CHILD_NONE, hook = CHILD_NONE;
 static struct child apps[APPS_MAX];
 static size_t app_count;
-static int signal_fd = -1;
-static bool interrupted;
-static char dir[] = "/tmp/callload.XXXXXX";
+static char dir[] = "/tmp/callload.XXXXXX", socket_path[64];
 static pid_t server_pid; /* tapisrv itself; may be a child of the server command */
 static int sip_port;
 static char server_build[16], server_law[8];
 static double server_probability = 1;
 static uint64_t calls_ok, calls_failed;
-
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-__attribute__((format(printf, 1, 2))) static bool trouble(const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    fputs("callload: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    return false;
-}
-
-/* ---- children ---- */
-
-enum { WITH_INPUT = 1, SILENT = 2, TO_STDERR = 4 };
-
-/* Starts a child. WITH_INPUT: its stdin is a pipe, else /dev/null. Its stdout is a pipe, with
- * SILENT its stderr goes there too; with TO_STDERR it has our stderr as stdout instead. */
-static bool spawn(struct child *c, char *const argv[], int flags, int death_signal)
-{
-    int out[2], in[2] = {-1, -1};
-    pid_t parent = getpid();
-    *c = (struct child){.pidfd = -1, .out = -1, .in = -1};
-    if (pipe2(out, O_CLOEXEC) < 0 || ((flags & WITH_INPUT) && pipe2(in, O_CLOEXEC) < 0))
-        return trouble("pipe: %s", strerror(errno));
-    c->pid = fork();
-    if (c->pid == 0) {
-        int input = flags & WITH_INPUT ? in[0] : open("/dev/null", O_RDONLY | O_CLOEXEC);
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        setpgid(0, 0); /* ^C is for callload, which ends its children in order */
-        prctl(PR_SET_PDEATHSIG, death_signal);
-        if (getppid() != parent)
-            _exit(127);
-        dup2(input, STDIN_FILENO);
-        dup2(flags & TO_STDERR ? STDERR_FILENO : out[1], STDOUT_FILENO);
-        if (flags & SILENT)
-            dup2(out[1], STDERR_FILENO);
-        execvp(argv[0], argv);
-        fprintf(stderr, "callload: cannot run %s: %s\n", argv[0], strerror(errno));
-        _exit(127);
-    }
-    close(out[1]);
-    if (flags & WITH_INPUT)
-        close(in[0]);
-    if (c->pid < 0)
-        return trouble("fork: %s", strerror(errno));
-    c->out = out[0];
-    c->in = in[1];
-    c->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
-    return c->pidfd >= 0 || trouble("pidfd_open: %s", strerror(errno));
-}
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-/* The child's next line into c->last: 1, 0 none complete yet, -1 its output has ended. */
-static int take_line(struct child *c)
-{
-    char *nl = memchr(c->buf, '\n', c->len);
-    if (!nl && c->out >= 0) {
-        ssize_t n = read(c->out, c->buf + c->len, sizeof c->buf - 1 - c->len);
-        if (n <= 0)
-            close_fd(&c->out);
-        else
-            c->len += (size_t)n;
-        nl = memchr(c->buf, '\n', c->len);
-        if (!nl && c->len == sizeof c->buf - 1)
-            c->len = 0; /* no line of ours is that long */
-    }
-    if (!nl)
-        return c->out < 0 ? -1 : 0;
-    size_t n = (size_t)(nl - c->buf);
-    memcpy(c->last, c->buf, n);
-    c->last[n] = 0;
-    c->len -= n + 1;
-    memmove(c->buf, nl + 1, c->len);
-    return 1;
-}
-
-static bool reap(struct child *c)
-{
-    if (!c->ended && c->pid > 0 && waitpid(c->pid, &c->status, WNOHANG) == c->pid)
-        c->ended = true;
-    return c->ended;
-}
-
-/* Waits for output of a child, its end, the deadline, or a signal for us. False: no more waiting.
- */
-static bool wait_for(const struct child *c, int64_t deadline)
-{
-    struct pollfd p[3] = {{c->out, POLLIN, 0}, {c->pidfd, POLLIN, 0}, {signal_fd, POLLIN, 0}};
-    int64_t left = deadline - now_ms();
-    if (!interrupted && left > 0)
-        poll(p, 3, left > INT32_MAX ? INT32_MAX : (int)left);
-    if (p[2].revents)
-        interrupted = true;
-    return !interrupted && now_ms() < deadline;
-}
-
-static bool has_output(const struct child *c)
-{
-    struct pollfd p = {c->out, POLLIN, 0};
-    return c->out >= 0 && poll(&p, 1, 0) > 0;
-}
-
-/* Takes the complete lines there are, without waiting; shown: to stderr. */
-static void take_lines(struct child *c, bool shown)
-{
-    while (memchr(c->buf, '\n', c->len) || has_output(c))
-        if (take_line(c) > 0 && shown)
-            fprintf(stderr, "%s\n", c->last);
-}
-
-/* Waits for a line that starts with `start`; other lines go to stderr. */
-static bool await_line(struct child *c, const char *start, int64_t deadline, const char *what)
-{
-    for (;;) {
-        while (memchr(c->buf, '\n', c->len) || has_output(c)) {
-            if (take_line(c) <= 0)
-                continue;
-            if (strncmp(c->last, start, strlen(start)) == 0)
-                return true;
-            fprintf(stderr, "%s\n", c->last);
-        }
-        if (reap(c))
-            return trouble("%s ended before it was ready", what);
-        if (!wait_for(c, deadline))
-            return interrupted ? false : trouble("%s: no answer in time", what);
-    }
-}
-
-/* Waits for a child's end and takes the rest of its output; the last line stays in c->last. */
-static bool await_end(struct child *c, int64_t deadline, const char *what)
-{
-    while (!reap(c)) {
-        if (!wait_for(c, deadline) && !reap(c))
-            return interrupted ? false : trouble("%s did not end in time", what);
-        take_lines(c, c == &server);
-    }
-    take_lines(c, c == &server);
-    return true;
-}
 
 /* ---- the stages of a run ---- */
 
@@ -236,9 +61,9 @@ static const char *word_after(const char *line, const char *key, char *out, size
 static bool start_server(void)
 {
     char word[64];
-    if (!spawn(&server, opt.server, 0, SIGTERM))
+    if (!child_spawn(&server, opt.server, ECHO_LINES, SIGTERM))
         return false;
-    if (!await_line(&server, "ready pid=", now_ms() + 60000, "the server"))
+    if (!child_await_line(&server, "ready pid=", now_ms() + 60000, "the server"))
         return false;
     server_pid = (pid_t)strtol(word_after(server.last, "pid=", word, sizeof word), NULL, 10);
     sip_port = (int)strtol(word_after(server.last, "sip-port=", word, sizeof word), NULL, 10);
@@ -246,7 +71,9 @@ static bool start_server(void)
         strtod(word_after(server.last, "leak-probability=", word, sizeof word), NULL);
     word_after(server.last, "build=", server_build, sizeof server_build);
     word_after(server.last, "law=", server_law, sizeof server_law);
-    return true;
+    word_after(server.last, "socket=", word, sizeof word);
+    return strcmp(word, socket_path) == 0 ||
+           trouble("the server listens at %s: its command must let $TAPISRV_SOCKET through", word);
 }
 
 /* How long an owner keeps an idle handle. Disposal order: the first owner waits longest (reverse),
@@ -287,10 +114,10 @@ static bool start_app(const char *role, unsigned long place, bool deaf)
     if (deaf)
         args[n++] = "--no-read";
     args[n] = NULL;
-    if (!spawn(c, args, WITH_INPUT, SIGKILL))
+    if (!child_spawn(c, args, WITH_INPUT, SIGKILL))
         return false;
     app_count++;
-    return await_line(c, "ready", now_ms() + 30000, "callowner");
+    return child_await_line(c, "ready", now_ms() + 30000, "callowner");
 }
 
 static bool start_apps(void)
@@ -364,16 +191,16 @@ static bool run_sipp(void)
                     NULL};
     int64_t deadline = now_ms() + (int64_t)(opt.calls * 1000 / opt.rate * 3 + opt.duration) + 60000;
     uint64_t shown = 0;
-    if (!spawn(&sipp, args, SILENT, SIGKILL))
+    if (!child_spawn(&sipp, args, SILENT, SIGKILL))
         return false;
     /* Its output is a screen for people; what it says is in the statistics file. */
-    for (int64_t tick = now_ms() + 1000; !reap(&sipp);) {
+    for (int64_t tick = now_ms() + 1000; !child_reap(&sipp);) {
         char scrap[4096];
         int64_t until = tick < deadline ? tick : deadline;
-        wait_for(&sipp, until);
+        child_wait(&sipp, until);
         if (interrupted)
             return false;
-        if (has_output(&sipp) && read(sipp.out, scrap, sizeof scrap) <= 0)
+        if (child_has_output(&sipp) && read(sipp.out, scrap, sizeof scrap) <= 0)
             close_fd(&sipp.out);
         if (now_ms() >= deadline)
             return trouble("SIPp did not end in time");
@@ -384,7 +211,7 @@ static bool run_sipp(void)
         if (calls_ok / 100 != shown / 100)
             fprintf(stderr, "callload: %" PRIu64 " of %lu calls\n", calls_ok, opt.calls);
         shown = calls_ok;
-        if (reap(&server))
+        if (child_reap(&server))
             return trouble("the server ended during the load");
     }
     read_statistics(stat);
@@ -404,18 +231,18 @@ static bool end_apps(void)
         if (i != last)
             close_fd(&apps[i].in);
     for (size_t i = 0; i < app_count; i++)
-        if (i != last && !await_end(&apps[i], deadline, "callowner"))
+        if (i != last && !child_await_end(&apps[i], deadline, "callowner"))
             return false;
     close_fd(&apps[last].in);
-    return await_end(&apps[last], deadline, "callowner");
+    return child_await_end(&apps[last], deadline, "callowner");
 }
 
 static bool settle(void)
 {
     int64_t until = now_ms() + (int64_t)opt.settle * 1000;
     do
-        take_lines(&server, true);
-    while (!reap(&server) && wait_for(&server, until));
+        child_take_lines(&server, true);
+    while (!child_reap(&server) && child_wait(&server, until));
     return !interrupted && (!server.ended || trouble("the server ended before it was told to"));
 }
 
@@ -428,7 +255,8 @@ static bool run_hook(const char *command)
     snprintf(pid, sizeof pid, "%d", (int)server_pid);
     setenv("TAPISRV_PID", pid, 1);
     char *args[] = {"sh", "-c", (char *)command, NULL};
-    if (!spawn(&hook, args, TO_STDERR, SIGTERM) || !await_end(&hook, INT64_MAX, "the command"))
+    if (!child_spawn(&hook, args, TO_STDERR, SIGTERM) ||
+        !child_await_end(&hook, INT64_MAX, "the command"))
         return false;
     return (WIFEXITED(hook.status) && WEXITSTATUS(hook.status) == 0) ||
            trouble("\"%s\" failed (status 0x%x)", command, (unsigned)hook.status);
@@ -441,7 +269,7 @@ static bool stop_server(void)
     /* tapisrv itself, when it is in the command's process group; else the command. */
     pid_t pid = server_pid > 0 && getpgid(server_pid) == server.pid ? server_pid : server.pid;
     kill(pid, SIGTERM);
-    return await_end(&server, now_ms() + 120000, "the server");
+    return child_await_end(&server, now_ms() + 120000, "the server");
 }
 
 /* ---- the truth ---- */
@@ -520,30 +348,15 @@ static bool drive(void)
     return (!opt.truth || write_truth(seconds)) && good && complete();
 }
 
-static void kill_group(struct child *c)
-{
-    if (c->pid <= 0 || reap(c))
-        return;
-    int64_t deadline = now_ms() + 5000;
-    kill(-c->pid, SIGTERM);
-    while (!reap(c) && wait_for(c, deadline))
-        take_lines(c, c == &server);
-    if (!reap(c)) {
-        kill(-c->pid, SIGKILL);
-        waitpid(c->pid, &c->status, 0);
-        c->ended = true;
-    }
-}
-
 static void clean_up(void)
 {
     static const char *const files[] = {"sipp.csv", "sock"};
     close_fd(&signal_fd);
     for (size_t i = 0; i < app_count; i++)
-        kill_group(&apps[i]);
-    kill_group(&sipp);
-    kill_group(&hook);
-    kill_group(&server);
+        child_kill(&apps[i]);
+    child_kill(&sipp);
+    child_kill(&hook);
+    child_kill(&server);
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[64];
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
@@ -666,7 +479,7 @@ static void parse_options(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static char beside[4096], socket_path[64];
+    static char beside[4096];
     parse_options(argc, argv);
     if (!opt.callowner) {
         ssize_t n = readlink("/proc/self/exe", beside, sizeof beside - 16);
