@@ -48,15 +48,16 @@ static void add_line(struct tt_article *article, const struct tt_subject *subjec
 {
     const struct tt_finding *f = subject->finding;
     struct tt_text text = {0};
-    tt_phrase live;
+    tt_phrase live, sizes;
     tt_cause_place(&text, subject);
     tt_text_add(&text, ": %s", tt_verdict_word(f->verdict));
     if (*f->note)
         tt_text_add(&text, ", %s", f->note);
     bool leak = tt_verdict_is_leak(f->verdict);
-    tt_text_add(&text, " (%s%s %s)", f->estimate_sd > 0 ? "about " : "",
+    tt_phrase_sizes(sizes, f);
+    tt_text_add(&text, " (%s%s%s%s %s)", f->estimate_sd > 0 ? "about " : "",
                 tt_phrase_units(live, f->resource, (double)(leak ? f->lost_units : f->live)),
-                leak ? "lost" : "live");
+                *sizes ? " of " : "", sizes, leak ? "lost" : "live");
     tt_article_add(article, TT_BLOCK_BULLET, "%s", tt_phrase_text(text.data));
     tt_text_free(&text);
 }

@@ -97,9 +97,11 @@ static int read_source(struct tt_material_source *s, struct tt_error *err)
         .dropped = s->dropped.data,
         .n_dropped = s->dropped.len,
     };
-    /* Processes that found no name for their libc have the machine's. */
+    if (!strncmp(meta->kernel, "Linux ", 6))
+        s->session.kernel = meta->kernel + 6;
+    /* A process has its libc's bare version, or none; the machine's name says whose it is. */
     for (size_t i = 0; i < s->processes.len; i++)
-        if (!*tt_phrase_text(s->processes.data[i].libc))
+        if (strstr(meta->libc, tt_phrase_text(s->processes.data[i].libc)))
             s->processes.data[i].libc = meta->libc;
     return 0;
 }

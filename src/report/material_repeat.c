@@ -41,6 +41,24 @@ static int keep_line(struct tt_report_material *m, struct tt_text *line)
     return tt_vec_push(&m->repeat, line->data);
 }
 
+/* The operations that were declared; all processes have the same. */
+static void add_operations(struct tt_text *line, const struct tt_material_source *s)
+{
+    tt_session_operation_vec rows = {0};
+    if (!s->rows.len ||
+        tt_session_operations(s->from.session, s->rows.data[0].id, &rows, NULL) != 0)
+        rows.len = 0;
+    for (size_t i = 0; i < rows.len; i++) {
+        if (!strcmp(rows.data[i].source, "stack") || !*rows.data[i].name)
+            continue; /* found by the recorder itself */
+        struct tt_text operation = {0};
+        tt_text_add(&operation, "%s=%s", rows.data[i].name, rows.data[i].function);
+        add_option(line, "--operation", tt_phrase_text(operation.data));
+        tt_text_free(&operation);
+    }
+    tt_vec_free(&rows);
+}
+
 static int add_run_line(struct tt_report_material *m, const struct tt_material_source *s)
 {
     const struct tt_session_meta *meta = tt_session_meta(s->from.session);
@@ -61,6 +79,10 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
         snprintf(number, sizeof number, "%g", meta->horizon_s);
         add_option(&line, "--horizon", number);
     }
+    const char *follow = tt_session_meta_get(s->from.session, "follow");
+    if (follow && !strcmp(follow, "1"))
+        add_word(&line, "-f");
+    add_operations(&line, s);
     for (size_t k = 0; k < s->labels.len; k++) {
         struct tt_text label = {0};
         tt_text_add(&label, "%s=%s", s->labels.data[k].key, s->labels.data[k].value);

@@ -189,3 +189,12 @@ void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool p
     else
         tt_text_add(out, "%ss", name);
 }
+
+char *tt_phrase_sentence(char buf[TT_PHRASE_SENTENCE], const char *text)
+{
+    size_t len = strlen(text);
+    snprintf(buf, TT_PHRASE_SENTENCE, "%.300s%s", text, len && text[len - 1] == '.' ? "" : ".");
+    if (buf[0] >= 'a' && buf[0] <= 'z')
+        buf[0] = (char)(buf[0] - 'a' + 'A');
+    return buf;
+}

@@ -34,6 +34,10 @@ char *tt_phrase_iso(tt_phrase buf, double utc);
 /* "call", "calls"; "call of f()", "calls of f()" when the operation is a function. */
 void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool plural);
 
+/* A judge's phrase as a sentence: capital first, full stop last. */
+enum { TT_PHRASE_SENTENCE = 320 };
+char *tt_phrase_sentence(char buf[TT_PHRASE_SENTENCE], const char *text);
+
 /* The part of a path after the last '/', never NULL. */
 const char *tt_phrase_base(const char *path);
 /* Whether units of this resource have a size in bytes. */

@@ -11,11 +11,11 @@
 
 enum { COLUMNS = 56, ROWS = 6 };
 
-/* 1, 2, 2.5 or 5 times a power of ten, not below x: the axis ends on a number people can read. */
+/* A round number not below x: the axis ends on one that people can read. */
 static double round_up(double x)
 {
     double scale = pow(10, floor(log10(x)));
-    static const double steps[] = {1, 2, 2.5, 5, 10};
+    static const double steps[] = {1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         if (steps[i] * scale >= x * (1 - 1e-12) && (scale >= 10 || fmod(steps[i] * scale, 1) == 0))
             return steps[i] * scale;

@@ -241,7 +241,10 @@ static void symptom_total(struct tt_article *article, const struct tt_subject *s
     if (!f->lost_units)
         return;
     tt_text_add(&text, "In %s", tt_text_duration(span, subject->session->seconds));
-    if (f->rate.has_operation && known(f->rate.operations)) {
+    /* Operations are counted while units could still reach the horizon; beside a total that spans
+     * more, their number would not fit. */
+    double by_rate = f->rate.operations * f->rate.per_operation, lost = (double)f->lost_units;
+    if (f->rate.has_operation && known(by_rate) && fabs(by_rate - lost) <= 0.01 * lost) {
         tt_text_add(&text, ", over %s ", tt_phrase_number(number, f->rate.operations));
         tt_phrase_operation(&text, &f->rate, f->rate.operations != 1);
     }
@@ -352,6 +355,7 @@ void tt_section_law(struct tt_article *article, const struct tt_subject *subject
 {
     const struct tt_finding *f = subject->finding;
     tt_phrase per_hour, interval, r2;
+    char sentence[TT_PHRASE_SENTENCE];
     tt_article_add(article, TT_BLOCK_HEADING, "LAW");
     size_t before = article->blocks.len;
     if (f->law.known && *f->law.text) {
@@ -360,7 +364,8 @@ void tt_section_law(struct tt_article *article, const struct tt_subject *subject
             tt_article_more(article, "(R² %s)", tt_phrase_number(r2, f->law.r2));
         law_points(article, f);
         if (*f->law.caveat)
-            tt_article_add(article, TT_BLOCK_PARA, "%s", f->law.caveat);
+            tt_article_add(article, TT_BLOCK_PARA, "%s",
+                           tt_phrase_sentence(sentence, f->law.caveat));
     }
     law_rate(article, f);
     if (known(f->rate.per_second))
@@ -423,16 +428,14 @@ void tt_section_workaround(struct tt_article *article, const struct tt_subject *
 {
     const struct tt_finding *f = subject->finding;
     tt_phrase date;
+    char sentence[TT_PHRASE_SENTENCE];
     bool restart = f->forecast.known && known(f->forecast.seconds);
     if (!restart && !*f->workaround)
         return;
     tt_article_add(article, TT_BLOCK_HEADING, "WORKAROUND");
     tt_article_add(article, TT_BLOCK_PARA, "%s", "");
     if (*f->workaround)
-        tt_article_more(article, "%c%s.",
-                        *f->workaround >= 'a' && *f->workaround <= 'z' ? *f->workaround - 32
-                                                                       : *f->workaround,
-                        f->workaround + 1);
+        tt_article_more(article, "%s", tt_phrase_sentence(sentence, f->workaround));
     if (restart) {
         double first =
             known(f->forecast.interval.lo) ? f->forecast.interval.lo : f->forecast.seconds;
@@ -480,12 +483,13 @@ void tt_section_status(struct tt_article *article, const struct tt_subject *subj
     if (f->verdict != TT_VERDICT_UNDETERMINED)
         status_controls(article, f);
     if (f->verdict == TT_VERDICT_LEAK_RETAINED) {
-        tt_article_add(article, TT_BLOCK_PARA, "Retained beyond A = %s s",
+        tt_article_add(article, TT_BLOCK_PARA, "Retained: they outlived A = %s s",
                        tt_phrase_number(horizon, f->horizon));
         if (f->quiet_seconds >= 1)
-            tt_article_more(article, "and the end of the load (%s past it)",
+            tt_article_more(article, "and the end of the load by %s.",
                             tt_text_duration(span, f->quiet_seconds));
-        tt_article_more(article, "after acquisition.");
+        else
+            tt_article_more(article, "and were not released.");
         if (tt_phrase_sized(f->resource))
             tt_article_more(article, "Whether anything still points to the %s was not looked at.",
                             tt_phrase_word(f->resource, true));
@@ -516,7 +520,9 @@ void tt_section_evidence(struct tt_article *article, const struct tt_subject *su
     for (size_t i = 0; i < f->evidence.len; i++) {
         const struct tt_evidence *e = &f->evidence.data[i];
         tt_phrase value;
-        tt_phrase_evalue(value, e->log_e);
+        *value = '\0';
+        if (!strstr(e->text, "e-value"))
+            tt_phrase_evalue(value, e->log_e);
         tt_article_add(article, TT_BLOCK_BULLET, "%s: %s%s%s%s", tt_phrase_text(e->kind), e->text,
                        *value ? " (" : "", value, *value ? ")" : "");
     }

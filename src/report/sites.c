@@ -30,9 +30,10 @@ static void write_text(const struct tt_report_sites *sites, struct tt_text *out)
         struct tt_symbol_frame frame = frame_of(site);
         struct tt_text name = {0}, place = {0};
         tt_phrase live, bytes, births;
-        char live_cell[100], bytes_cell[100] = "-", births_cell[100], age[32] = "-";
+        char live_cell[100], bytes_cell[100] = "-", births_cell[100], age[32] = "-", duration[32];
         if (isfinite(site->oldest) && site->oldest >= 0)
-            tt_text_duration(age, site->oldest);
+            snprintf(age, sizeof age, "%s",
+                     site->oldest < 0.125 ? "0 s" : tt_text_duration(duration, site->oldest));
         snprintf(live_cell, sizeof live_cell, "%s%s", about,
                  tt_phrase_number(live, (double)site->live));
         if (tt_phrase_sized(site->resource))
