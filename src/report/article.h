@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An article as a list of blocks, between what it says (compose.c, sections.c, cause.c) and how a
- * format lays it out (text.c, markdown.c). Inside the report room only. Start: struct tt_article.
+/* An article as a list of blocks, between what it says (compose.c, sections.c, cause.c, outlook.c)
+ * and how a format lays it out (text.c, markdown.c). Inside the report room only. Start: struct
+ * tt_article.
  */
 #ifndef TT_REPORT_ARTICLE_H
 #define TT_REPORT_ARTICLE_H

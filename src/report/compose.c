@@ -55,7 +55,7 @@ static void add_line(struct tt_article *article, const struct tt_subject *subjec
         tt_text_add(&text, ", %s", f->note);
     bool leak = tt_verdict_is_leak(f->verdict);
     tt_phrase_sizes(sizes, f);
-    tt_text_add(&text, " (%s%s%s%s %s)", f->estimate_sd > 0 ? "about " : "",
+    tt_text_add(&text, " (%s%s%s%s %s)", tt_phrase_about(f, false),
                 tt_phrase_units(live, f->resource, (double)(leak ? f->lost_units : f->live)),
                 *sizes ? " of " : "", sizes, leak ? "lost" : "live");
     tt_article_add(article, TT_BLOCK_BULLET, "%s", tt_phrase_text(text.data));

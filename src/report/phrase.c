@@ -198,3 +198,30 @@ char *tt_phrase_sentence(char buf[TT_PHRASE_SENTENCE], const char *text)
         buf[0] = (char)(buf[0] - 'a' + 'A');
     return buf;
 }
+
+const char *tt_phrase_about(const struct tt_finding *finding, bool first)
+{
+    return finding->estimate_sd > 0 ? first ? "About " : "about " : "";
+}
+
+bool tt_phrase_known(double x)
+{
+    return isfinite(x) && x > 0;
+}
+
+double tt_phrase_step(const struct tt_finding *f)
+{
+    double n = f->rate.per_operation;
+    for (double k = 1; f->rate.exact && k <= 24; k++)
+        if (n * k > 0.5 && fabs(n * k - round(n * k)) < 1e-6)
+            return k;
+    return 1;
+}
+
+void tt_phrase_operations(struct tt_text *out, const struct tt_finding *f, double step)
+{
+    tt_phrase number;
+    if (step != 1)
+        tt_text_add(out, "%s ", tt_phrase_number(number, step));
+    tt_phrase_operation(out, &f->rate, step != 1);
+}

@@ -34,6 +34,17 @@ char *tt_phrase_iso(tt_phrase buf, double utc);
 /* "call", "calls"; "call of f()", "calls of f()" when the operation is a function. */
 void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool plural);
 
+/* "about " where the finding's numbers are estimates, with a capital first in a sentence; else "".
+ */
+const char *tt_phrase_about(const struct tt_finding *finding, bool first);
+/* Whether a number is there to be said: finite and above 0. */
+bool tt_phrase_known(double x);
+/* The least number of operations that lose a whole number of units by an exact law: 1 block per 2
+ * calls rather than 0.5 per call. 1 when there is no such law. */
+double tt_phrase_step(const struct tt_finding *finding);
+/* "call", "2 calls" */
+void tt_phrase_operations(struct tt_text *out, const struct tt_finding *finding, double step);
+
 /* A judge's phrase as a sentence: capital first, full stop last. */
 enum { TT_PHRASE_SENTENCE = 320 };
 char *tt_phrase_sentence(char buf[TT_PHRASE_SENTENCE], const char *text);
