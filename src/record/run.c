@@ -150,14 +150,9 @@ static void departures(struct tt_recorder *rec)
 {
     for (size_t i = 0; i < rec->images.len; i++) {
         struct tt_image *image = rec->images.data[i];
-        if (image->alive && !tt_image_runs(image)) {
-            bool gone =
-                (image->pid == rec->child && rec->child_ended) || kill((pid_t)image->pid, 0) < 0;
-            bool zombie = false;
-            if (!gone)
-                gone = tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie;
-            tt_image_end(rec, image, gone ? "ended" : "exec", tt_clock_now());
-        }
+        enum tt_image_state state = image->alive ? tt_image_state(image) : TT_IMAGE_RUNS;
+        if (state != TT_IMAGE_RUNS)
+            tt_image_end(rec, image, state == TT_IMAGE_ENDED ? "ended" : "exec", tt_clock_now());
     }
 }
 
@@ -384,7 +379,7 @@ static int open_fds(struct tt_recorder *rec, struct pollfd fds[FDS], struct tt_e
         return tt_error_sys(err, -errno, "cannot watch the command");
     /* without inotify new tapes are found at the next tick */
     if (fds[TAPES].fd >= 0)
-        inotify_add_watch(fds[TAPES].fd, rec->dir, IN_CREATE | IN_CLOSE_WRITE);
+        inotify_add_watch(fds[TAPES].fd, rec->dir, IN_CREATE);
     return 0;
 }
 
