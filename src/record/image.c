@@ -35,13 +35,17 @@ static bool known(const struct tt_recorder *rec, const struct stat *st)
 
 static void describe_early(struct tt_image *image);
 
-static void adopt(struct tt_recorder *rec, const char *name)
+/* "tape.PID.NUMBER": the number goes up with each exec. */
+struct tape_name {
+    unsigned pid, number;
+};
+
+static void adopt(struct tt_recorder *rec, const struct tape_name *tape)
 {
     struct stat st;
-    unsigned pid, number;
-    char end;
-    if (sscanf(name, "tape.%9u.%9u%c", &pid, &number, &end) != 2)
-        return;
+    char name[64];
+    unsigned pid = tape->pid, number = tape->number;
+    snprintf(name, sizeof name, "tape.%u.%u", pid, number);
     int fd = openat(rec->dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return;
@@ -63,7 +67,7 @@ static void adopt(struct tt_recorder *rec, const char *name)
     image->tape.fd = fd;
     image->tape.device = st.st_dev;
     image->tape.inode = st.st_ino;
-    snprintf(image->name, sizeof image->name, "tape.%u.%u", pid, number);
+    snprintf(image->name, sizeof image->name, "%s", name);
     image->pid = pid;
     image->heap_held = -1;
     image->alive = true;
@@ -79,6 +83,13 @@ static void adopt(struct tt_recorder *rec, const char *name)
     tt_image_settle(rec, image);
 }
 
+static int in_order(const void *a, const void *b)
+{
+    const struct tape_name *x = a, *y = b;
+    return x->pid != y->pid ? (x->pid > y->pid) - (x->pid < y->pid)
+                            : (x->number > y->number) - (x->number < y->number);
+}
+
 void tt_image_discover(struct tt_recorder *rec)
 {
     int fd = openat(rec->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -88,10 +99,20 @@ void tt_image_discover(struct tt_recorder *rec)
             close(fd);
         return;
     }
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        if (strncmp(entry->d_name, "tape.", 5) == 0)
-            adopt(rec, entry->d_name);
+    TT_VEC(struct tape_name) names = {0};
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        struct tape_name name;
+        char end;
+        if (sscanf(entry->d_name, "tape.%9u.%9u%c", &name.pid, &name.number, &end) == 2 &&
+            tt_vec_push(&names, name))
+            break;
+    }
     closedir(dir);
+    if (names.len)
+        qsort(names.data, names.len, sizeof *names.data, in_order);
+    for (size_t i = 0; i < names.len; i++)
+        adopt(rec, &names.data[i]);
+    tt_vec_free(&names);
 }
 
 /* ---- who it is ---- */
@@ -101,14 +122,19 @@ static bool find_mapping(struct tt_image *image)
 {
     if (tt_proc_maps_read((pid_t)image->pid, &image->maps))
         return false;
+    bool found = false;
+    image->tape_mapped = 0;
     for (size_t i = 0; i < image->maps.maps.len; i++) {
         const struct tt_proc_map *map = &image->maps.maps.data[i];
-        if (map->inode == image->tape.inode && map->offset == 0 && map->shared) {
+        if (map->inode != image->tape.inode || !map->shared)
+            continue;
+        image->tape_mapped += map->end - map->start;
+        if (map->offset == 0) {
             image->map_base = map->start;
-            return true;
+            found = true;
         }
     }
-    return false;
+    return found;
 }
 
 bool tt_image_settle(struct tt_recorder *rec, struct tt_image *image)
@@ -235,25 +261,24 @@ void tt_image_describe(struct tt_recorder *rec, struct tt_image *image)
     tt_count_inherit(rec, image);
 }
 
-bool tt_image_runs(struct tt_image *image)
+enum tt_image_state tt_image_state(struct tt_image *image)
 {
-    if (image->pidfd >= 0) {
-        struct pollfd p = {.fd = image->pidfd, .events = POLLIN};
-        if (poll(&p, 1, 0) == 1)
-            return false; /* has ended */
-    } else {
-        bool zombie = false;
-        if (tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie)
-            return false;
-    }
+    bool zombie = false;
+    struct pollfd p = {.fd = image->pidfd, .events = POLLIN};
+    if (image->pidfd >= 0 ? poll(&p, 1, 0) == 1
+                          : tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie)
+        return TT_IMAGE_ENDED;
     if (!image->visible || !image->exe_inode)
-        return true;
+        return TT_IMAGE_RUNS;
     char link[64];
     struct stat st;
     snprintf(link, sizeof link, "/proc/%d/exe", (int)image->pid);
-    if (stat(link, &st) < 0)
-        return errno != ENOENT && errno != ESRCH;
-    return (st.st_dev == image->exe_device && st.st_ino == image->exe_inode) || find_mapping(image);
+    if (stat(link, &st) < 0) /* on its way out, memory first */
+        return errno == ENOENT || errno == ESRCH ? TT_IMAGE_ENDED : TT_IMAGE_RUNS;
+    if ((st.st_dev == image->exe_device && st.st_ino == image->exe_inode) || find_mapping(image) ||
+        !image->maps.maps.len)
+        return TT_IMAGE_RUNS;
+    return TT_IMAGE_REPLACED;
 }
 
 /* ---- reading ---- */

@@ -164,6 +164,7 @@ struct tt_image {
         allocator[72];
     uint64_t exe_device, exe_inode;
     uint64_t opened_ns, map_base;
+    uint64_t tape_mapped; /* address space that the tape takes in the target */
     struct tt_proc_maps maps;
     TT_VEC(struct tt_module) modules;
     uint64_t modules_epoch, modules_read_ns, modules_pause_ns;
@@ -257,8 +258,9 @@ void tt_image_describe(struct tt_recorder *rec, struct tt_image *image);
 /* Its process has ended or runs another program: last reading and last look. */
 void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *state,
                   uint64_t now_ns);
-/* Whether its process still runs this image. */
-bool tt_image_runs(struct tt_image *image);
+/* Whether its process still runs this image; replaced: by exec of what takes no agent. */
+enum tt_image_state { TT_IMAGE_RUNS, TT_IMAGE_ENDED, TT_IMAGE_REPLACED };
+enum tt_image_state tt_image_state(struct tt_image *image);
 void tt_image_free(struct tt_recorder *rec, struct tt_image *image);
 /* Totals, ring, and a look if one is due or `look` asks for it. */
 void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool look);

@@ -93,7 +93,7 @@ void tt_modules_read(struct tt_image *image, uint64_t now_ns)
             if (!image->modules.data[k].seen && same(&image->modules.data[k], map, path))
                 known = image->modules.data[k].seen = true;
         if (!known && image->modules.len < MODULES_MAX) {
-            add(image, map, path, before == 0 ? image->tape.head.start_ns : now_ns);
+            add(image, map, path, before == 0 ? image->opened_ns : now_ns);
             changed = true;
         }
     }

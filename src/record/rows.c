@@ -313,6 +313,8 @@ static void put_figures(struct tt_recorder *rec, struct tt_image *image)
     if (!image->alive || !image->visible || tt_proc_figures_read((pid_t)image->pid, &f))
         return;
     int64_t live = 0;
+    if (f.vm_size > (int64_t)image->tape_mapped) /* the target's own address space */
+        f.vm_size -= (int64_t)image->tape_mapped;
     for (size_t i = 0; i < image->tape.sites.len; i++) {
         const struct tt_totals *now = &image->tape.sites.data[i].now;
         if (now->birth_bytes > now->death_bytes)

@@ -146,11 +146,22 @@ static bool arrivals(struct tt_recorder *rec)
     return starting;
 }
 
+static void reap(struct tt_recorder *rec)
+{
+    int status;
+    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG) == rec->child) {
+        rec->child_ended = true;
+        rec->result->status = status;
+    }
+}
+
 static void departures(struct tt_recorder *rec)
 {
     for (size_t i = 0; i < rec->images.len; i++) {
         struct tt_image *image = rec->images.data[i];
         enum tt_image_state state = image->alive ? tt_image_state(image) : TT_IMAGE_RUNS;
+        if (state == TT_IMAGE_ENDED && image->pid == rec->child)
+            reap(rec); /* its row holds the status */
         if (state != TT_IMAGE_RUNS)
             tt_image_end(rec, image, state == TT_IMAGE_ENDED ? "ended" : "exec", tt_clock_now());
     }
@@ -300,15 +311,6 @@ static bool take_signals(struct tt_recorder *rec, int fd)
             kill(rec->child, sig);
     }
     return stop;
-}
-
-static void reap(struct tt_recorder *rec)
-{
-    int status;
-    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG) == rec->child) {
-        rec->child_ended = true;
-        rec->result->status = status;
-    }
 }
 
 /* Whether a recording that follows children still has one. */
