@@ -14,6 +14,7 @@
 /* Clean-up: more deaths in the last second than three times what was usual, and a tenth of what was
  * live. */
 #define LAST_SECOND 1.0
+#define SAME_MOMENT 0.5 /* a look, an end and an epoch this close belong together */
 #define UNUSUAL 3.0
 #define CLEANUP_SHARE 0.1
 #define FEW_BIRTHS 10.0 /* sites with fewer get no series */
@@ -72,7 +73,13 @@ double tt_dossier_end(const struct tt_case *c, size_t process)
 {
     const struct tt_case_process *p = &c->processes.data[process];
     double end = p->look > 0 ? p->look : c->end;
-    return p->ended && p->ended_at < end ? p->ended_at : end;
+    if (p->ended && fabs(p->ended_at - end) < SAME_MOMENT)
+        end = p->ended_at;
+    /* the epoch written right after the end shows the process's last counts */
+    for (size_t i = 0; i < c->epochs.len; i++)
+        if (c->epochs.data[i] >= end)
+            return c->epochs.data[i] <= end + SAME_MOMENT ? c->epochs.data[i] : end;
+    return end;
 }
 
 /* Decides where the member's counts are taken. */
@@ -262,12 +269,15 @@ int tt_dossier_lifetimes(const struct tt_dossiers *all, struct tt_dossier *d, bo
 static int make_grid(const struct tt_case *c, struct tt_dossiers *out)
 {
     size_t n = c->epochs.len < GRID ? c->epochs.len : GRID;
+    /* counts were zero at the origin */
+    if (n && c->epochs.data[0] > 0 && tt_vec_push(&out->grid, 0.0))
+        return -ENOMEM;
     for (size_t k = 0; k < n; k++) {
         size_t i = n < 2 ? 0 : k * (c->epochs.len - 1) / (n - 1);
         if (tt_vec_push(&out->grid, c->epochs.data[i]))
             return -ENOMEM;
     }
-    out->traffic = calloc(n ? n : 1, sizeof *out->traffic);
+    out->traffic = calloc(out->grid.len + 1, sizeof *out->traffic);
     return out->traffic ? 0 : -ENOMEM;
 }
 
