@@ -36,9 +36,9 @@ void tt_inject_resume(struct tt_stopped *stopped);
  * which); -ERANGE when a displacement no longer reaches. */
 int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8_t *out,
                 size_t *out_len, size_t *taken, const char **why);
-/* Whether any byte sequence in the function that looks like a near branch goes to an address
- * strictly inside (from, from + taken). May say yes where there is none, never the reverse for
- * direct branches within `code`. */
+/* Whether a direct branch of the function goes to an address strictly inside (from, from + taken).
+ * Walks the instructions; behind one it does not know every byte that looks like such a branch
+ * counts, so it may say yes where there is none, never the reverse. */
 int tt_relocate_is_target(const uint8_t *code, size_t n, uint64_t from, size_t taken);
 
 #endif

@@ -4,6 +4,7 @@
  * would lie outside the function and break unwinding; so is anything not in the tables.
  * Encoding: Intel SDM volume 2, chapter 2 and appendix A. Start: tt_relocate. */
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "inject/internal.h"
@@ -121,6 +122,55 @@ static uint8_t two_byte(uint8_t op)
     }
 }
 
+/* What may not be moved but has a length: to walk over a function's code. */
+static uint8_t one_byte_more(uint8_t op)
+{
+    switch (op) {
+    case 0xe8: /* call */
+        return OK | IMMZ;
+    case 0xc3:
+    case 0xc9:
+    case 0xcc:
+    case 0xf4: /* ret leave int3 hlt */
+    case 0xa4:
+    case 0xa5:
+    case 0xaa:
+    case 0xab: /* movs stos */
+        return OK;
+    case 0x86:
+    case 0x87: /* xchg */
+    case 0xd0:
+    case 0xd2: /* shifts of bytes */
+    case 0xd8:
+    case 0xd9:
+    case 0xda:
+    case 0xdb:
+    case 0xdc:
+    case 0xdd:
+    case 0xde:
+    case 0xdf: /* x87 */
+    case 0xfe:
+    case 0xff: /* groups 4 and 5 */
+        return OK | MODRM;
+    default:
+        return 0;
+    }
+}
+
+static uint8_t two_byte_more(uint8_t op)
+{
+    if (op == 0x0b || op == 0x05 || op == 0xa2 || (op >= 0xc8 && op <= 0xcf))
+        return OK; /* ud2 syscall cpuid bswap */
+    if (op == 0x71 || op == 0x72 || op == 0x73 || op == 0xa4 || op == 0xac || op == 0xc2 ||
+        op == 0xc4 || op == 0xc5)
+        return OK | MODRM | IMM8;
+    if ((op >= 0x50 && op <= 0x7f) || (op >= 0xd0 && op <= 0xfe) || op == 0xa5 || op == 0xad ||
+        op == 0xab || op == 0xb3 || op == 0xbb || op == 0xb0 || op == 0xb1 || op == 0xc0 ||
+        op == 0xc1 || op == 0xc7 || op == 0xae || op == 0xb8 || op == 0x15)
+        return OK | MODRM;
+    return 0;
+}
+
 struct insn {
     size_t len;     /* bytes */
     size_t disp_at; /* offset of a rip-relative disp32, 0 none */
@@ -136,8 +186,9 @@ static int32_t load32(const uint8_t *p)
     return v;
 }
 
-/* Decodes one instruction of at most n bytes. 0 or -EOPNOTSUPP. */
-static int decode(const uint8_t *p, size_t n, struct insn *in, const char **why)
+/* Decodes one instruction of at most n bytes; with `any`, also those that may not be moved. 0 or
+ * -EOPNOTSUPP. */
+static int decode(const uint8_t *p, size_t n, bool any, struct insn *in, const char **why)
 {
     size_t i = 0;
     int wide = 0, small = 0;
@@ -164,6 +215,8 @@ static int decode(const uint8_t *p, size_t n, struct insn *in, const char **why)
             return 0;
         }
         form = two_byte(op);
+        if (!form && any)
+            form = two_byte_more(op);
     } else if ((op & 0xf0) == 0x70 || op == 0xeb) {
         if (n - i < 1)
             return -EOPNOTSUPP;
@@ -180,13 +233,15 @@ static int decode(const uint8_t *p, size_t n, struct insn *in, const char **why)
             form |= op == 0xf6 ? IMM8 : IMMZ;
     } else if (op == 0xff && i < n) { /* inc dec push; call and jmp are refused */
         uint8_t reg = p[i] >> 3 & 7;
-        form = reg <= 1 || reg == 6 ? OK | MODRM : 0;
+        form = any || reg <= 1 || reg == 6 ? OK | MODRM : 0;
     } else {
         if (op == 0xe8)
             *why = "a call among the first instructions";
         if (op == 0xc3)
             *why = "the function is shorter than a jump";
         form = one_byte(op);
+        if (!form && any)
+            form = one_byte_more(op);
     }
     if (!form)
         return -EOPNOTSUPP;
@@ -239,7 +294,7 @@ int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8
     size_t in_at = 0, out_at = 0;
     while (in_at < TT_RELOCATE_NEED) {
         struct insn in;
-        int r = decode(code + in_at, n - in_at, &in, why);
+        int r = decode(code + in_at, n - in_at, false, &in, why);
         if (r)
             return r;
         if (out_at + in.len + 8 > TT_RELOCATE_MAX)
@@ -288,9 +343,10 @@ int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8
     return 0;
 }
 
-int tt_relocate_is_target(const uint8_t *code, size_t n, uint64_t from, size_t taken)
+/* Any byte position that looks like a near branch into (from, from + taken). */
+static int byte_scan(const uint8_t *code, size_t i, size_t n, uint64_t from, size_t taken)
 {
-    for (size_t i = 0; i < n; i++) {
+    for (; i < n; i++) {
         int64_t rel[2];
         size_t lens[2], k = 0;
         uint8_t op = code[i];
@@ -298,7 +354,7 @@ int tt_relocate_is_target(const uint8_t *code, size_t n, uint64_t from, size_t t
             rel[k] = (int8_t)code[i + 1];
             lens[k++] = 2;
         }
-        if ((op == 0xe9 || op == 0xe8) && i + 5 <= n) {
+        if (op == 0xe9 && i + 5 <= n) {
             rel[k] = load32(code + i + 1);
             lens[k++] = 5;
         }
@@ -311,6 +367,22 @@ int tt_relocate_is_target(const uint8_t *code, size_t n, uint64_t from, size_t t
             if (target > from && target < from + taken)
                 return 1;
         }
+    }
+    return 0;
+}
+
+int tt_relocate_is_target(const uint8_t *code, size_t n, uint64_t from, size_t taken)
+{
+    size_t i = 0;
+    while (i < n) {
+        struct insn in;
+        const char *why;
+        if (decode(code + i, n - i, true, &in, &why))
+            return byte_scan(code, i, n, from, taken); /* lost: no boundary is sure any more */
+        uint64_t target = from + i + in.len + (uint64_t)in.rel;
+        if (in.branch && target > from && target < from + taken)
+            return 1;
+        i += in.len;
     }
     return 0;
 }

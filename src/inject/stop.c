@@ -17,8 +17,9 @@
 #include "base/clock.h"
 #include "inject/internal.h"
 
-#define STOP_LIMIT_NS 200000000ULL /* a thread in uninterruptible sleep is not waited for longer   \
-                                    */
+#define STOP_LIMIT_NS                                                                              \
+    200000000ULL /* a thread in uninterruptible sleep is not waited for longer                     \
+                  */
 
 static struct tt_stopped_thread *thread_of(struct tt_stopped *s, pid_t tid)
 {
