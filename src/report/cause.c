@@ -9,6 +9,7 @@
 
 enum {
     FRAMES_MAX = 8,     /* of the acquisition stack */
+    PATHS_MAX = 16,     /* release paths looked at */
     RELEASES_MAX = 3,   /* paths */
     RELEASE_FRAMES = 3, /* frames of one path */
     NAME_MAX_WIDTH = 44,
@@ -117,38 +118,68 @@ static bool path_text(struct tt_text *out, const struct tt_subject *subject,
     return true;
 }
 
-/* Paths that come from one place (this session, or another that `from` names) under one sentence
- * `lead`, which gets "FROM: " before it when they are from elsewhere. */
+/* A line of the article: paths that read alike once trimmed are one. */
+struct path_line {
+    struct tt_text text;
+    const struct tt_release_path *first;
+    double share;
+    uint64_t samples;
+};
+
+static size_t path_lines(const struct tt_subject *subject, const struct tt_release_path *paths,
+                         size_t n, struct path_line lines[PATHS_MAX])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < n && used < PATHS_MAX; i++) {
+        struct tt_text text = {0};
+        if (!path_text(&text, subject, &paths[i]) || !text.len) {
+            tt_text_free(&text);
+            continue;
+        }
+        size_t same = 0;
+        while (same < used && strcmp(lines[same].text.data, text.data) != 0)
+            same++;
+        if (same < used) {
+            tt_text_free(&text);
+            if (paths[i].session == lines[same].first->session) {
+                lines[same].samples += paths[i].samples;
+                lines[same].share += paths[i].share;
+            }
+            continue;
+        }
+        lines[used++] = (struct path_line){text, &paths[i], paths[i].share, paths[i].samples};
+    }
+    return used;
+}
+
+/* The lines under one sentence `lead` for this session, and one more for each other session that
+ * shows a path which this one does not. */
 static void add_paths(struct tt_article *article, const struct tt_subject *subject,
                       const struct tt_release_path *paths, size_t n, const char *lead)
 {
+    struct path_line lines[PATHS_MAX];
+    size_t used = path_lines(subject, paths, n, lines);
     const char *from = NULL;
-    for (size_t i = 0; i < n && i < RELEASES_MAX; i++) {
-        struct tt_text line = {0};
-        if (!path_text(&line, subject, &paths[i])) {
-            tt_text_free(&line);
-            continue;
-        }
-        if (!from || strcmp(from, paths[i].from) != 0) {
-            from = paths[i].from;
-            if (*from)
-                tt_article_add(article, TT_BLOCK_PARA, "%s, seen in %s:", lead, from);
-            else
-                tt_article_add(article, TT_BLOCK_PARA, "%s:", lead);
+    for (size_t i = 0; i < used && i < RELEASES_MAX; i++) {
+        const struct path_line *line = &lines[i];
+        if (!from || strcmp(from, line->first->from) != 0) {
+            from = line->first->from;
+            tt_article_add(article, TT_BLOCK_PARA, "%s%s%s:", lead, *from ? ", seen in " : "",
+                           from);
             tt_article_add(article, TT_BLOCK_LINES, "%s", "");
         }
         tt_phrase share, samples;
-        tt_phrase_percent(share, paths[i].share);
-        tt_article_more(article, "%s", line.data);
-        if (paths[i].samples)
-            tt_article_more(article, "    %s%s%s sampled release%s", *share ? share : "",
-                            *share ? " of releases, " : "",
-                            tt_phrase_number(samples, (double)paths[i].samples),
-                            paths[i].samples == 1 ? "" : "s");
-        tt_text_free(&line);
+        tt_phrase_percent(share, line->share > 1 && line->share < 1 + 1e-9 ? 1 : line->share);
+        tt_article_more(article, "%s", line->text.data);
+        if (line->samples)
+            tt_article_more(
+                article, "    %s%s%s sampled release%s", share, *share ? " of releases, " : "",
+                tt_phrase_number(samples, (double)line->samples), line->samples == 1 ? "" : "s");
     }
-    if (from && n > RELEASES_MAX)
-        tt_article_more(article, "and %zu more paths", n - RELEASES_MAX);
+    if (used > RELEASES_MAX)
+        tt_article_more(article, "and %zu more paths", used - RELEASES_MAX);
+    for (size_t i = 0; i < used; i++)
+        tt_text_free(&lines[i].text);
 }
 
 void tt_section_cause(struct tt_article *article, const struct tt_subject *subject)

@@ -153,7 +153,10 @@ void tt_section_workaround(struct tt_article *article, const struct tt_subject *
     tt_article_add(article, TT_BLOCK_HEADING, "WORKAROUND");
     tt_article_add(article, TT_BLOCK_PARA, "%s", "");
     if (*f->workaround)
-        tt_article_more(article, "%s", tt_phrase_sentence(sentence, f->workaround));
+        tt_article_more(
+            article, "%s%s",
+            f->workaround[strcspn(f->workaround, " =")] == '=' ? "No loss was seen with " : "",
+            tt_phrase_sentence(sentence, f->workaround));
     if (restart) {
         double first = tt_phrase_known(f->forecast.interval.lo) ? f->forecast.interval.lo
                                                                 : f->forecast.seconds;
@@ -177,7 +180,7 @@ static void status_controls(struct tt_article *article, const struct tt_finding 
     }
     if (f->confirmed)
         tt_article_add(article, TT_BLOCK_PARA, "Confirmed: %zu of %zu control runs were clean.",
-                       clean, f->controls.len);
+                       clean, exercised);
     else if (!f->controls.len)
         tt_article_add(article, TT_BLOCK_PARA,
                        "Not confirmed: no control run was given (--control OTHER.tt).");
@@ -186,7 +189,10 @@ static void status_controls(struct tt_article *article, const struct tt_finding 
                        "Not confirmed: no control run exercised the operation.");
     else
         tt_article_add(article, TT_BLOCK_PARA, "Not confirmed: %zu of %zu control runs were clean.",
-                       clean, f->controls.len);
+                       clean, exercised);
+    if (exercised && exercised < f->controls.len)
+        tt_article_more(article, "%zu more did not run the operation.",
+                        f->controls.len - exercised);
     for (size_t i = 0; i < f->controls.len; i++)
         if (*f->controls.data[i].text)
             tt_article_add(article, TT_BLOCK_BULLET, "%s", f->controls.data[i].text);

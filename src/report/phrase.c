@@ -119,6 +119,8 @@ char *tt_phrase_percent(tt_phrase buf, double share)
     double percent = share * 100;
     if (percent == floor(percent))
         snprintf(buf, sizeof(tt_phrase), "%.0f %%", percent);
+    else if (percent < 0.1)
+        snprintf(buf, sizeof(tt_phrase), "under 0.1 %%");
     else if (percent > 99.9)
         snprintf(buf, sizeof(tt_phrase), "over 99.9 %%");
     else
@@ -194,7 +196,8 @@ char *tt_phrase_sentence(char buf[TT_PHRASE_SENTENCE], const char *text)
 {
     size_t len = strlen(text);
     snprintf(buf, TT_PHRASE_SENTENCE, "%.300s%s", text, len && text[len - 1] == '.' ? "" : ".");
-    if (buf[0] >= 'a' && buf[0] <= 'z')
+    /* "owners=1: ..." begins with a label, which keeps its spelling. */
+    if (buf[0] >= 'a' && buf[0] <= 'z' && text[strcspn(text, " =")] != '=')
         buf[0] = (char)(buf[0] - 'a' + 'A');
     return buf;
 }
