@@ -25,10 +25,10 @@
 
 /* ---- finding tapes ---- */
 
-static bool known(const struct tt_recorder *rec, const struct stat *st)
+static bool known(const struct tt_recorder *rec, const char *name)
 {
     for (size_t i = 0; i < rec->images.len; i++)
-        if (rec->images.data[i]->tape.inode == st->st_ino)
+        if (strcmp(rec->images.data[i]->name, name) == 0)
             return true;
     return false;
 }
@@ -46,11 +46,13 @@ static void adopt(struct tt_recorder *rec, const struct tape_name *tape)
     char name[64];
     unsigned pid = tape->pid, number = tape->number;
     snprintf(name, sizeof name, "tape.%u.%u", pid, number);
+    if (known(rec, name))
+        return;
     int fd = openat(rec->dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return;
     /* one link: somebody could have linked another file here to have us write to it */
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 || known(rec, &st)) {
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1) {
         close(fd);
         return;
     }

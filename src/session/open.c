@@ -411,6 +411,9 @@ struct tt_session *tt_session_open(const char *path, struct tt_error *err)
     }
     if (check_structure(session, err) || check_tables(session, err) || read_meta(session, err))
         goto fail;
+    /* nothing but names is added to a finished session: no snapshot that would keep them out */
+    if (session->meta.finished)
+        sqlite3_exec(session->db, "COMMIT", NULL, NULL, NULL);
     return session;
 fail:
     tt_session_close(session);
