@@ -8,4 +8,4 @@ for command in report check list; do
 done
 "$TELLTALE" report --format json "$SHARED/leak.tt" >a
 "$TELLTALE" report --json "$SHARED/leak.tt" | cmp - a && echo "--json is --format json"
-"$TELLTALE" run -o s.tt --json -- echo hello 2>err; python3 -m json.tool err >/dev/null && echo "run too"
+"$TELLTALE" run -q -o s.tt --json --report out -- echo hello; python3 -m json.tool out >/dev/null && echo "run too"
