@@ -3,6 +3,7 @@
 #ifndef TT_INJECT_INTERNAL_H
 #define TT_INJECT_INTERNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -15,6 +16,7 @@
 struct tt_stopped_thread {
     pid_t tid;
     int signal; /* to pass on when let go; 0 none */
+    bool stopped;
     struct user_regs_struct regs;
 };
 struct tt_stopped {

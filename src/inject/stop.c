@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "inject/internal.h"
@@ -73,6 +74,14 @@ static int seize_new(struct tt_stopped *s)
     return fresh;
 }
 
+/* A pause between two looks: short, and a sleep, since with a real-time priority a spin would keep
+ * the very thread from running that must come to its stop. */
+static void breathe(void)
+{
+    const struct timespec pause = {0, 20000};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+}
+
 /* 1 stopped, 0 gone, negative errno. Asks only for stops, so that an exit status stays. */
 static int await_stop(struct tt_stopped_thread *t, uint64_t deadline)
 {
@@ -83,6 +92,7 @@ static int await_stop(struct tt_stopped_thread *t, uint64_t deadline)
         if (si.si_pid == t->tid) {
             if (si.si_code == CLD_TRAPPED && (si.si_status >> 8) == 0)
                 t->signal = si.si_status; /* a signal was on its way */
+            t->stopped = true;
             return 1;
         }
         /* The kernel reports a tracee's stop whatever was asked for: look at the code. */
@@ -92,7 +102,7 @@ static int await_stop(struct tt_stopped_thread *t, uint64_t deadline)
             return 0;
         if (tt_clock_now() > deadline)
             return -ETIMEDOUT;
-        sched_yield();
+        breathe();
     }
 }
 
@@ -159,20 +169,20 @@ int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err)
     return tt_error_set(err, -ESRCH, "process %d has ended", (int)pid);
 }
 
+/* A thread that was told to stop and has not yet must be waited for, however long it takes: let go
+ * before, it would stop later with nobody to wake it. */
 void tt_inject_resume(struct tt_stopped *stopped)
 {
     for (size_t i = 0; i < stopped->threads.len; i++) {
-        const struct tt_stopped_thread *t = &stopped->threads.data[i];
-        if (ptrace(PTRACE_DETACH, t->tid, 0, (void *)(long)t->signal) == 0 || errno != ESRCH)
-            continue;
-        /* Not stopped yet (we gave up waiting): it must stop before it can be let go. */
-        siginfo_t si = {0};
-        if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | __WALL | WNOHANG) == 0 &&
-            si.si_pid == t->tid)
-            ptrace(PTRACE_DETACH, t->tid, 0,
-                   (void *)(long)(si.si_code == CLD_TRAPPED && si.si_status >> 8 == 0 ? si.si_status
-                                                                                      : 0));
+        struct tt_stopped_thread *t = &stopped->threads.data[i];
+        if (t->stopped)
+            ptrace(PTRACE_DETACH, t->tid, 0, (void *)(long)t->signal);
     }
     restore_priority();
+    for (size_t i = 0; i < stopped->threads.len; i++) {
+        struct tt_stopped_thread *t = &stopped->threads.data[i];
+        if (!t->stopped && await_stop(t, UINT64_MAX) == 1)
+            ptrace(PTRACE_DETACH, t->tid, 0, (void *)(long)t->signal);
+    }
     tt_vec_free(&stopped->threads);
 }

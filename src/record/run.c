@@ -149,7 +149,9 @@ static bool arrivals(struct tt_recorder *rec)
 static void reap(struct tt_recorder *rec)
 {
     int status;
-    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG) == rec->child) {
+    /* A child that we trace for a moment also reports stops. */
+    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG) == rec->child &&
+        !WIFSTOPPED(status)) {
         rec->child_ended = true;
         rec->result->status = status;
     }
