@@ -333,21 +333,51 @@ static void look_up_all(struct tt_report_material *m, const struct tt_findings *
     }
 }
 
+static int add_warning(struct tt_report_material *m, const char *line)
+{
+    for (size_t i = 0; i < m->warnings.len; i++)
+        if (!strcmp(m->warnings.data[i], line))
+            return 0;
+    return tt_vec_push(&m->warnings, line);
+}
+
+/* Operations that were asked for and could not be counted. */
+static int add_refused_operations(struct tt_report_material *m)
+{
+    static const char refused[] = "refused: ";
+    tt_session_operation_vec rows = {0};
+    int rc = 0;
+    if (tt_session_operations(m->sources[0].from.session, -1, &rows, NULL) != 0)
+        rows.len = 0;
+    for (size_t i = 0; i < rows.len && !rc; i++) {
+        const struct tt_session_operation *row = &rows.data[i];
+        if (strncmp(row->source, refused, sizeof refused - 1) != 0)
+            continue;
+        struct tt_text text = {0};
+        tt_text_add(&text, "operation %s (%s) was not counted: %s", row->name, row->function,
+                    row->source + sizeof refused - 1);
+        if (text.failed || tt_vec_push(&m->owned, text.data)) {
+            tt_text_free(&text);
+            rc = -ENOMEM;
+        } else {
+            rc = add_warning(m, text.data);
+        }
+    }
+    tt_vec_free(&rows);
+    return rc;
+}
+
 static int collect_warnings(struct tt_report_material *m)
 {
     m->warnings.len = 0;
-    for (size_t i = 0; i < m->sets.len; i++) {
+    int rc = add_refused_operations(m);
+    for (size_t i = 0; i < m->sets.len && !rc; i++) {
         size_t n;
         const char *const *lines = tt_symbol_warnings(m->sets.data[i].symbols, &n);
-        for (size_t k = 0; k < n; k++) {
-            size_t same = 0;
-            while (same < m->warnings.len && strcmp(m->warnings.data[same], lines[k]) != 0)
-                same++;
-            if (same == m->warnings.len && tt_vec_push(&m->warnings, lines[k]))
-                return -ENOMEM;
-        }
+        for (size_t k = 0; k < n && !rc; k++)
+            rc = add_warning(m, lines[k]);
     }
-    return 0;
+    return rc;
 }
 
 int tt_report_material_input(struct tt_report_material *m, const struct tt_findings *findings,

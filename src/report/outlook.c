@@ -90,6 +90,9 @@ void tt_section_law(struct tt_article *article, const struct tt_subject *subject
                        tt_phrase_units(per_hour, f->resource, f->rate.per_second * 3600),
                        tt_phrase_interval(interval, "95 %", f->rate.per_second_interval.lo * 3600,
                                           f->rate.per_second_interval.hi * 3600));
+    if (!f->rate.has_operation && tt_phrase_known(f->rate.per_second))
+        tt_article_more(article, "No operation was found that the losses follow (--operation "
+                                 "NAME=FUNCTION names one).");
     if (article->blocks.len == before) /* a heading with nothing under it */
         tt_article_add(article, TT_BLOCK_PARA, "No rate could be measured.");
 }

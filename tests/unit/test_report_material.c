@@ -126,6 +126,11 @@ static void write_session(const char *name, bool gone, const char *mode, char pa
     struct tt_session_dropped first = {1, "stacks cut", 3}, second = {2, "stacks cut", 4};
     tt_session_put_dropped(w, &first);
     tt_session_put_dropped(w, &second);
+    struct tt_session_operation operations[] = {
+        {1, 1, "request", "serve", 0, "refused: it could not be stopped", 0},
+        {2, 1, "request", "serve", 0, "refused: it could not be stopped", 0}};
+    tt_session_put_operation(w, &operations[0]);
+    tt_session_put_operation(w, &operations[1]);
     tt_session_commit(w);
     assert_int_equal(tt_session_failed(w, &err), 0);
     assert_int_equal(tt_session_finish(w, true, &err), 0);
@@ -183,8 +188,8 @@ static void test_names_and_input(void **state)
     assert_false(input.sessions[0].attached);
     assert_string_equal(input.sessions[0].processes[0].libc, "glibc 2.36");
     assert_int_equal(input.n_repeat, 3);
-    assert_string_equal(input.repeat[0],
-                        "telltale run -o a.tt --label owners=4 -- ./server -p '50 70' 'it'\\''s'");
+    assert_string_equal(input.repeat[0], "telltale run -o a.tt --operation request=serve --label "
+                                         "owners=4 -- ./server -p '50 70' 'it'\\''s'");
     assert_string_equal(input.repeat[2], "telltale report a.tt --fixed b.tt");
     struct tt_text out = {0};
     assert_int_equal(tt_report_write("text", &input, &out, &err), 0);
@@ -192,6 +197,9 @@ static void test_names_and_input(void **state)
     assert_non_null(strstr(out.data, "    acquiring   test_report_material.c:"));
     assert_non_null(strstr(out.data, "    serving     test_report_material.c:"));
     assert_non_null(strstr(out.data, "stacks cut: 7"));
+    const char *refused = strstr(out.data, "operation request (serve) was not counted: it could");
+    assert_non_null(refused);
+    assert_null(strstr(refused + 40, "was not counted"));
     tt_text_free(&out);
 
     /* Asking twice gives the same. */
