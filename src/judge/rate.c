@@ -88,6 +88,38 @@ static bool better(const struct candidate *a, const struct candidate *b)
     return a->ops > b->ops;
 }
 
+/* Code of the C++ library that the compiler placed in the program: helpers, never operations. */
+static bool is_library(const char *function)
+{
+    static const char *const prefixes[] = {"std::", "__gnu_cxx::", "operator "};
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (strncmp(function, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
+/* The innermost frame of the program itself on a site's stack: not strdup, not operator new. -1
+ * when all of it lies in libraries. */
+static long own_frame(const struct tt_dossiers *all, const struct tt_dossier *d)
+{
+    const struct tt_case_stack *stack = tt_case_stack(all->c, d->process, d->stack);
+    for (size_t i = 0; stack && i < stack->n; i++) {
+        char name[160];
+        const struct tt_case_module *m = tt_case_module(all->c, d->process, stack->pc[i]);
+        if (m && strcmp(m->path, all->c->processes.data[d->process].exe) == 0 &&
+            !is_library(tt_dossier_function(all, d->process, stack->pc[i], name)))
+            return (long)i;
+    }
+    return -1;
+}
+
+static bool own_function(const struct tt_dossiers *all, const struct tt_dossier *d, char buf[160])
+{
+    long i = own_frame(all, d);
+    const struct tt_case_stack *stack = tt_case_stack(all->c, d->process, d->stack);
+    return i >= 0 && tt_dossier_function(all, d->process, stack->pc[i], buf)[0];
+}
+
 static void try_operations(struct window *w, struct candidate *best)
 {
     const struct tt_case *c = w->all->c;
@@ -114,6 +146,8 @@ static void try_operations(struct window *w, struct candidate *best)
         bool whole = x.ratio.exact && x.ratio.denominator == 1;
         if (op->declared)
             x.rank = x.ratio.exact ? 100 : 90;
+        else if (frame <= own_frame(w->all, w->d) && whole && x.ratio.numerator == 1)
+            x.rank = 20; /* "one per allocation" explains nothing, if there is anything else */
         else
             x.rank = whole ? 70 : x.ratio.exact ? 50 : 30;
         x.ref.kind = op->declared ? TT_OP_DECLARED : TT_OP_STACK;
@@ -133,21 +167,61 @@ static bool every_unit_seen(const struct tt_dossiers *all, const struct tt_dossi
     return true;
 }
 
-/* Function that acquires at a site, if it stands in the program itself and not in a library. */
-static bool own_function(const struct tt_dossiers *all, const struct tt_dossier *d, char buf[160])
-{
-    const struct tt_case_stack *stack = tt_case_stack(all->c, d->process, d->stack);
-    if (!stack || !stack->n)
-        return false;
-    const struct tt_case_module *m = tt_case_module(all->c, d->process, stack->pc[0]);
-    return m && strcmp(m->path, all->c->processes.data[d->process].exe) == 0 &&
-           tt_dossier_function(all, d->process, stack->pc[0], buf)[0];
-}
-
 static int by_value(const void *a, const void *b)
 {
     const struct candidate *x = a, *y = b;
     return better(x, y) ? -1 : better(y, x) ? 1 : 0;
+}
+
+static bool on_stack(const struct tt_dossiers *all, const struct tt_dossier *d,
+                     const char *function)
+{
+    const struct tt_case_stack *stack = tt_case_stack(all->c, d->process, d->stack);
+    for (size_t i = 0; stack && i < stack->n; i++) {
+        char name[160];
+        if (strcmp(tt_dossier_function(all, d->process, stack->pc[i], name), function) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A site counts the entries of its function only if no other site of that function made more: an
+ * allocation on a rare branch does not. Takes the best candidate that does; of several that run as
+ * often, one that is on the stack of the lost units. */
+static int name_best(const struct window *w, const struct candidate *exact, size_t n,
+                     struct candidate *best)
+{
+    char name[160];
+    uint64_t *function = calloc(w->all->list.len, sizeof *function);
+    if (!function)
+        return -ENOMEM;
+    for (size_t i = 0; i < w->all->list.len; i++)
+        if (own_function(w->all, &w->all->list.data[i], name))
+            function[i] = tt_map_hash(name, strlen(name));
+    long chosen = -1;
+    for (size_t i = 0; i < n && i < NAMED && better(&exact[i], best); i++) {
+        if (chosen >= 0 &&
+            (exact[i].rank < exact[chosen].rank || exact[i].ops < 0.98 * exact[chosen].ops))
+            break;
+        size_t at = exact[i].ref.dossier;
+        bool counts = own_function(w->all, &w->all->list.data[at], name);
+        for (size_t k = 0; counts && k < w->all->list.len; k++)
+            counts = function[k] != function[at] ||
+                     w->all->list.data[k].births <= 1.02 * w->all->list.data[at].births;
+        if (!counts)
+            continue;
+        bool around = on_stack(w->all, w->d, name);
+        if (chosen < 0 || around)
+            chosen = (long)i;
+        if (around)
+            break;
+    }
+    if (chosen >= 0) {
+        *best = exact[chosen];
+        own_function(w->all, &w->all->list.data[best->ref.dossier], best->ref.name);
+    }
+    free(function);
+    return 0;
 }
 
 static int try_sites(struct window *w, struct candidate *best)
@@ -173,16 +247,9 @@ static int try_sites(struct window *w, struct candidate *best)
         x.rank = x.ratio.denominator == 1 ? 60 : 40;
         rc = tt_vec_push(&exact, x);
     }
-    if (exact.len)
+    if (!rc && exact.len) {
         qsort(exact.data, exact.len, sizeof *exact.data, by_value);
-    for (size_t i = 0; i < exact.len && i < NAMED && better(&exact.data[i], best); i++) {
-        char name[160];
-        const struct tt_dossier *other = &w->all->list.data[exact.data[i].ref.dossier];
-        if (!own_function(w->all, other, name))
-            continue;
-        *best = exact.data[i];
-        snprintf(best->ref.name, sizeof best->ref.name, "%s", name);
-        break;
+        rc = name_best(w, exact.data, exact.len, best);
     }
     tt_vec_free(&exact);
     return rc;

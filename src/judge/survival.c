@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Retention: do units outlive the horizon (METHODS 2.3 i), and does the evidence stand among all
- * sites looked at (2.4)? A hypothesis of its own is only a site whose births go on: it made units
- * over a quarter at least of the time in which they can have reached half the horizon. That depends
- * on births alone, so choosing by it leaves the e-values valid; and it keeps the thousands of
- * blocks that any program makes once at start from raising the bound for the others. Start:
- * tt_judge_survival. */
+ * sites looked at (2.4)? A hypothesis of its own is only a site whose births go on - it made units
+ * over a quarter at least of the time in which they can have reached half the horizon - and some of
+ * whose units did reach it. Both are known before the first bet, which is on what happens to a unit
+ * after half the horizon, so choosing by them leaves the e-values valid; and it keeps the thousands
+ * of sites that any program uses once, or for moments, from raising the bound for the others.
+ * Start: tt_judge_survival. */
 #include "judge/dossier.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@
 #include "stats/evalue.h"
 
 #define MIN_UNITS 20.0 /* births old enough to be tested */
+#define MIN_REACHED 5.0
 #define MIN_SPAN_SHARE 0.25
 #define MIN_FAMILY                                                                                 \
     10.0 /* the bound is never below that of ten sites: a floor for tiny programs                  \
@@ -78,6 +80,12 @@ static bool births_go_on(const struct tt_dossiers *all, const struct tt_dossier 
     return born >= MIN_UNITS && last - d->first >= MIN_SPAN_SHARE * span;
 }
 
+/* Units that reached half the horizon, where the bets begin. */
+static double reached(const struct tt_dossier *d)
+{
+    return d->retention.n ? d->retention.octave[0].survivors + d->retention.octave[0].deaths : 0;
+}
+
 static void count_retained(const struct tt_dossiers *all, struct tt_dossier *d)
 {
     double last_slice = -1;
@@ -133,7 +141,7 @@ int tt_judge_survival(struct tt_dossiers *all)
         struct tt_dossier *d = &all->list.data[i];
         rc = read_lifetimes(all, d, log(1 / all->alpha));
         count_retained(all, d);
-        d->eligible = births_go_on(all, d);
+        d->eligible = births_go_on(all, d) && reached(d) >= MIN_REACHED;
         if (d->eligible) {
             which[m] = i;
             log_e[m++] = d->retention.log_e;

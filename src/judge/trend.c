@@ -35,7 +35,9 @@ static void place_edges(const struct tt_dossiers *all, struct events *e, bool at
         ;
     size_t inside = end - first;
     e->edge[0] = e->from;
-    if (!at_epochs || inside < MIN_GROUPS) {
+    if (at_epochs && inside < MIN_GROUPS)
+        return; /* n = 0: no opinion */
+    if (!at_epochs) {
         e->n = GROUPS;
         for (unsigned g = 1; g <= GROUPS; g++)
             e->edge[g] = e->from + (e->to - e->from) * g / GROUPS;
@@ -84,17 +86,19 @@ struct opinion {
 static struct opinion ask(const struct tt_clock *clock, const struct events *e)
 {
     struct opinion o = {0};
+    if (!e->n)
+        return o;
     double edge[GROUPS + 1];
     double zero = tt_clock_at(clock, fmax(e->from, clock->since));
     unsigned first = 0;
     for (unsigned g = 0; g <= e->n; g++) {
         edge[g] = fmax(0, tt_clock_at(clock, e->edge[g]) - zero);
         if (e->edge[g] < clock->since)
-            first = g;
+            first = g + 1;
     }
     double end = edge[e->n];
-    if (!(end > 0) || first + MIN_GROUPS > e->n)
-        return o;
+    if (!(end > 0) || first + MIN_GROUPS > e->n || first > e->n / 2)
+        return o; /* too little of it, or counted too late */
     o.usable = true;
     tt_stats_trend_power_law_grouped(edge + first, e->count + first, e->n - first, 0.95, &o.full);
     unsigned late = first;
