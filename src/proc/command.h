@@ -6,6 +6,7 @@
 #define TT_PROC_COMMAND_H
 
 #include <limits.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 
@@ -19,5 +20,15 @@ struct tt_proc_command {
  * -EACCES not executable, -ENOEXEC not a program, -ENOTSUP cannot be recorded (statically linked,
  * other C library, 32-bit or other machine, setuid and the like for this user). */
 int tt_proc_command(const char *name, struct tt_proc_command *out, struct tt_error *err);
+
+/* Where a program's malloc comes from. */
+struct tt_proc_allocator {
+    bool built_in;       /* the program itself defines malloc: nothing preloaded comes before it */
+    char path[PATH_MAX]; /* the first library but libc that defines it; "": libc's */
+    bool defines_new;    /* that library also defines operator new, which then bypasses malloc */
+};
+
+/* Walks the libraries that the program and $LD_PRELOAD need. */
+void tt_proc_allocator(const char *program, struct tt_proc_allocator *out);
 
 #endif

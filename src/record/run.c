@@ -388,16 +388,43 @@ static int open_fds(struct tt_recorder *rec, struct pollfd fds[FDS], struct tt_e
 }
 
 /* A name without the separators of LD_PRELOAD: else a link in our directory. */
-static int agent_name(struct tt_recorder *rec, const char *path, char out[PATH_MAX],
-                      struct tt_error *err)
+static int plain_name(struct tt_recorder *rec, const char *path, const char *link, char *out,
+                      size_t n, struct tt_error *err)
 {
     if (!strpbrk(path, " :")) {
-        snprintf(out, PATH_MAX, "%s", path);
+        snprintf(out, n, "%s", path);
         return 0;
     }
-    if (snprintf(out, PATH_MAX, "%.200s/agent.so", rec->dir) < 0 || symlink(path, out) < 0)
-        return tt_error_sys(err, -errno, "cannot link to %s", path);
-    return 0;
+    snprintf(out, n, "%.200s/%s", rec->dir, link);
+    return symlink(path, out) < 0 ? tt_error_sys(err, -errno, "cannot link to %s", path) : 0;
+}
+
+/* What to preload: the agent, and for a program whose allocator has an operator new of its own the
+ * library that stands before that. It lies beside the agent. */
+static int name_agent(struct tt_recorder *rec, const char *program, const char *agent,
+                      char out[2 * PATH_MAX], struct tt_error *err)
+{
+    static const char suffix[] = "-cxx.so";
+    struct tt_proc_allocator allocator;
+    char beside[PATH_MAX + sizeof suffix], name[PATH_MAX];
+    tt_proc_allocator(program, &allocator);
+    if (allocator.built_in)
+        return tt_error_set(err, -ENOTSUP,
+                            "cannot record %s: it has a malloc of its own built in, which nothing "
+                            "preloaded can stand before (attaching without preloading is not "
+                            "available in this version)",
+                            program);
+    int code = plain_name(rec, agent, "agent.so", out, PATH_MAX, err);
+    if (code || !allocator.defines_new)
+        return code;
+    size_t stem = strlen(agent) > 3 ? strlen(agent) - 3 : 0;
+    snprintf(beside, sizeof beside, "%.*s%s", (int)stem, agent, suffix);
+    if (access(beside, R_OK) < 0)
+        return 0;
+    code = plain_name(rec, beside, "agent-cxx.so", name, sizeof name, err);
+    if (!code)
+        snprintf(out + strlen(out), 2 * PATH_MAX - strlen(out), ":%s", name);
+    return code;
 }
 
 /* Creates the session. A full disk is trouble, but the command runs; anything else is refused. */
@@ -445,7 +472,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     struct setting before = {0};
     struct tt_proc_command command;
     struct tt_launch launch = {0};
-    char found[PATH_MAX], agent[PATH_MAX];
+    char found[PATH_MAX], agent[2 * PATH_MAX];
     bool parent = false;
     *result = (struct tt_record_result){0};
     *err = (struct tt_error){0};
@@ -462,7 +489,8 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     rec.started_wall = tt_clock_wall();
     code = tt_record_dir_make(&rec, err);
     if (!code)
-        code = agent_name(&rec, options->agent ? options->agent : found, agent, err);
+        code =
+            name_agent(&rec, command.program, options->agent ? options->agent : found, agent, err);
     if (!code)
         code = open_fds(&rec, fds, err);
     if (!code)
