@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "symbol/internal.h"
 
 const char *tt_symbol_intern(struct tt_symbols *symbols, const char *text)
@@ -124,16 +125,68 @@ struct tt_symbol_image *tt_symbol_image_at(struct tt_symbols *symbols, uint64_t 
     return NULL;
 }
 
+static bool has_scopes(Dwarf_Die *cu)
+{
+    switch (dwarf_srclang(cu)) {
+    case DW_LANG_C:
+    case DW_LANG_C89:
+    case DW_LANG_C99:
+    case DW_LANG_C11:
+    case DW_LANG_Mips_Assembler:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* A function that was never emitted has no linkage name: its name is put together from the scopes
+ * around its declaration, "std::thread::_Invoker::operator()". */
+static const char *scoped_name(struct tt_symbols *symbols, Dwarf_Die *die, const char *name)
+{
+    enum { HOPS = 8 }; /* inlined body, abstract instance, declaration in the class */
+    Dwarf_Die declaration = *die, *scopes = NULL;
+    Dwarf_Attribute attr;
+    for (int i = 0; i < HOPS; i++) {
+        Dwarf_Attribute *next = dwarf_attr(&declaration, DW_AT_abstract_origin, &attr);
+        if (!next)
+            next = dwarf_attr(&declaration, DW_AT_specification, &attr);
+        if (!next || !dwarf_formref_die(next, &declaration))
+            break;
+    }
+    struct tt_text text = {0};
+    for (int i = dwarf_getscopes_die(&declaration, &scopes); i-- > 1;) {
+        int tag = dwarf_tag(&scopes[i]);
+        const char *scope = dwarf_diename(&scopes[i]);
+        if (tag == DW_TAG_namespace && !scope)
+            scope = "(anonymous namespace)";
+        else if ((tag == DW_TAG_class_type || tag == DW_TAG_structure_type) && !scope)
+            scope = strcmp(name, "operator()") ? "{unnamed}" : "{lambda}";
+        if (scope &&
+            (tag == DW_TAG_namespace || tag == DW_TAG_class_type || tag == DW_TAG_structure_type ||
+             tag == DW_TAG_union_type || tag == DW_TAG_subprogram))
+            tt_text_add(&text, "%s::", scope);
+    }
+    free(scopes);
+    tt_text_add(&text, "%s", name);
+    symbols->out_of_memory |= text.failed != 0;
+    const char *kept = tt_symbol_intern(symbols, text.data ? text.data : "");
+    tt_text_free(&text);
+    return kept;
+}
+
 /* The linkage name says class and namespace; C functions have only the plain one. */
-static const char *die_name(struct tt_symbols *symbols, Dwarf_Die *die)
+static const char *die_name(struct tt_symbols *symbols, Dwarf_Die *cu, Dwarf_Die *die)
 {
     Dwarf_Attribute attr;
     const char *name = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attr));
     if (!name)
         name = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &attr));
+    if (name)
+        return tt_symbol_name(symbols, name);
+    name = dwarf_diename(die);
     if (!name)
-        name = dwarf_diename(die);
-    return name ? tt_symbol_name(symbols, name) : "";
+        return "";
+    return has_scopes(cu) ? scoped_name(symbols, die, name) : tt_symbol_intern(symbols, name);
 }
 
 /* Where an inlined body was called: the source position of the next frame. */
@@ -210,14 +263,14 @@ static int add_dwarf_frames(struct tt_symbol_image *image, uint64_t pc, struct f
     for (size_t i = find_scopes(cu, pc - bias, scopes, 0, 0); i-- > 0 && !rc;) {
         int tag = dwarf_tag(&scopes[i]);
         if (tag == DW_TAG_inlined_subroutine) {
-            frame->function = die_name(image->owner, &scopes[i]);
+            frame->function = die_name(image->owner, cu, &scopes[i]);
             frame->inlined = true;
             rc = tt_vec_push(list, *frame);
             frame->inlined = false;
             frame->function = "";
             call_site(image, cu, &scopes[i], &frame->file, &frame->line);
         } else if (tag == DW_TAG_subprogram) {
-            frame->function = die_name(image->owner, &scopes[i]);
+            frame->function = die_name(image->owner, cu, &scopes[i]);
             break;
         }
     }

@@ -58,6 +58,13 @@ static const char c_other[] = "__attribute__((noinline)) static int twin(void)"
 
 static const char cpp_source[] =
     "namespace lab {\n"
+    "struct Scale {\n"
+    "    __attribute__((always_inline)) static void *read(void)\n"
+    "    { void *p = __builtin_return_address(0); __asm__ volatile(\"nop;nop;nop;nop\" : "
+    "\"+r\"(p)); return p; }\n"
+    "};\n"
+    "__attribute__((noinline)) void *use_scale(void)\n"
+    "{ void *p = Scale::read(); __asm__ volatile(\"\"); return p; }\n"
     "struct Box {\n"
     "    template <class T> __attribute__((noinline)) long put(T v) const\n"
     "    { __asm__ volatile(\"\"); return (long)v; }\n"
@@ -66,7 +73,8 @@ static const char cpp_source[] =
     "__attribute__((noinline)) long weigh(int) { __asm__ volatile(\"\"); return 1; }\n"
     "__attribute__((noinline)) long weigh(double) { __asm__ volatile(\"\"); return 2; }\n"
     "}\n"
-    "int main() { lab::Box b; b += 1; return (int)(b.put(1.5) + lab::weigh(1) + lab::weigh(1.0)); "
+    "int main() { lab::Box b; b += 1; return (int)(b.put(1.5) + lab::weigh(1) + !lab::use_scale() "
+    "+ lab::weigh(1.0)); "
     "}\n";
 
 static const char rust_source[] = "mod shop {\n"
@@ -462,6 +470,15 @@ static void test_cpp(void **state)
     size_t n;
     assert_int_equal(tt_symbol_lookup(symbols, bias + nm("box", "3put"), false, &frames, &n), 0);
     assert_string_equal(frames[n - 1].function, "lab::Box::put<double>");
+    /* Somewhere in use_scale stands what was inlined and never had a symbol. */
+    bool seen = false;
+    uint64_t use = bias + nm("box", "9use_scale");
+    for (uint64_t i = 0; i < 12 && !seen; i++) {
+        assert_int_equal(tt_symbol_lookup(symbols, use + i, false, &frames, &n), 0);
+        seen = n == 2 && !strcmp(frames[0].function, "lab::Scale::read") && frames[0].inlined &&
+               !strcmp(frames[1].function, "lab::use_scale");
+    }
+    assert_true(seen);
     assert_int_equal(tt_symbol_find(symbols, "lab::Box::operator+=", &f, &err), 0);
     assert_int_equal(tt_symbol_find(symbols, "lab::weigh", &f, &err), -ENOTUNIQ);
     assert_int_equal(tt_symbol_find(symbols, "lab::weigh(double)", &f, &err), 0);
