@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 build=$PWD/$1
 telltale=$build/src/cmd/telltale
 call=$build/cases/call
-calls=${DEMO_CALLS:-1000} rate=${DEMO_RATE:-50} horizon=${DEMO_HORIZON:-30}
+calls=${DEMO_CALLS:-1000} rate=${DEMO_RATE:-40} horizon=${DEMO_HORIZON:-30}
 out=${DEMO_OUT:-$build/demo}
 rm -rf "$out"
 mkdir -p "$out"
