@@ -41,20 +41,9 @@ int tt_report_material_input(struct tt_report_material *material,
 int tt_report_material_sites(struct tt_report_material *material, size_t max,
                              struct tt_report_sites *out, struct tt_error *err);
 
-/* The names of all stacks of sources[session] that were looked up so far, copied: they outlive the
- * material and are freed by the caller. NULL when out of memory. */
-struct tt_report_names;
-struct tt_report_names *tt_report_material_names(struct tt_report_material *material,
-                                                 size_t session);
-void tt_report_names_free(struct tt_report_names *names);
-
-/* Writes them into the finished session file at path, so that it can be read where the binaries are
- * not. Close the session first: an open one locks the file. 0 or a negative errno with err set
- * (read-only, locked, still recording); callers may go on without. */
-int tt_report_names_save(const struct tt_report_names *names, const char *path,
-                         struct tt_error *err);
-
-/* Both at once, into the file of sources[session]; fails while that session is open. */
+/* Writes the names of all stacks of sources[session] that were looked up so far into its file, so
+ * that it can be read where the binaries are not. 0 or a negative errno with err set (read-only,
+ * still being recorded); callers may go on without. */
 int tt_report_material_save(struct tt_report_material *material, size_t session,
                             struct tt_error *err);
 
