@@ -6,7 +6,7 @@
 
 #define ROWS_FIRST 4096u
 #define ROWS_MAX (1u << 20)
-#define PROBES 16u
+#define PROBES 64u
 #define TOMBSTONE 1ULL
 
 struct tt_row_slot {
@@ -88,7 +88,7 @@ static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint
         row.kind = TT_ROW_END;
     /* An address outside of all code is a stray word; it may become code later. */
     if (tt_maps_find(ra - 1)) {
-        if (!table || tt_agent.row_count * 4 > (table->mask + 1) * 3)
+        if (!table || tt_agent.row_count * 2 > table->mask)
             table = grow();
         if (table && insert(table, ra, row))
             tt_agent.row_count++;

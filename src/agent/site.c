@@ -93,7 +93,7 @@ static uint32_t add(struct tt_thread *t, uint64_t key, uint32_t thin, uint32_t f
         return tt_agent_drop(TT_DROP_FRAMES), 0;
     for (uint32_t i = 0; i < depth; i++) {
         uint32_t from = t->depth - 1 - i;
-        tt_agent.frames[first + i] = t->check[from].ra + t->info[from].after_signal;
+        tt_agent.frames[first + i] = t->info[from].ra + t->info[from].after_signal;
     }
     __atomic_store_n(&head->frame_count, first + depth, __ATOMIC_RELEASE);
     struct tt_tape_site *s = &tt_agent.sites[id];

@@ -120,35 +120,45 @@ static int step(struct tt_thread *t, struct tt_step *s, struct tt_range **stack)
     return s->ra ? 1 : 0;
 }
 
+/* Writes what is to be compared for frame i; those of frame i - 1 are in place. */
+static void set_checks(struct tt_thread *t, uint32_t i)
+{
+    struct tt_info *f = &t->info[i];
+    uint32_t n = i > 0 ? f[-1].checks : 0;
+    /* The step from an interrupted frame also reads the saved rsp: such a frame is never trusted. */
+    t->check[n++] = (struct tt_check){f->slot, f->after_signal ? ~f->ra : f->ra};
+    if (f->need && f->loaded)
+        t->check[n++] = (struct tt_check){f->loaded, f->rbp};
+    f->checks = n;
+}
+
 /* Puts the walked frames (innermost first in t->step) on top of the `kept` outer ones. */
 static void push(struct tt_thread *t, uint32_t kept, uint32_t count)
 {
     if (kept + count > TT_CACHE) {
         uint32_t keep = TT_CACHE / 2 < kept ? TT_CACHE / 2 : kept, drop = kept - keep;
-        __builtin_memmove(t->check, t->check + drop, keep * sizeof t->check[0]);
+        uint32_t gone = t->info[drop - 1].checks;
+        __builtin_memmove(t->check, t->check + gone,
+                          (t->info[kept - 1].checks - gone) * sizeof t->check[0]);
         __builtin_memmove(t->info, t->info + drop, keep * sizeof t->info[0]);
+        for (uint32_t i = 0; i < keep; i++)
+            t->info[i].checks -= gone;
         t->root = TT_ROOT_DEEP;
         kept = keep;
     }
     uint32_t i = kept;
-    while (count-- > 0) {
+    for (; count-- > 0; i++) {
         const struct tt_step *s = &t->step[count];
-        struct tt_check *c = &t->check[i];
         struct tt_info *f = &t->info[i];
-        c->slot = s->slot;
-        c->ra = s->ra;
+        f->slot = s->slot;
+        f->ra = s->ra;
         f->loaded = s->loaded;
         f->rbp = s->rbp;
         f->after_signal = s->after_signal;
         f->uses = s->uses;
         f->need = s->uses || (i > 0 && f[-1].need && f[-1].loaded == 0);
-        int compare = f->need && s->loaded;
-        c->rbp_slot = compare ? s->loaded : s->slot;
-        c->rbp = compare ? s->rbp : s->ra;
-        if (s->after_signal)
-            c->rbp = ~c->rbp; /* the step from here also reads the saved rsp: never trust it */
         f->hash = (i > 0 ? f[-1].hash : 0) * TT_POLY + mix(s->ra);
-        i++;
+        set_checks(t, i);
     }
     t->depth = i;
     t->site = 0;
@@ -161,8 +171,8 @@ static uint32_t put_back(struct tt_thread *t, int32_t j, int32_t from, uint64_t 
     for (int32_t i = j; i >= from && n < TT_TAPE_DEPTH; i--) {
         struct tt_step *s = &t->step[n++];
         const struct tt_info *f = &t->info[i];
-        s->slot = t->check[i].slot;
-        s->ra = t->check[i].ra;
+        s->slot = f->slot;
+        s->ra = f->ra;
         s->loaded = f->loaded;
         if (i != j && f->loaded)
             rbp = word_at(f->loaded);
@@ -183,6 +193,17 @@ static uint64_t finish(const struct tt_thread *t)
     return t->info[n - 1].hash - t->info[n - 1 - TT_TAPE_DEPTH].hash * tt_agent.window;
 }
 
+/* Of the frames outside of j, the innermost that does not hold any more; -1 if all do. */
+static int32_t verified(const struct tt_thread *t, int32_t j)
+{
+    int32_t i = j - 1;
+    for (; i >= 0; i--)
+        for (uint32_t c = t->info[i].checks; c-- > (i > 0 ? t->info[i - 1].checks : 0);)
+            if (word_at(t->check[c].slot) != t->check[c].word)
+                return i;
+    return i;
+}
+
 /* The general way: from the innermost frame. */
 static __attribute__((noinline)) uint64_t walk(struct tt_thread *t, const uint64_t *slot,
                                                uint64_t rbp)
@@ -194,27 +215,15 @@ static __attribute__((noinline)) uint64_t walk(struct tt_thread *t, const uint64
     if (TT_UNLIKELY(!stack))
         stack = range_make(t, s.slot);
     for (;;) {
-        while (j >= 0 && t->check[j].slot < s.slot)
+        while (j >= 0 && t->info[j].slot < s.slot)
             j--;
-        if (j >= 0 && t->check[j].slot == s.slot && t->check[j].ra == s.ra &&
-            !t->info[j].after_signal && !s.after_signal &&
-            (!t->info[j].need || t->info[j].rbp == s.rbp)) {
-            int32_t i = j - 1;
-            for (; i >= 0; i--) {
-                const struct tt_check *c = &t->check[i];
-                if (word_at(c->slot) != c->ra || word_at(c->rbp_slot) != c->rbp)
-                    break;
-            }
-            struct tt_info *f = &t->info[j];
+        struct tt_info *f = &t->info[j];
+        if (j >= 0 && f->slot == s.slot && f->ra == s.ra && !f->after_signal && !s.after_signal &&
+            (!f->need || f->rbp == s.rbp)) {
+            int32_t i = verified(t, j);
             f->loaded = s.loaded;
             f->rbp = s.rbp;
-            if (f->need && f->loaded) {
-                t->check[j].rbp_slot = f->loaded;
-                t->check[j].rbp = f->rbp;
-            } else {
-                t->check[j].rbp_slot = t->check[j].slot;
-                t->check[j].rbp = t->check[j].ra;
-            }
+            set_checks(t, (uint32_t)j);
             if (i < 0 && (t->root != TT_ROOT_DEEP || (uint32_t)j + 1 + n >= TT_TAPE_DEPTH)) {
                 push(t, (uint32_t)j + 1, n);
                 return finish(t);
@@ -246,17 +255,14 @@ static __attribute__((noinline)) uint64_t walk(struct tt_thread *t, const uint64
 uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
 {
     /* The whole stack as last time, the case of loops. */
-    uint32_t n = t->depth;
-    if (TT_LIKELY(n > 0)) {
-        const struct tt_check *c = &t->check[n - 1];
-        if (c->slot == (uint64_t)slot && c->ra == *slot && t->site &&
-            (!t->info[n - 1].need || t->info[n - 1].rbp == rbp)) {
-            const struct tt_check *first = t->check;
-            do {
-                if (c == first)
-                    return t->info[n - 1].hash;
+    if (TT_LIKELY(t->site != 0)) {
+        const struct tt_info *f = &t->info[t->depth - 1];
+        if (f->slot == (uint64_t)slot && f->ra == *slot && (!f->need || f->rbp == rbp)) {
+            const struct tt_check *c = &t->check[f->checks - 1];
+            while (word_at(c->slot) == c->word)
                 c--;
-            } while (((word_at(c->slot) ^ c->ra) | (word_at(c->rbp_slot) ^ c->rbp)) == 0);
+            if (TT_LIKELY(c == &t->never))
+                return f->hash;
         }
     }
     return walk(t, slot, rbp);

@@ -137,6 +137,7 @@ struct tt_thread *tt_thread_make(void)
             t->range[i] = (struct tt_range){0, 0};
         for (unsigned i = 0; i < TT_KEYS && t->tcb == 0; i++)
             t->key[i] = (struct tt_key){0, 0, 0};
+        t->never = (struct tt_check){(uint64_t)&t->never.slot, 0};
         t->early_left = TT_EARLY_SKIP;
         t->tcb = tcb;
         seed(t);
