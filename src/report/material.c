@@ -156,6 +156,7 @@ void tt_report_material_close(struct tt_report_material *m)
     tt_vec_free(&m->stacks);
     tt_vec_free(&m->repeat);
     tt_vec_free(&m->warnings);
+    tt_vec_free(&m->rescued);
     tt_vec_free(&m->sites);
     tt_vec_free(&m->owned);
     free(m->sources);
@@ -218,6 +219,14 @@ static struct tt_symbols *symbols_of(struct tt_report_material *m, size_t sessio
     return NULL;
 }
 
+static int note_rescued(struct tt_report_material *m, const char *module)
+{
+    for (size_t i = 0; i < m->rescued.len; i++)
+        if (m->rescued.data[i] == module)
+            return 0;
+    return tt_vec_push(&m->rescued, module);
+}
+
 /* Names that were written into the session, where they say more than the files of this machine. */
 static bool add_recorded(struct tt_report_material *m, size_t session, int64_t process,
                          uint64_t address, const struct tt_symbol_frame *live, size_t n_live,
@@ -241,6 +250,8 @@ static bool add_recorded(struct tt_report_material *m, size_t session, int64_t p
         better = !tt_vec_push(list, frame);
     }
     tt_vec_free(&rows);
+    if (better && outer && !*outer->function)
+        better = !note_rescued(m, outer->module);
     return better;
 }
 
@@ -335,6 +346,12 @@ static void look_up_all(struct tt_report_material *m, const struct tt_findings *
 
 static int add_warning(struct tt_report_material *m, const char *line)
 {
+    /* A module that cannot be read is no loss while the session has its names. */
+    for (size_t i = 0; i < m->rescued.len; i++) {
+        size_t len = strlen(m->rescued.data[i]);
+        if (len && !strncmp(line, m->rescued.data[i], len) && line[len] == ' ')
+            return 0;
+    }
     for (size_t i = 0; i < m->warnings.len; i++)
         if (!strcmp(m->warnings.data[i], line))
             return 0;

@@ -41,6 +41,7 @@ struct tt_report_material {
     TT_VEC(struct tt_material_stack) stacks;
     TT_VEC(const char *) repeat;
     TT_VEC(const char *) warnings;
+    TT_VEC(const char *) rescued; /* modules whose names came from the session */
     TT_VEC(struct tt_report_site) sites;
     struct tt_report_session *view; /* copies for the input */
     TT_VEC(char *) owned;           /* strings made here */

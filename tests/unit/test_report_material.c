@@ -278,6 +278,12 @@ static void test_saved_names(void **state)
     struct tt_report_material *m = tt_report_material_open(&source, 1, NULL, NULL);
     const char *name = tt_report_material_name(m, 0, 1, inside(acquiring));
     assert_non_null(strstr(name, "acquiring@test_report_material.c:"));
+    /* Nor is the missing program held against the article. */
+    struct tt_findings none = {.leak = false};
+    struct tt_report_input input;
+    assert_int_equal(tt_report_material_input(m, &none, "0", &input, NULL), 0);
+    for (size_t i = 0; i < input.n_warnings; i++)
+        assert_null(strstr(input.warnings[i], "/nowhere/server"));
     tt_report_material_close(m);
     tt_session_close(session);
 }
