@@ -62,6 +62,8 @@ static bool fit(const struct window *w, double since, struct tt_stats_ratio *rat
     size_t first = 0;
     while (first < w->n && w->t[first] < since)
         first++;
+    if (first && w->d->retained.first >= since)
+        first--; /* nothing was lost before counting began: count from the epoch before */
     if (w->n - first < 2 || w->n < 2)
         return false;
     size_t m = w->n - first - 1;

@@ -350,7 +350,7 @@ static int tell_evidence(const struct view *v, struct tt_finding *f)
                  100 * d->delay.share, d->delay.lo, d->delay.hi);
         rc = add_evidence(f, e);
     }
-    if (!rc && d->load.known) {
+    if (!rc && d->load.known && d->load.following) {
         struct tt_evidence e = {.kind = "load", .value = d->load.r2, .log_e = NAN};
         snprintf(e.text, sizeof e.text,
                  "live units against %s: R2 %.2f, growth beyond %.3g per birth", d->load.gauge,
