@@ -90,7 +90,7 @@ def owners():
     """The client programs of a leaking server are flat: each runs under telltale itself."""
     wrapper = t.path("owner-under-telltale")
     wrapper.write_text(f"""#!/bin/sh
-exec {t.telltale} run -q -o {t.directory}/client-%p.tt --horizon {HORIZON} -- {CASES}/callowner "$@"
+exec '{t.telltale}' run -q -o '{t.directory}/client-%p.tt' --horizon {HORIZON} -- '{CASES}/callowner' "$@"
 """)
     wrapper.chmod(0o755)
     if place("clients", options=("--callowner", wrapper)) is None:
