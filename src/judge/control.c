@@ -44,7 +44,21 @@ static double predicted(const struct tt_finding *f, const struct tt_exposure *ow
 
 static const char *operation_word(const struct tt_finding *f)
 {
-    return f->rate.has_operation ? f->rate.operation : "births at the site";
+    return f->rate.has_operation ? f->rate.operation : "the site";
+}
+
+/* "400 calls" of an operation that people named, "400 calls of call_new()" of a function. */
+static void write_runs(const struct tt_finding *f, const struct tt_exposure *e, char *buf,
+                       size_t size)
+{
+    char n[32];
+    tt_text_count(n, (uint64_t)llround(f->rate.has_operation ? e->ops : e->births));
+    if (!f->rate.has_operation)
+        snprintf(buf, size, "%s births at the site", n);
+    else if (strchr(f->rate.operation, '('))
+        snprintf(buf, size, "%s calls of %.80s", n, f->rate.operation);
+    else
+        snprintf(buf, size, "%s %.80ss", n, f->rate.operation);
 }
 
 static int add_control(const struct tt_dossiers *other, const struct tt_exposure *own,
@@ -57,16 +71,14 @@ static int add_control(const struct tt_dossiers *other, const struct tt_exposure
                            .expected = predicted(f, own, seen),
                            .exercised = seen->exercised,
                            .clean = seen->exercised && seen->lost <= 0};
-    char ops[32], lost[32];
+    char runs[128], lost[32];
     tt_case_label(other->c, k.label, sizeof k.label);
-    double runs = f->rate.has_operation ? seen->ops : seen->births;
-    tt_text_count(ops, (uint64_t)llround(runs));
+    write_runs(f, seen, runs, sizeof runs);
     tt_text_count(lost, (uint64_t)llround(seen->lost));
     if (!k.exercised)
         snprintf(k.text, sizeof k.text, "%.60s: did not run %.60s", k.label, operation_word(f));
     else
-        snprintf(k.text, sizeof k.text, "%.60s: %s lost in %s x %.50s", k.label, lost, ops,
-                 operation_word(f));
+        snprintf(k.text, sizeof k.text, "%.60s: %s lost in %s", k.label, lost, runs);
     return tt_vec_push(&f->controls, k);
 }
 
@@ -87,23 +99,29 @@ static void conclude_controls(struct tt_finding *f)
     f->confirmed = clean > 0;
 }
 
-static void check_fix(const struct tt_dossiers *judged, const struct tt_dossiers *fixed,
-                      const struct tt_exposure *own, const struct tt_exposure *seen, double due_b,
-                      double delta, struct tt_finding *f)
+/* Whether a site leaks in the fixed build that does not leak in the judged one: the leak moved. */
+static bool leaks_elsewhere(const struct tt_dossiers *judged, const struct tt_dossiers *fixed)
 {
-    const struct tt_dossier *d = NULL;
-    for (size_t i = 0; i < judged->list.len && !d; i++)
-        if (judged->list.data[i].site == f->site &&
-            judged->c->processes.data[judged->list.data[i].process].id == f->process)
-            d = &judged->list.data[i];
-    const struct tt_case_process *a = d ? &judged->c->processes.data[d->process] : NULL, *b = NULL;
-    const char *exe = a && strrchr(a->exe, '/') ? strrchr(a->exe, '/') : a ? a->exe : "";
-    for (size_t i = 0; i < fixed->c->processes.len && !b; i++) {
-        const char *path = fixed->c->processes.data[i].exe;
-        const char *slash = strrchr(path, '/');
-        if (strcmp(slash ? slash : path, exe) == 0)
-            b = &fixed->c->processes.data[i];
+    for (size_t i = 0; i < fixed->list.len; i++) {
+        bool known = !fixed->list.data[i].leak;
+        for (size_t k = 0; !known && k < judged->list.len; k++)
+            known = judged->list.data[k].leak &&
+                    tt_dossier_same(judged, &judged->list.data[k], fixed, &fixed->list.data[i]);
+        if (!known)
+            return true;
     }
+    return false;
+}
+
+static void check_fix(const struct tt_dossiers *judged, const struct tt_dossier *d,
+                      const struct tt_dossiers *fixed, const struct tt_exposure *own,
+                      const struct tt_exposure *seen, double due_b, double delta,
+                      struct tt_finding *f)
+{
+    const struct tt_case_process *a = &judged->c->processes.data[d->process], *b = NULL;
+    for (size_t i = 0; i < fixed->c->processes.len && !b; i++)
+        if (tt_dossier_same_program(judged, d->process, fixed, i))
+            b = &fixed->c->processes.data[i];
     f->fix.known = true;
     f->fix.exercised = seen->exercised;
     snprintf(f->fix.build_id, sizeof f->fix.build_id, "%s", b ? b->build_id : "");
@@ -112,7 +130,7 @@ static void check_fix(const struct tt_dossiers *judged, const struct tt_dossiers
                  b ? operation_word(f) : "this program");
         return;
     }
-    if (a && a->build_id[0] && strcmp(a->build_id, b->build_id) == 0) {
+    if (a->build_id[0] && strcmp(a->build_id, b->build_id) == 0) {
         snprintf(f->fix.text, sizeof f->fix.text,
                  "no check: the session given as fixed ran the same build (build-id %.40s)",
                  b->build_id);
@@ -123,23 +141,27 @@ static void check_fix(const struct tt_dossiers *judged, const struct tt_dossiers
     tt_stats_fix_check(own->lost, own->lost, seen->lost, f->fix.exposure, delta, 0.05, &fix);
     f->fix.residual = fix.residual;
     f->fix.fixed = fix.class == TT_STATS_FIX_FIXED;
-    char ops[32], lost[32], due[32];
-    tt_text_count(ops, (uint64_t)llround(f->rate.has_operation ? seen->ops : seen->births));
+    char runs[128], lost[32], due[32];
+    write_runs(f, seen, runs, sizeof runs);
     tt_text_count(lost, (uint64_t)llround(seen->lost));
     tt_text_count(due, (uint64_t)llround(f->fix.exposure));
-    const char *what = operation_word(f);
-    if (f->fix.fixed)
+    bool moved = f->fix.fixed && leaks_elsewhere(judged, fixed);
+    f->fix.fixed = f->fix.fixed && !moved;
+    if (moved)
         snprintf(f->fix.text, sizeof f->fix.text,
-                 "fixed: %s lost in %s x %.80s (residual below %g %% of this rate, 95 %%)", lost,
-                 ops, what, 100 * delta);
+                 "not fixed: %s lost here in %s, but another site leaks in that build only", lost,
+                 runs);
+    else if (f->fix.fixed)
+        snprintf(f->fix.text, sizeof f->fix.text,
+                 "%s lost in %s (residual below %g %% of this rate, 95 %%)", lost, runs,
+                 100 * delta);
     else if (fix.class == TT_STATS_FIX_STILL)
         snprintf(f->fix.text, sizeof f->fix.text,
-                 "still leaks: %s lost in %s x %.80s, %s expected at this rate", lost, ops, what,
-                 due);
+                 "still leaks: %s lost in %s, %s expected at this rate", lost, runs, due);
     else
         snprintf(f->fix.text, sizeof f->fix.text,
-                 "%s: %s lost in %s x %.60s; about %.0f x the exposure of that run is needed",
-                 fix.class == TT_STATS_FIX_IMPROVED ? "improved" : "not decided", lost, ops, what,
+                 "%s: %s lost in %s; about %.0f x the exposure of that run is needed",
+                 fix.class == TT_STATS_FIX_IMPROVED ? "improved" : "not decided", lost, runs,
                  f->fix.exposure > 0 ? ceil(1 + fix.needed / f->fix.exposure) : 1);
 }
 
@@ -168,7 +190,7 @@ int tt_judge_controls(const struct tt_dossiers *all, const struct tt_judge_sessi
         if (sessions[i].role == TT_JUDGE_CONTROL)
             rc = add_control(&all[i], &own, &seen, i, f);
         else if (sessions[i].role == TT_JUDGE_FIXED)
-            check_fix(&all[0], &all[i], &own, &seen, expected_in(&all[i], model, f, &own, &seen),
+            check_fix(&all[0], d, &all[i], &own, &seen, expected_in(&all[i], model, f, &own, &seen),
                       fix_delta, f);
     }
     conclude_controls(f);

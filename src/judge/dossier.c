@@ -6,6 +6,7 @@
  * counts are cut before it. Start: tt_dossiers_make. */
 #include "judge/dossier.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -334,6 +335,18 @@ const char *tt_dossier_function(const struct tt_dossiers *all, size_t process, u
     return buf;
 }
 
+bool tt_dossier_same_program(const struct tt_dossiers *a, size_t process,
+                             const struct tt_dossiers *b, size_t other)
+{
+    const char *x = base_name(a->c->processes.data[process].exe),
+               *y = base_name(b->c->processes.data[other].exe);
+    size_t n = strlen(x) < strlen(y) ? strlen(x) : strlen(y);
+    const char *rest = strlen(x) > n ? x + n : y + n;
+    if (strncmp(x, y, n) == 0 && !isalnum((unsigned char)*rest))
+        return true;
+    return a->c->processes.len == 1 && b->c->processes.len == 1;
+}
+
 #define INNERMOST 4u
 
 bool tt_dossier_same(const struct tt_dossiers *a, const struct tt_dossier *x,
@@ -341,9 +354,7 @@ bool tt_dossier_same(const struct tt_dossiers *a, const struct tt_dossier *x,
 {
     if (strcmp(x->resource, y->resource) != 0)
         return false;
-    const struct tt_case_process *p = &a->c->processes.data[x->process],
-                                 *q = &b->c->processes.data[y->process];
-    if (strcmp(base_name(p->exe), base_name(q->exe)) != 0)
+    if (!tt_dossier_same_program(a, x->process, b, y->process))
         return false;
     const struct tt_case_stack *s = tt_case_stack(a->c, x->process, x->stack),
                                *r = tt_case_stack(b->c, y->process, y->stack);

@@ -68,6 +68,7 @@ struct tt_dossier {
         const char *clock;                /* "declared", "stack", "time", "traffic" */
         double reach; /* share of the active time at which the last retained birth lies */
     } trend;          /* trend.c */
+    bool leak;        /* weigh.c said so */
     struct {
         bool known, following;
         const char *gauge;
@@ -108,8 +109,13 @@ int tt_dossier_lifetimes(const struct tt_dossiers *all, struct tt_dossier *d, bo
 const char *tt_dossier_function(const struct tt_dossiers *all, size_t process, uint64_t pc,
                                 char buf[160]);
 
-/* Whether two dossiers of different cases are the same site: same program name and resource, and
- * the same innermost functions (up to 4; by build-id and offset where there are no names). */
+/* Whether two processes ran the same program, in whatever build: equal names, or one name is the
+ * other with a suffix ("tapisrv", "tapisrv-hotfix"), or neither session saw another program. */
+bool tt_dossier_same_program(const struct tt_dossiers *a, size_t process,
+                             const struct tt_dossiers *b, size_t other);
+
+/* Whether two dossiers of different cases are the same site: same program and resource, and the
+ * same innermost functions (up to 4; by build-id and offset where there are no names). */
 bool tt_dossier_same(const struct tt_dossiers *a, const struct tt_dossier *x,
                      const struct tt_dossiers *b, const struct tt_dossier *y);
 
@@ -174,7 +180,7 @@ double tt_judge_cost(const char *allocator, double size);
 void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d,
                        struct tt_finding *f);
 int tt_judge_account(const struct tt_dossiers *all, struct tt_findings *out);
-int tt_judge_weigh(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f);
+int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f);
 
 /* Everything on cases: tt_judge_sessions after reading. cases[i] belongs to sessions[i]. */
 int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cases,

@@ -167,28 +167,50 @@ static void order(struct tt_findings *out, size_t max_others)
     out->list.len = kept;
 }
 
-static int judge_site(const struct tt_judge_input *input, struct tt_dossiers *all,
-                      struct tt_dossier *d, struct tt_findings *out)
+static int weigh_site(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f)
+{
+    int rc = tt_judge_delay(all, d);
+    if (!rc)
+        rc = tt_judge_trend(all, d);
+    if (!rc)
+        rc = tt_judge_follow(all, d);
+    return rc ? rc : tt_judge_weigh(all, d, f);
+}
+
+static int judge_site(struct tt_dossiers *all, struct tt_dossier *d, struct tt_findings *out)
 {
     struct tt_finding f = {.resource = intern(out, d->resource), .rate.operation_source = ""};
-    int rc = f.resource ? 0 : -ENOMEM;
+    int rc = f.resource ? weigh_site(all, d, &f) : -ENOMEM;
     if (!rc)
-        rc = tt_judge_delay(&all[0], d);
-    if (!rc)
-        rc = tt_judge_trend(&all[0], d);
-    if (!rc)
-        rc = tt_judge_follow(&all[0], d);
-    if (!rc)
-        rc = tt_judge_weigh(&all[0], d, &f);
-    if (!rc && tt_verdict_is_leak(f.verdict))
-        rc = tell_leak(input, all, d, &f);
-    if (!rc)
-        rc = tell_series(&all[0], d, &f);
+        rc = tell_series(all, d, &f);
     if (!rc)
         rc = tt_vec_push(&out->list, f);
     if (rc)
         tt_finding_free(&f);
     return rc;
+}
+
+/* Which sites leak in a session that is not judged itself. */
+static int judge_other(struct tt_dossiers *all)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < all->list.len; i++) {
+        struct tt_finding unused = {.resource = "", .rate.operation_source = ""};
+        if (all->list.data[i].rejected)
+            rc = weigh_site(all, &all->list.data[i], &unused);
+        tt_finding_free(&unused);
+    }
+    return rc;
+}
+
+static struct tt_dossier *dossier_of(struct tt_dossiers *all, const struct tt_finding *f)
+{
+    for (size_t i = 0; i < all->list.len; i++) {
+        struct tt_dossier *d = &all->list.data[i];
+        if (d->site == f->site && all->c->processes.data[d->process].id == f->process)
+            return d;
+    }
+    return NULL;
 }
 
 int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cases,
@@ -213,7 +235,13 @@ int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cas
     }
     for (size_t i = 0; !rc && i < all[0].list.len; i++)
         if (all[0].list.data[i].births > 0)
-            rc = judge_site(input, all, &all[0].list.data[i], out);
+            rc = judge_site(&all[0], &all[0].list.data[i], out);
+    for (size_t s = 1; !rc && s < input->n_sessions; s++)
+        if (input->sessions[s].role == TT_JUDGE_FIXED)
+            rc = judge_other(&all[s]);
+    for (size_t i = 0; !rc && i < out->list.len; i++)
+        if (tt_verdict_is_leak(out->list.data[i].verdict))
+            rc = tell_leak(input, all, dossier_of(&all[0], &out->list.data[i]), &out->list.data[i]);
     if (!rc)
         rc = tt_judge_account(&all[0], out);
     if (!rc) {

@@ -62,7 +62,7 @@ static bool fit(const struct window *w, double since, struct tt_stats_ratio *rat
     size_t first = 0;
     while (first < w->n && w->t[first] < since)
         first++;
-    if (first && w->d->retained.first >= since)
+    if (first && w->d->retained.first + 1 / TT_STATS_TICKS_PER_SECOND >= since)
         first--; /* nothing was lost before counting began: count from the epoch before */
     if (w->n - first < 2 || w->n < 2)
         return false;

@@ -398,7 +398,7 @@ static void tell_lost(const struct tt_dossiers *all, const struct tt_dossier *d,
     f->estimate_sd = sqrt(d->retained.variance);
 }
 
-int tt_judge_weigh(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f)
+int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f)
 {
     struct view v = {
         .all = all, .d = d, .shape = shape_of(all, d), .late_death_share = late_deaths(all, d)};
@@ -419,7 +419,8 @@ int tt_judge_weigh(const struct tt_dossiers *all, const struct tt_dossier *d, st
         rule++; /* the last one always holds */
     f->verdict = rule->verdict;
     f->confidence = rule->confidence;
-    if (tt_verdict_is_leak(f->verdict)) {
+    d->leak = tt_verdict_is_leak(f->verdict);
+    if (d->leak) {
         f->confidence = leak_confidence(&v, f);
         snprintf(f->would_change_it, sizeof f->would_change_it,
                  "a release later than %.0f s after birth: none was seen, units up to %.0f s old "
