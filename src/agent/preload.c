@@ -85,11 +85,16 @@ void tt_preload_resolve(void)
 static const char *refusal(char *text, size_t room)
 {
     Dl_info info;
+    const ElfW(Sym) *symbol = NULL;
     void *first = dlsym(RTLD_DEFAULT, "malloc");
     if (first == (void *)tt_entry_malloc)
         return NULL;
-    if (!first || dladdr(first, &info) == 0)
+    if (!first || dladdr1(first, &info, (void **)&symbol, RTLD_DL_SYMENT) == 0)
         info.dli_fname = "another object";
+    /* A program linked at a fixed address that takes malloc's address lends it the address of its
+     * own PLT entry (System V ABI for x86-64, 4.4 "Function Addresses"): no definition. */
+    else if (symbol && symbol->st_shndx == SHN_UNDEF)
+        return NULL;
     char *at = tt_text_put(text, text + room, "malloc of ");
     at = tt_text_put(at, text + room, info.dli_fname);
     tt_text_put(at, text + room, " comes before the agent's: use telltale attach");
