@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 telltale, out = sys.argv[1], pathlib.Path(sys.argv[2])
-truth = {n: json.loads((out / f"{n}.json").read_text()) for n in ("leaky4", "leaky3", "leaky2", "hotfix4")}
+truth = {n: json.loads((out / f"{n}.json").read_text()) for n in ("leaky4", "leaky3", "leaky2", "leaky1", "hotfix4")}
 findings = json.loads((out / "article.json").read_text())["findings"]
 leaks = [f for f in findings if f["verdict"].startswith("leak")]
 wrong = []
@@ -27,7 +27,10 @@ if leaks:
     expect("requested bytes lost", leak["lost"]["bytes"], 40 * truth["leaky4"]["leaked_blocks"])
     expect("requested bytes per call", leak["rate"]["bytes_per_operation"], 80.0)
     expect("blocks per call", leak["rate"]["per_operation"], 2.0)
-for name, want in (("leaky3", 1), ("leaky2", 0), ("hotfix4", 0)):
+    expect("law across 1 to 4 owners", (leak["law"] or {}).get("text"), "lost bytes = 40 x (owners - 2) per call, owners > 2")
+    expect("confirmed by controls", leak["confirmed"], True)
+    expect("fixed build without the loss", leak["fix"]["fixed"], True)
+for name, want in (("leaky3", 1), ("leaky2", 0), ("leaky1", 0), ("hotfix4", 0)):
     status = subprocess.run([telltale, "check", str(out / f"{name}.tt")], stdout=subprocess.DEVNULL).returncode
     expect(f"check of {name} (1 = leak)", status, want)
 print("demo: " + ("telltale found the leak of article 310626 and nothing else" if not wrong else "FAILED: " + ", ".join(wrong)))
