@@ -21,6 +21,8 @@
 #define FEW 20.0       /* live units that need no explanation */
 #define OVER 0.6       /* births are over: none in the rest of the active time */
 #define NEARLY_ALL 0.95
+#define AT_ONCE 0.05
+#define SHORT_PROCESS 0.25 /* of the recording */
 #define AT_BOUND                                                                                   \
     0.02               /* variance of the live count over its mean; 1 by chance, 0 in a full cache \
                         */
@@ -33,6 +35,7 @@ struct shape {
     size_t from, to; /* grid points, to exclusive */
     double peak, peak_at, end, middle, late, late_variance;
     double trough_after_peak;
+    double spread; /* time in which the middle eight tenths of the births fell */
 };
 
 struct view {
@@ -57,9 +60,13 @@ static struct shape shape_of(const struct tt_dossiers *all, const struct tt_doss
     if (!d->grid_births || m == 0)
         return s;
     size_t third = m / 3 ? m / 3 : 1;
-    double squares = 0;
+    double squares = 0, tenth = INFINITY, rest = d->until;
     for (size_t k = s.from; k < s.to; k++) {
         double live = tt_dossier_live(d, k);
+        if (d->grid_births[k] >= 0.1 * d->births)
+            tenth = fmin(tenth, t[k]);
+        if (d->grid_births[k] >= 0.9 * d->births)
+            rest = fmin(rest, t[k]);
         if (live > s.peak) {
             s.peak = s.trough_after_peak = live;
             s.peak_at = t[k];
@@ -72,6 +79,7 @@ static struct shape shape_of(const struct tt_dossiers *all, const struct tt_doss
             s.middle += live / (double)third;
         }
     }
+    s.spread = fmax(0, rest - tenth);
     s.late_variance = fmax(0, squares - s.late * s.late);
     return s;
 }
@@ -86,6 +94,12 @@ static double late_deaths(const struct tt_dossiers *all, const struct tt_dossier
         if (d->units.data[i].age >= all->horizon_ticks)
             live += (double)d->units.data[i].count;
     return died + live > 0 ? died / (died + live) : 0;
+}
+
+/* Made all at one time: then ages at death say when the program released, not what timer ran. */
+static bool at_once(const struct view *v)
+{
+    return v->shape.spread < AT_ONCE * (v->d->until - v->d->first);
 }
 
 static bool flat(const struct shape *s)
@@ -133,16 +147,37 @@ static bool is_released(const struct view *v, struct tt_finding *f)
     const struct tt_dossier *d = v->d;
     if (d->live >= 1 || d->delay.found)
         return false;
-    if (v->shape.peak >= FEW && d->births < 2 * v->shape.peak)
+    if (v->shape.peak >= FEW && d->births < 2 * v->shape.peak && !at_once(v))
         return false; /* nearly all were live at once: a backlog or a load that ended */
     snprintf(f->note, sizeof f->note, "all %.0f units were released", d->births);
+    return true;
+}
+
+/* What a process keeps to its end costs nothing afterwards: helpers, shells that exec the server.
+ */
+static bool is_short_process(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_case *c = v->all->c;
+    double longest = 0;
+    for (size_t i = 0; i < v->d->members.len; i++) {
+        const struct tt_case_process *p =
+            &c->processes.data[c->sites.data[v->d->members.data[i].site].process];
+        if (!p->ended)
+            return false;
+        longest = fmax(longest, p->ended_at - p->started);
+    }
+    if (longest >= v->all->horizon || longest >= SHORT_PROCESS * c->end)
+        return false;
+    char span[32];
+    snprintf(f->note, sizeof f->note, "in processes that lived %s at most",
+             tt_text_duration(span, longest));
     return true;
 }
 
 static bool is_delayed(const struct view *v, struct tt_finding *f)
 {
     const struct tt_stats_delay *delay = &v->d->delay;
-    if (!delay->found)
+    if (!delay->found || at_once(v))
         return false;
     double older = 0, all = 0, past = delay->hi * TT_STATS_TICKS_PER_SECOND * 1.25 + 8;
     for (size_t i = 0; i < v->d->units.len; i++) {
@@ -175,7 +210,8 @@ static bool is_load_following(const struct view *v, struct tt_finding *f)
 static bool is_backlog(const struct view *v, struct tt_finding *f)
 {
     const struct shape *s = &v->shape;
-    if (s->peak < FEW || s->trough_after_peak > 0.1 * s->peak || v->d->births > 3 * s->peak)
+    if (at_once(v) || s->peak < FEW || s->trough_after_peak > 0.1 * s->peak ||
+        v->d->births > 3 * s->peak)
         return false;
     snprintf(f->note, sizeof f->note, "grew to %.0f units at %.0f s, then was worked off", s->peak,
              s->peak_at);
@@ -246,7 +282,9 @@ static bool is_steady(const struct view *v, struct tt_finding *f)
     bool few = d->live < FEW && d->deaths >= NEARLY_ALL * d->births;
     bool passing = d->live <= (1 - NEARLY_ALL) * d->births;
     bool turned_over = d->surviving <= ALL_DIE && d->deaths >= FEW;
-    if (!few && !turned_over && !(d->deaths > 0 && flat(&v->shape)) &&
+    bool shrinks = d->trend.class == TT_STATS_TREND_SATURATING && d->deaths >= 1 &&
+                   v->shape.late <= v->shape.middle;
+    if (!few && !turned_over && !shrinks && !(d->deaths > 0 && flat(&v->shape)) &&
         !(passing && v->shape.to - v->shape.from < 6))
         return false;
     snprintf(f->note, sizeof f->note, "%.0f live of %.0f made, no growth", d->live, d->births);
@@ -298,11 +336,20 @@ static const struct rule {
     bool (*holds)(const struct view *view, struct tt_finding *f);
     double confidence;
 } rules[] = {
-    {TT_VERDICT_LEAK_RETAINED, is_leak, 0},  {TT_VERDICT_DELAYED_RELEASE, is_delayed, 0.95},
-    {TT_VERDICT_STEADY, is_released, 0.99},  {TT_VERDICT_LOAD_FOLLOWING, is_load_following, 0.9},
-    {TT_VERDICT_STEADY, is_made_once, 0.95}, {TT_VERDICT_BACKLOG, is_backlog, 0.8},
-    {TT_VERDICT_CACHE, is_cache, 0.9},       {TT_VERDICT_WARM_UP, is_warm_up, 0.9},
-    {TT_VERDICT_STEADY, is_steady, 0.9},     {TT_VERDICT_UNDETERMINED, is_undetermined, 0.5},
+    {TT_VERDICT_LEAK_RETAINED, is_leak, 0}, /* confidence from the evidence */
+    {TT_VERDICT_STEADY, is_short_process, 0.95},
+    /* what comes and goes by a rule of its own */
+    {TT_VERDICT_DELAYED_RELEASE, is_delayed, 0.95},
+    {TT_VERDICT_STEADY, is_released, 0.99},
+    {TT_VERDICT_LOAD_FOLLOWING, is_load_following, 0.9},
+    /* what stays, but stops */
+    {TT_VERDICT_STEADY, is_made_once, 0.95},
+    {TT_VERDICT_BACKLOG, is_backlog, 0.8},
+    {TT_VERDICT_CACHE, is_cache, 0.9},
+    {TT_VERDICT_WARM_UP, is_warm_up, 0.9},
+    {TT_VERDICT_STEADY, is_steady, 0.9},
+    /* the last one always holds */
+    {TT_VERDICT_UNDETERMINED, is_undetermined, 0.5},
 };
 
 /* ---- what the finding says besides ---- */
