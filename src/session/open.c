@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,8 +43,14 @@ int tt_session_errno(sqlite3 *db)
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
         return -EBADMSG;
+    case SQLITE_IOERR: { /* SQLite keeps no errno of a write that a file size limit cut short */
+        struct rlimit limit;
+        if (sqlite3_extended_errcode(db) == SQLITE_IOERR_WRITE && !system &&
+            getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+            return -EFBIG;
+        return system ? -system : -EIO;
+    }
     case SQLITE_CANTOPEN:
-    case SQLITE_IOERR:
         return system ? -system : -EIO;
     default:
         return -EIO;
@@ -376,6 +383,9 @@ static int open_database(struct tt_session *session, struct tt_error *err)
         return tt_error_sys(err, -ENOMEM, "cannot open session %s", session->path);
     if ((rc & 0xff) == SQLITE_NOTADB)
         return tt_session_foreign(session->path, err);
+    if ((rc & 0xff) == SQLITE_CORRUPT)
+        return tt_error_set(err, -EBADMSG, "%s is damaged or cut off: %s", session->path,
+                            sqlite3_errmsg(session->db));
     return tt_error_set(err, tt_session_errno(session->db), "cannot read session %s: %s",
                         session->path, sqlite3_errmsg(session->db));
 }
