@@ -31,17 +31,17 @@ typedef uint64_t tt_hook_fn(uint64_t a, uint64_t b, uint64_t c, const uint64_t *
 
 #define TT_CACHE 512u /* frames of the verified stack kept per thread */
 
-/* A word that must be as it was for the cached frames to be trusted: a return address, or a saved rbp
- * that an outer step reads. */
+/* A word that must be as it was for the cached frames to be trusted: a return address, or a saved
+ * rbp that an outer step reads. */
 struct tt_check {
     uint64_t slot, word;
 };
 struct tt_info {
-    uint64_t slot, ra; /* where the return address lies, and what it is */
-    uint64_t hash;     /* polynomial hash of the return addresses from the root to here */
-    uint64_t loaded;   /* where rbp of this frame was loaded from; 0: as in the inner frame */
-    uint64_t rbp;      /* rbp in this frame */
-    uint32_t checks;   /* of the frames from the root to here */
+    uint64_t slot, ra;    /* where the return address lies, and what it is */
+    uint64_t hash;        /* polynomial hash of the return addresses from the root to here */
+    uint64_t loaded;      /* where rbp of this frame was loaded from; 0: as in the inner frame */
+    uint64_t rbp;         /* rbp in this frame */
+    uint32_t checks;      /* of the frames from the root to here */
     uint8_t after_signal; /* ra is the interrupted instruction, not a return address */
     uint8_t uses;         /* the step outwards reads rbp */
     uint8_t need;         /* some step outwards reads rbp of this frame */
@@ -82,7 +82,7 @@ struct tt_thread {
     uint32_t early_left; /* early deaths until the next sampled release */
     uint32_t next_free;  /* pool: index + 1 of the next free state */
     struct tt_step step[TT_TAPE_DEPTH];
-    struct tt_check never; /* does not hold: ends the comparing loop */
+    struct tt_check never;               /* does not hold: ends the comparing loop */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
     struct tt_info info[TT_CACHE];
     struct tt_key key[TT_KEYS];

@@ -32,14 +32,23 @@ static inline uint64_t tt_hook_real(uint32_t entry, uint64_t a, uint64_t b, uint
     return tt_agent.host.real[entry](a, b, c);
 }
 
-/* The site of the call whose return address lies at `slot`; the thread is entered. */
+/* The site of the call whose return address lies at `slot`; the thread is entered. Inline is the
+ * case of loops: the whole stack is as it was at the last capture (see stack.c). */
 static inline uint32_t tt_hook_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
 {
+    if (TT_LIKELY(t->site != 0)) {
+        const struct tt_info *f = &t->info[t->depth - 1];
+        if (f->slot == (uint64_t)slot && f->ra == *slot && (!f->need || f->rbp == rbp)) {
+            const struct tt_check *c = &t->check[f->checks - 1];
+            while (*(const volatile uint64_t *)c->slot == c->word)
+                c--;
+            if (TT_LIKELY(c == &t->never))
+                return t->site;
+        }
+    }
     uint64_t hash = tt_stack_capture(t, slot, rbp);
-    uint32_t site = t->site;
-    if (TT_UNLIKELY(site == 0))
-        t->site = site = tt_site_of(t, hash, 0, 0);
-    return site;
+    t->site = tt_site_of(t, hash, 0, 0);
+    return t->site;
 }
 
 /* Requested bytes of an acquiring entry (not realloc). An overflowing calloc fails anyway. */

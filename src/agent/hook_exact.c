@@ -89,7 +89,6 @@ release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, 
         return tt_hook_real(entry, a, b, c);
     if (TT_UNLIKELY(!tt_agent_recording()))
         return tt_hook_wiped(a, b, c, slot, rbp, entry);
-    __builtin_prefetch((const void *)(a - 16), 1); /* glibc's chunk header: the next to miss */
     struct tt_thread *t = tt_thread_get();
     int entered = tt_hook_enter(t, slot);
     if (TT_UNLIKELY(!entered))

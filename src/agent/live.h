@@ -17,9 +17,10 @@ static inline uint64_t *tt_live_find(uint64_t address)
     uint32_t region = __atomic_load_n(&tt_agent.l1[piece], __ATOMIC_ACQUIRE);
     if (TT_UNLIKELY(region == 0))
         return NULL;
-    uint32_t shift = tt_agent.granule_shift;
-    return (uint64_t *)(tt_agent.shadow + (uint64_t)(region - 1) * TT_TAPE_REGION_BYTES(shift)) +
-           ((address & ((1ULL << TT_TAPE_REGION_SHIFT) - 1)) >> shift);
+    uint64_t offset = address & ((1ULL << TT_TAPE_REGION_SHIFT) - 1);
+    uint64_t granule =
+        ((uint64_t)(region - 1) << TT_TAPE_REGION_SHIFT | offset) >> tt_agent.granule_shift;
+    return (uint64_t *)tt_agent.shadow + granule;
 }
 
 static inline void tt_live_add(uint64_t *counter, uint64_t n)
@@ -43,7 +44,8 @@ static inline uint32_t tt_live_span(uint32_t span, uint32_t site, uint64_t size)
 
 /* Counts a birth on the thread's tally, or on the site when the thread has no slot (t->slot) or
  * is inside the agent (t == NULL). */
-static inline void tt_live_count_birth(struct tt_thread *t, uint32_t site, uint64_t size)
+static inline __attribute__((always_inline)) void tt_live_count_birth(struct tt_thread *t,
+                                                                      uint32_t site, uint64_t size)
 {
     if (TT_LIKELY(t != NULL && t->slot != NULL && site != 0)) {
         struct tt_tape_tally *tally = &t->slot->tally[site % TT_TAPE_TALLIES];
@@ -62,8 +64,8 @@ static inline void tt_live_count_birth(struct tt_thread *t, uint32_t site, uint6
 }
 
 /* Follows a new block. `t` NULL: from a hook inside the agent; then no lock is taken. */
-static inline void tt_live_birth(struct tt_thread *t, uint64_t address, uint64_t size,
-                                 uint32_t site)
+static inline __attribute__((always_inline)) void
+tt_live_birth(struct tt_thread *t, uint64_t address, uint64_t size, uint32_t site)
 {
     uint64_t *at = tt_live_find(address);
     if (TT_UNLIKELY(at == NULL)) {
@@ -99,7 +101,8 @@ static inline uint64_t tt_live_take(uint64_t address)
 
 /* Counts the death of a block with this entry. Returns the weight of the release sample that is
  * due (pass it to tt_live_release), 0 mostly. */
-static inline uint32_t tt_live_count_death(struct tt_thread *t, uint64_t entry, uint64_t size)
+static inline __attribute__((always_inline)) uint32_t
+tt_live_count_death(struct tt_thread *t, uint64_t entry, uint64_t size)
 {
     uint32_t site = tt_tape_entry_site(entry);
     uint32_t now = tt_agent_tick() & TT_TAPE_TICK_MAX, born = tt_tape_entry_tick(entry);

@@ -4,7 +4,8 @@
  * an outer step reads it), then compares the outer words inner to outer and stops at the first
  * difference; the walk goes on from there. Sound, since every word the unwinder would read is
  * compared. Inner to outer, since then each address is vouched for by words already compared
- * (freed coroutine stacks). Start: tt_stack_capture. */
+ * (freed coroutine stacks). That the whole stack is as before, hook.h sees by itself. Start:
+ * tt_stack_capture. */
 #include "agent/agent.h"
 
 /* The hash over return addresses is a polynomial, so that that of the innermost TT_TAPE_DEPTH
@@ -125,7 +126,8 @@ static void set_checks(struct tt_thread *t, uint32_t i)
 {
     struct tt_info *f = &t->info[i];
     uint32_t n = i > 0 ? f[-1].checks : 0;
-    /* The step from an interrupted frame also reads the saved rsp: such a frame is never trusted. */
+    /* The step from an interrupted frame also reads the saved rsp: such a frame is never trusted.
+     */
     t->check[n++] = (struct tt_check){f->slot, f->after_signal ? ~f->ra : f->ra};
     if (f->need && f->loaded)
         t->check[n++] = (struct tt_check){f->loaded, f->rbp};
@@ -204,9 +206,7 @@ static int32_t verified(const struct tt_thread *t, int32_t j)
     return i;
 }
 
-/* The general way: from the innermost frame. */
-static __attribute__((noinline)) uint64_t walk(struct tt_thread *t, const uint64_t *slot,
-                                               uint64_t rbp)
+uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
 {
     int32_t j = (int32_t)t->depth - 1;
     uint32_t n = 0;
@@ -250,20 +250,4 @@ static __attribute__((noinline)) uint64_t walk(struct tt_thread *t, const uint64
     }
     push(t, 0, n);
     return finish(t);
-}
-
-uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
-{
-    /* The whole stack as last time, the case of loops. */
-    if (TT_LIKELY(t->site != 0)) {
-        const struct tt_info *f = &t->info[t->depth - 1];
-        if (f->slot == (uint64_t)slot && f->ra == *slot && (!f->need || f->rbp == rbp)) {
-            const struct tt_check *c = &t->check[f->checks - 1];
-            while (word_at(c->slot) == c->word)
-                c--;
-            if (TT_LIKELY(c == &t->never))
-                return f->hash;
-        }
-    }
-    return walk(t, slot, rbp);
 }
