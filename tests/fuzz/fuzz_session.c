@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any bytes as a session file: every reader is called on whatever can be opened.
+ * Start: LLVMFuzzerTestOneInput. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "fuzz.h"
+#include "session/session.h"
+#include "session/writer.h"
+
+/* Runs a reader into a fresh vector and frees it. */
+#define READ(type, call)                                                                           \
+    do {                                                                                           \
+        type out = {0};                                                                            \
+        (void)(call);                                                                              \
+        tt_vec_free(&out);                                                                         \
+    } while (0)
+
+static const char *scratch(void)
+{
+    static char path[64];
+    if (!*path)
+        snprintf(path, sizeof path, "/dev/shm/tt-fuzz-%d.tt", (int)getpid());
+    return path;
+}
+
+static void remove_scratch(void)
+{
+    unlink(scratch());
+}
+
+static void read_process(struct tt_session *s, int64_t process)
+{
+    struct tt_error err;
+    tt_session_site_vec sites = {0};
+    READ(tt_session_module_vec, tt_session_modules(s, process, &out, &err));
+    READ(tt_session_operation_vec, tt_session_operations(s, process, &out, &err));
+    READ(tt_session_proc_vec, tt_session_procs(s, process, &out, &err));
+    READ(tt_session_limit_vec, tt_session_limits(s, process, &out, &err));
+    READ(tt_session_dropped_vec, tt_session_dropped(s, process, &out, &err));
+    READ(tt_session_survivor_vec, tt_session_survivors(s, process, -1, &out, &err));
+    READ(tt_session_release_vec, tt_session_releases(s, process, -1, &out, &err));
+    READ(tt_session_release_age_vec, tt_session_release_ages(s, process, -1, &out, &err));
+    READ(tt_session_count_vec, tt_session_operation_series(s, process, 1, &out, &err));
+    READ(tt_session_symbol_vec, tt_session_symbols_get(s, process, 0x1000, &out, &err));
+    struct tt_session_look look;
+    tt_session_look(s, process, &look, &err);
+    tt_session_sites(s, process, &sites, &err);
+    for (size_t i = 0; i < sites.len && i < 8; i++) {
+        struct tt_session_stack stack;
+        uint64_t bins[TT_SESSION_BINS];
+        READ(tt_session_sample_vec, tt_session_series(s, process, sites.data[i].id, &out, &err));
+        tt_session_deaths(s, process, sites.data[i].id, bins, &err);
+        if (tt_session_stack(s, process, sites.data[i].stack, &stack, &err) == 0)
+            free(stack.frames);
+    }
+    tt_vec_free(&sites);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    int fd = open(scratch(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, data, n) != (ssize_t)n)
+        abort();
+    close(fd);
+    struct tt_error err;
+    struct tt_session *s = tt_session_open(scratch(), &err);
+    if (s) {
+        READ(tt_session_label_vec, tt_session_labels(s, &out, &err));
+        READ(tt_session_process_vec, tt_session_processes(s, &out, &err));
+        READ(tt_session_epoch_vec, tt_session_epochs(s, &out, &err));
+        read_process(s, -1);
+        read_process(s, 1);
+        tt_session_close(s);
+    }
+    remove_scratch();
+    return 0;
+}
+
+uint8_t *fuzz_example(unsigned k, size_t *n)
+{
+    static uint8_t *kept;
+    static size_t kept_n;
+    (void)k;
+    if (!kept) {
+        struct tt_error err;
+        struct tt_session_writer *w = tt_session_create(scratch(), &err);
+        if (!w)
+            return NULL;
+        tt_session_begin(w);
+        tt_session_put_meta(w, "started_ns", "100");
+        tt_session_put_process(w, &(struct tt_session_process){.id = 1, .pid = 2, .exe = "/bin/a"});
+        for (int64_t id = 1; id < 20; id++) {
+            uint64_t frames[20] = {0x1000, 0x2000, (uint64_t)id};
+            tt_session_put_stack(w, 1, id, false, frames, 20);
+            tt_session_put_site(w, &(struct tt_session_site){
+                                       .process = 1, .id = id, .resource = "heap", .stack = id});
+            for (int64_t e = 1; e < 20; e++)
+                tt_session_put_sample(
+                    w, 1, id, &(struct tt_session_sample){.epoch = e, .births = (uint64_t)e});
+            tt_session_put_survivor(w, 1, &(struct tt_session_survivor){id, 40, 5, 6});
+        }
+        for (int64_t e = 1; e < 20; e++)
+            tt_session_put_epoch(w, e, (uint64_t)e * 1000);
+        tt_session_commit(w);
+        if (tt_session_finish(w, true, &err))
+            return NULL;
+        FILE *f = fopen(scratch(), "rb");
+        kept = f ? malloc(FUZZ_BYTES_MAX) : NULL;
+        if (!kept)
+            return NULL;
+        kept_n = fread(kept, 1, FUZZ_BYTES_MAX, f);
+        fclose(f);
+        remove_scratch();
+    }
+    uint8_t *copy = malloc(kept_n);
+    if (copy)
+        memcpy(copy, kept, kept_n);
+    *n = kept_n;
+    return copy;
+}
