@@ -109,6 +109,35 @@ int tt_article_write(struct tt_judged *judged, const char *format, struct tt_tex
     return out->failed ? tt_error_set(err, -ENOMEM, "out of memory") : 0;
 }
 
+int tt_article_leaks(struct tt_judged *judged, struct tt_text *out, struct tt_error *err)
+{
+    struct tt_report_input input;
+    int r = tt_report_material_input(judged->material, &judged->findings, TT_VERSION, &input, err);
+    if (r != 0)
+        return r;
+    for (size_t i = 0; i < judged->findings.list.len; i++) {
+        const struct tt_finding *f = &judged->findings.list.data[i];
+        struct tt_report_stack stack = {0};
+        char units[32], size[32];
+        if (!tt_verdict_is_leak(f->verdict))
+            continue;
+        tt_text_add(out, "%s: ", tt_verdict_word(f->verdict));
+        if (input.stack(input.stack_arg, 0, f->process, f->stack, &stack) == 0 && stack.n) {
+            const struct tt_symbol_frame *top =
+                &stack.frames[tt_report_top_frame(stack.frames, stack.n)];
+            const char *file = strrchr(top->file, '/');
+            tt_text_add(out, "%s", top->function[0] ? top->function : top->module);
+            if (top->file[0])
+                tt_text_add(out, " %s:%u", file ? file + 1 : top->file, top->line);
+        } else {
+            tt_text_add(out, "(stack unknown)");
+        }
+        tt_text_add(out, ", %s%s lost, %s\n", tt_text_count(units, f->lost_units),
+                    f->lost_units == 1 ? " unit" : " units", tt_text_size(size, f->lost_bytes));
+    }
+    return out->failed ? tt_error_set(err, -ENOMEM, "out of memory") : 0;
+}
+
 int tt_article_put(const char *path, const struct tt_text *text, struct tt_error *err)
 {
     if (strcmp(path, "-") == 0) {

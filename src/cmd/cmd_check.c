@@ -15,7 +15,9 @@ static int check(const struct tt_article_options *options, double max_loss, bool
     struct tt_error err = {0};
     struct tt_text text = {0};
     struct tt_judged *judged = tt_article_judge(options, &err);
-    if (!judged || (json && tt_article_write(judged, "json", &text, &err) != 0)) {
+    if (!judged || (json ? tt_article_write(judged, "json", &text, &err)
+                         : tt_article_leaks(judged, &text, &err)) != 0) {
+        tt_text_free(&text);
         tt_article_free_judged(judged);
         return tt_cmd_trouble(&err);
     }
@@ -29,17 +31,14 @@ static int check(const struct tt_article_options *options, double max_loss, bool
         }
     bool leaky = leaks > 0 && lost > max_loss;
     int status = leaky ? TT_EXIT_LEAK : TT_EXIT_CLEAN;
-    if (json) {
-        if (tt_article_put("-", &text, &err) != 0)
-            status = tt_cmd_trouble(&err);
-    } else {
-        char size[32];
-        if (leaks == 0)
-            printf("no leak found in %llu sites\n", (unsigned long long)f->sites_looked_at);
-        else
-            printf("%zu leak%s, %s lost%s\n", leaks, leaks == 1 ? "" : "s",
-                   tt_text_size(size, lost), leaky ? "" : ", tolerated by --max-loss");
-    }
+    char size[32];
+    if (!json && leaks == 0)
+        tt_text_add(&text, "no leak found in %llu sites\n", (unsigned long long)f->sites_looked_at);
+    else if (!json)
+        tt_text_add(&text, "%zu leak%s, %s lost%s\n", leaks, leaks == 1 ? "" : "s",
+                    tt_text_size(size, lost), leaky ? "" : ", tolerated by --max-loss");
+    if (tt_article_put("-", &text, &err) != 0)
+        status = tt_cmd_trouble(&err);
     tt_text_free(&text);
     tt_article_free_judged(judged);
     return status;
