@@ -21,7 +21,11 @@ struct window {
     const struct tt_dossiers *all;
     const struct tt_dossier *d;
     size_t n; /* points */
-    double *t, *lost, *ops;
+    double *t, *ops;
+    /* Lost units so far, in two readings: by their birth ticks, and as the least that the live
+     * count falls to from then on. The first knows which units are lost, but dates them to a tick;
+     * the second is read at the same moment as the operations, but counts units in flight. */
+    double *lost[2];
 };
 
 struct candidate {
@@ -34,14 +38,16 @@ struct candidate {
 
 static int open_window(const struct tt_dossiers *all, const struct tt_dossier *d, struct window *w)
 {
+    size_t n = all->grid.len, room = n + 1;
     *w = (struct window){.all = all, .d = d};
-    w->t = calloc(3 * (all->grid.len + 1), sizeof *w->t);
+    w->t = calloc(4 * room, sizeof *w->t);
     if (!w->t)
         return -ENOMEM;
-    w->lost = w->t + all->grid.len + 1;
-    w->ops = w->lost + all->grid.len + 1;
-    double to = d->until - all->horizon;
-    for (size_t k = 0; k < all->grid.len; k++)
+    w->ops = w->t + room;
+    w->lost[0] = w->t + 2 * room;
+    w->lost[1] = w->t + 3 * room;
+    double to = d->until - all->horizon, least = d->live;
+    for (size_t k = 0; k < n; k++)
         if (all->grid.data[k] <= to)
             w->t[w->n++] = all->grid.data[k];
     for (size_t i = 0; i < d->units.len; i++) {
@@ -50,8 +56,14 @@ static int open_window(const struct tt_dossiers *all, const struct tt_dossier *d
             double into = w->t[k] * TT_STATS_TICKS_PER_SECOND - u->tick;
             if (into <= 0)
                 break;
-            w->lost[k] += (double)u->count * u->weight * fmin(into, 1);
+            w->lost[0][k] += (double)u->count * u->weight * fmin(into, 1);
         }
+    }
+    for (size_t k = n; d->grid_births && k-- > 0;) {
+        if (all->grid.data[k] <= d->until)
+            least = fmin(least, tt_dossier_live(d, k));
+        if (k < w->n)
+            w->lost[1][k] = least;
     }
     return 0;
 }
@@ -72,13 +84,20 @@ static bool fit(const struct window *w, double since, struct tt_stats_ratio *rat
     for (size_t k = first + 1; k < w->n; k++)
         peak = fmax(peak, (w->ops[k] - w->ops[k - 1]) / (w->t[k] - w->t[k - 1]));
     double most = fmin(MAX_SLACK, 1 + peak * EDGE_SECONDS);
-    for (double slack = 1; slack <= fmax(1, most); slack *= 2) {
-        if (tt_stats_law_ratio(w->ops + first, w->lost + first, m, slack, 0.95, ratio))
-            return false;
-        if (ratio->exact)
-            break;
-    }
-    return *ops >= MIN_OPS;
+    bool known = false;
+    for (double slack = 1; slack <= fmax(1, most); slack *= 2)
+        for (size_t reading = 0; reading < 2; reading++) {
+            struct tt_stats_ratio tried;
+            if (tt_stats_law_ratio(w->ops + first, w->lost[reading] + first, m, slack, 0.95,
+                                   &tried))
+                continue;
+            if (tried.exact || !known)
+                *ratio = tried;
+            known = true;
+            if (tried.exact)
+                return *ops >= MIN_OPS;
+        }
+    return known && *ops >= MIN_OPS;
 }
 
 static bool better(const struct candidate *a, const struct candidate *b)

@@ -13,7 +13,8 @@
 #define MIN_GROUPS 4u
 #define MIN_EVENTS 20.0
 #define MIN_OPS 20.0
-#define LATE 0.1 /* the second opinion leaves out the first tenth of the clock */
+#define MIN_TRAFFIC 100.0 /* births elsewhere, and half as many as here */
+#define LATE 0.1          /* the second opinion leaves out the first tenth of the clock */
 #define REACH 0.6
 #define MAYBE_STEADY 0.8
 
@@ -211,7 +212,9 @@ int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
     tt_clock_active(&active, d);
     tt_clock_traffic(&traffic, d);
     by_time = ask(&active, &e);
-    by_traffic = ask(&traffic, &by_epoch);
+    double made = tt_clock_at(&traffic, by_epoch.to) - tt_clock_at(&traffic, by_epoch.from);
+    if (made >= fmax(MIN_TRAFFIC, by_epoch.total / 2))
+        by_traffic = ask(&traffic, &by_epoch);
     double from = tt_clock_at(&active, e.from), to = tt_clock_at(&active, e.to);
     d->trend.reach = to > from ? (tt_clock_at(&active, e.last) - from) / (to - from) : 0;
 
