@@ -16,6 +16,7 @@
 
 #include "agent/hook.h"
 #include "agent/preload.h"
+#include "agent/region.h"
 
 /* Exported by glibc; declared with the type that the core calls. */
 extern tt_real_fn __libc_malloc, __libc_calloc, __libc_realloc, __libc_free, __libc_memalign;
@@ -176,6 +177,8 @@ int mlockall(int flags)
     int result = f.mlockall(flags), before = errno;
     if (tt_agent.base)
         munlock(tt_agent.base, tt_agent.bytes);
+    if (tt_region_bytes())
+        munlock((void *)TT_REGION_BASE, tt_region_bytes());
     if (tt_agent.pool)
         munlock(tt_agent.pool, (size_t)tt_agent.pool_limit * TT_THREAD_BYTES);
     errno = before;

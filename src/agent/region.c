@@ -9,15 +9,15 @@
 #include "agent/region.h"
 
 #define SPAN_SHIFT 16
-#define SPANS 65536u /* 4 GiB for slots up to a span */
-#define SMALL_BYTES ((uint64_t)SPANS << SPAN_SHIFT)
+#define SPANS 65536u /* 4 GiB for slots up to a span, less where addresses are limited */
 #define CLASS_MIN 6u /* 64 bytes */
 #define CLASS_PAGE 12u
 #define CLASS_SPAN 16u
 #define CLASS_MAX 30u /* 1 GiB */
 #define UNIT_SHIFT 17 /* smallest extent */
-#define UNITS (uint32_t)((TT_REGION_BYTES - SMALL_BYTES) >> UNIT_SHIFT)
-#define PAGE_OBJECTS 2048u   /* small objects that get a page of their own */
+#define UNITS (uint32_t)(TT_REGION_BYTES >> UNIT_SHIFT)
+#define PAGE_OBJECTS 2048u /* small objects that get a page of their own */
+#define REGION_LEAST (256u << 20)
 #define OPEN_BYTES 0x100000u /* opened at a time */
 #define SLACK_MOST (16u << 20)
 
@@ -35,8 +35,9 @@ struct unit {
 struct tt_region {
     struct span *span;
     struct unit *unit;
+    uint64_t bytes, small;           /* reserved in all; of them for spans, extents lie behind */
     uint64_t spans_made, spans_open; /* spans; bytes */
-    uint64_t large_made, large_open; /* bytes beyond SMALL_BYTES */
+    uint64_t large_made, large_open; /* bytes beyond r->small */
     uint32_t partial[CLASS_SPAN + 1];
     uint32_t extents[CLASS_MAX + 1];
     uint32_t page_objects;
@@ -46,26 +47,35 @@ struct tt_region {
 
 int tt_region_make(void)
 {
+    uint64_t limit = tt_sys_limit(TT_RLIMIT_AS), reserved = TT_REGION_BYTES;
+    while (reserved > limit / 4)
+        reserved /= 2;
+    if (reserved < REGION_LEAST)
+        return -TT_ENOMEM;
     void *base = tt_sys_mmap(
-        (void *)TT_REGION_BASE, TT_REGION_BYTES, TT_PROT_NONE,
+        (void *)TT_REGION_BASE, reserved, TT_PROT_NONE,
         TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED_NOREPLACE, -1);
     if (tt_sys_bad(base))
         return (int)(long)base;
     if (base != (void *)TT_REGION_BASE) {
-        tt_sys_munmap(base, TT_REGION_BYTES);
+        tt_sys_munmap(base, reserved);
         return -TT_EEXIST;
     }
-    tt_sys_madvise(base, TT_REGION_BYTES, TT_MADV_NOHUGEPAGE);
+    tt_sys_madvise(base, reserved, TT_MADV_NOHUGEPAGE);
     uint64_t bytes =
         sizeof(struct tt_region) + SPANS * sizeof(struct span) + UNITS * sizeof(struct unit);
     struct tt_region *r = tt_sys_mmap(NULL, bytes, TT_PROT_RW,
                                       TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
     if (tt_sys_bad(r)) {
-        tt_sys_munmap(base, TT_REGION_BYTES);
+        tt_sys_munmap(base, reserved);
         return (int)(long)r;
     }
     r->span = (struct span *)(r + 1);
     r->unit = (struct unit *)(r->span + SPANS);
+    r->bytes = reserved;
+    r->small = (uint64_t)SPANS << SPAN_SHIFT;
+    if (r->small > reserved / 4)
+        r->small = reserved / 4;
     tt_agent.region = r;
     tt_agent.head->region_base = TT_REGION_BASE;
     return 0;
@@ -89,7 +99,7 @@ static void list(struct tt_region *r, uint32_t index)
 static int make_span(struct tt_region *r, uint32_t class)
 {
     uint64_t index = r->spans_made;
-    if (index == SPANS)
+    if (index == r->small >> SPAN_SHIFT)
         return -1;
     if ((index + 1) << SPAN_SHIFT > r->spans_open) {
         if (tt_sys_mprotect((void *)(TT_REGION_BASE + r->spans_open), OPEN_BYTES, TT_PROT_RW) != 0)
@@ -130,13 +140,13 @@ static uint64_t take_large(struct tt_region *r, uint32_t class)
         struct unit *u = &r->unit[index - 1];
         r->extents[class] = u->next;
         u->used = 1;
-        return TT_REGION_BASE + SMALL_BYTES + ((uint64_t)(index - 1) << UNIT_SHIFT);
+        return TT_REGION_BASE + r->small + ((uint64_t)(index - 1) << UNIT_SHIFT);
     }
     uint64_t bytes = 1ULL << class, at = (r->large_made + bytes - 1) & ~(bytes - 1);
-    if (at + bytes > TT_REGION_BYTES - SMALL_BYTES)
+    if (at + bytes > r->bytes - r->small)
         return 0;
     if (at + bytes > r->large_open) {
-        if (tt_sys_mprotect((void *)(TT_REGION_BASE + SMALL_BYTES + r->large_open),
+        if (tt_sys_mprotect((void *)(TT_REGION_BASE + r->small + r->large_open),
                             at + bytes - r->large_open, TT_PROT_RW) != 0)
             return 0;
         tt_agent.head->region_used += at + bytes - r->large_open;
@@ -146,15 +156,15 @@ static uint64_t take_large(struct tt_region *r, uint32_t class)
     struct unit *u = &r->unit[at >> UNIT_SHIFT];
     u->class = (uint8_t) class;
     u->used = 1;
-    return TT_REGION_BASE + SMALL_BYTES + at;
+    return TT_REGION_BASE + r->small + at;
 }
 
 /* Clears the slot's mark; 0 if `at` is not the start of a slot in use. */
 static int give(struct tt_region *r, uint64_t at)
 {
     uint64_t offset = at - TT_REGION_BASE;
-    if (offset >= SMALL_BYTES) {
-        uint32_t index = (uint32_t)((offset - SMALL_BYTES) >> UNIT_SHIFT);
+    if (offset >= r->small) {
+        uint32_t index = (uint32_t)((offset - r->small) >> UNIT_SHIFT);
         struct unit *u = &r->unit[index];
         tt_sys_madvise((void *)at, 1ULL << u->class, TT_MADV_DONTNEED);
         u->used = 0;
@@ -180,8 +190,8 @@ uint64_t tt_region_slot(uint64_t at)
 {
     struct tt_region *r = tt_agent.region;
     uint64_t offset = at - TT_REGION_BASE;
-    if (offset >= SMALL_BYTES) {
-        const struct unit *u = &r->unit[(offset - SMALL_BYTES) >> UNIT_SHIFT];
+    if (offset >= r->small) {
+        const struct unit *u = &r->unit[(offset - r->small) >> UNIT_SHIFT];
         return u->used && (offset & ((1u << UNIT_SHIFT) - 1)) == 0 ? 1ULL << u->class : 0;
     }
     const struct span *s = &r->span[offset >> SPAN_SHIFT];
@@ -248,4 +258,9 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
             tt_agent.thin_floor--;
     }
     tt_lock_give(&tt_agent.region_lock);
+}
+
+uint64_t tt_region_bytes(void)
+{
+    return tt_agent.region ? tt_agent.region->bytes : 0;
 }

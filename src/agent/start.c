@@ -5,7 +5,7 @@
 #include "agent/hook.h"
 
 #define QUIET_NS 10000000000ULL
-#define FEW_REGIONS 16u
+#define SPARE_REGIONS 8u
 #define POOL_MOST 16384u
 #define POOL_LEAST 64u
 #define PAD_BYTES 0x10000u
@@ -77,9 +77,7 @@ int tt_conf_read(struct tt_conf *conf, const char *dir, const char *text)
 static int make_file(uint32_t pid, uint64_t bytes)
 {
     char path[256], *end = path + sizeof path;
-    uint64_t limit[2] = {~0ULL, ~0ULL};
-    tt_sys(__NR_prlimit64, 0, TT_RLIMIT_FSIZE, 0, (long)limit, 0, 0);
-    if (limit[0] < bytes) /* ftruncate would raise SIGXFSZ */
+    if (tt_sys_limit(TT_RLIMIT_FSIZE) < bytes) /* ftruncate would raise SIGXFSZ */
         return -27;
     for (uint64_t n = 0; n < 1000; n++) {
         char *at = tt_text_put(path, end, tt_agent.conf.dir);
@@ -103,45 +101,6 @@ static int make_file(uint32_t pid, uint64_t bytes)
     return -TT_EEXIST;
 }
 
-/* Maps the tape, with fewer shadow regions where the address space is limited. `at`: the place of
- * the parent's tape in a forked child, whose length stays. */
-static int map_tape(int fd, uint8_t *at)
-{
-    uint32_t shift = tt_agent.granule_shift;
-    uint32_t regions = at ? tt_agent.region_limit : TT_TAPE_REGIONS;
-    for (;; regions /= 2) {
-        uint64_t bytes = TT_TAPE_OFF_SHADOW + regions * TT_TAPE_REGION_BYTES(shift);
-        uint8_t *base = tt_sys_mmap(at, bytes, TT_PROT_NONE,
-                                    TT_MAP_SHARED | TT_MAP_NORESERVE | (at ? TT_MAP_FIXED : 0), fd);
-        if (!tt_sys_bad(base)) {
-            tt_agent.base = base;
-            tt_agent.bytes = bytes;
-            tt_agent.region_limit = regions;
-            return 0;
-        }
-        if (at || regions <= FEW_REGIONS)
-            return -TT_ENOMEM;
-    }
-}
-
-static int open_fixed_parts(void)
-{
-    uint8_t *base = tt_agent.base;
-    if (tt_sys_mprotect(base, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL, TT_PROT_RW) ||
-        tt_sys_mprotect(base + TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL, TT_PROT_RW) ||
-        tt_sys_mprotect(base + TT_TAPE_OFF_SITES, 0x10000, TT_PROT_RW))
-        return -TT_ENOMEM;
-    tt_agent.head = (struct tt_tape_head *)base;
-    tt_agent.l1 = (uint32_t *)(base + TT_TAPE_OFF_L1);
-    tt_agent.sites = (struct tt_tape_site *)(base + TT_TAPE_OFF_SITES);
-    tt_agent.frames = (uint64_t *)(base + TT_TAPE_OFF_FRAMES);
-    tt_agent.shadow = base + TT_TAPE_OFF_SHADOW;
-    tt_agent.hash_open = 1;
-    tt_agent.sites_open = 0x10000 / (uint32_t)sizeof(struct tt_tape_site);
-    tt_agent.frames_open = tt_agent.threads_open = 0;
-    return 0;
-}
-
 static void fill_head(uint32_t pid, uint32_t state, const char *reason)
 {
     struct tt_tape_head *h = tt_agent.head;
@@ -160,11 +119,68 @@ static void fill_head(uint32_t pid, uint32_t state, const char *reason)
         tt_text_put(h->reason, h->reason + sizeof h->reason, reason);
     h->site_count = 1;
     h->thread_count = 1;
-    tt_agent.sites[0].size_min = 0xffffffffu;
     tt_agent.clock_checked = ~0ULL;
     h->state = state;
     __atomic_store_n(&h->magic, TT_TAPE_MAGIC, __ATOMIC_RELEASE);
 }
+
+/* Maps the tape. Where the address space is limited, the shadow need not cover more than that, and
+ * the program must keep half of it. `at`: the place of the parent's tape in a forked child. */
+static int map_tape(int fd, uint8_t *at)
+{
+    uint32_t shift = tt_agent.granule_shift, regions = TT_TAPE_REGIONS;
+    uint64_t limit = tt_sys_limit(TT_RLIMIT_AS);
+    if (at)
+        regions = tt_agent.region_limit;
+    else if (limit >> TT_TAPE_REGION_SHIFT < TT_TAPE_REGIONS / 2)
+        regions = (uint32_t)(limit >> TT_TAPE_REGION_SHIFT) + SPARE_REGIONS;
+    uint64_t bytes = TT_TAPE_OFF_SHADOW + regions * TT_TAPE_REGION_BYTES(shift);
+    if (!at && bytes > limit / 2)
+        return -TT_ENOMEM;
+    uint8_t *base = tt_sys_mmap(at, bytes, TT_PROT_NONE,
+                                TT_MAP_SHARED | TT_MAP_NORESERVE | (at ? TT_MAP_FIXED : 0), fd);
+    if (tt_sys_bad(base))
+        return (int)(long)base;
+    tt_agent.base = base;
+    tt_agent.bytes = bytes;
+    tt_agent.region_limit = regions;
+    return 0;
+}
+
+/* A tape that only says why there is none. */
+static void refuse_tape(int fd, uint32_t pid, const char *reason)
+{
+    uint8_t *base =
+        tt_sys_mmap(NULL, TT_TAPE_OFF_RING, TT_PROT_RW, TT_MAP_SHARED | TT_MAP_NORESERVE, fd);
+    if (tt_sys_bad(base))
+        return;
+    tt_agent.head = (struct tt_tape_head *)base;
+    fill_head(pid, TT_STATE_REFUSED, reason);
+    tt_agent.head = NULL;
+    tt_sys_munmap(base, TT_TAPE_OFF_RING);
+}
+
+static int open_fixed_parts(void)
+{
+    uint8_t *base = tt_agent.base;
+    if (tt_sys_mprotect(base, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL, TT_PROT_RW) ||
+        tt_sys_mprotect(base + TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL, TT_PROT_RW) ||
+        tt_sys_mprotect(base + TT_TAPE_OFF_SITES, 0x10000, TT_PROT_RW))
+        return -TT_ENOMEM;
+    tt_agent.head = (struct tt_tape_head *)base;
+    tt_agent.l1 = (uint32_t *)(base + TT_TAPE_OFF_L1);
+    tt_agent.sites = (struct tt_tape_site *)(base + TT_TAPE_OFF_SITES);
+    tt_agent.frames = (uint64_t *)(base + TT_TAPE_OFF_FRAMES);
+    tt_agent.shadow = base + TT_TAPE_OFF_SHADOW;
+    tt_agent.sites[0].size_min = 0xffffffffu;
+    tt_agent.hash_open = 1;
+    tt_agent.sites_open = 0x10000 / (uint32_t)sizeof(struct tt_tape_site);
+    tt_agent.frames_open = tt_agent.threads_open = 0;
+    return 0;
+}
+
+static const char no_room[] =
+    "the limit on address space is too small: raise RLIMIT_AS (ulimit -v)";
 
 /* A tape for this process at `at` (NULL: anywhere). */
 static int make_tape(uint8_t *at, uint32_t state, const char *reason)
@@ -174,11 +190,13 @@ static int make_tape(uint8_t *at, uint32_t state, const char *reason)
     if (fd < 0)
         return fd;
     int error = map_tape(fd, at);
-    tt_sys_close(fd);
     if (error == 0)
         error = open_fixed_parts();
     if (error == 0)
         fill_head(pid, state, reason);
+    else if (!at)
+        refuse_tape(fd, pid, no_room);
+    tt_sys_close(fd);
     return error;
 }
 
@@ -195,8 +213,11 @@ static int make_word(void)
 
 static int make_pool(void)
 {
+    uint64_t limit = tt_sys_limit(TT_RLIMIT_AS);
     for (uint32_t n = POOL_MOST; n >= POOL_LEAST; n /= 2) {
         uint64_t bytes = (uint64_t)n * TT_THREAD_BYTES;
+        if (bytes > limit / 16)
+            continue;
         uint8_t *pool = tt_sys_mmap(NULL, bytes, TT_PROT_NONE,
                                     TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
         if (!tt_sys_bad(pool)) {
@@ -266,7 +287,7 @@ int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const
     int error = make_tape(NULL, refuse ? TT_STATE_REFUSED : TT_STATE_EMPTY, refuse);
     if (error != 0 || refuse)
         return error != 0 ? error : -1;
-    const char *reason = "the limit on address space is too small: raise RLIMIT_AS (ulimit -v)";
+    const char *reason = no_room;
     if ((error = make_word()) != 0 || (error = make_pool()) != 0)
         goto refused;
     struct tt_thread *t = tt_thread_get();
@@ -277,8 +298,9 @@ int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const
     if (conf->mode == TT_MODE_ADAPTIVE && (error = tt_adapt_make()) != 0)
         goto refused;
     if (conf->mode != TT_MODE_EXACT && (error = tt_region_make()) != 0) {
-        reason = "the address range of sampled objects at 0x600000000000 is not free: "
-                 "use --mode exact";
+        if (error != -TT_ENOMEM)
+            reason = "the address range of sampled objects at 0x600000000000 is not free: "
+                     "use --mode exact";
         goto refused;
     }
     tt_agent.head->pad_base = pads[0];

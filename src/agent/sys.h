@@ -43,6 +43,7 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 #define TT_AT_FDCWD (-100L)
 #define TT_CLOCK_BOOTTIME 7
 #define TT_RLIMIT_FSIZE 1
+#define TT_RLIMIT_AS 9
 #define TT_EEXIST 17
 #define TT_ENOMEM 12
 
@@ -92,6 +93,14 @@ static inline uint64_t tt_sys_boottime_ns(void)
     long ts[2] = {0, 0};
     tt_sys(__NR_clock_gettime, TT_CLOCK_BOOTTIME, (long)ts, 0, 0, 0, 0);
     return (uint64_t)ts[0] * 1000000000ULL + (uint64_t)ts[1];
+}
+
+/* The soft limit of a resource of this process, ~0 if none. */
+static inline uint64_t tt_sys_limit(int resource)
+{
+    uint64_t limit[2] = {~0ULL, ~0ULL};
+    tt_sys(__NR_prlimit64, 0, resource, 0, (long)limit, 0, 0);
+    return limit[0];
 }
 
 /* Reads one word of this process without the risk of a fault; 0 or a negative errno. */
