@@ -149,7 +149,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 
 __attribute__((destructor)) static void ended(void)
 {
-    if (tt_agent.head && tt_agent.alive && tt_agent_recording())
+    if (tt_agent.alive && tt_agent_recording() && tt_agent.head->state == TT_STATE_RUNNING)
         tt_agent.head->state = TT_STATE_ENDED;
 }
 

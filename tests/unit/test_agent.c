@@ -159,13 +159,31 @@ static void read_truth(struct run *run, char *line)
     run->count++;
 }
 
-static void run_fixture(struct run *run, const char *conf, const char *what)
+/* What the test does to the head of the tape, as a recorder would, while the fixture waits. */
+typedef void meanwhile_fn(struct tt_tape_head *head);
+
+static void meddle(const struct run *run, meanwhile_fn *meanwhile)
 {
-    int pipe_fd[2];
+    char path[120];
+    snprintf(path, sizeof path, "%s/tape.%d.0", tapes, (int)run->pid);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    void *head = mmap(NULL, sizeof(struct tt_tape_head), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(head != MAP_FAILED);
+    close(fd);
+    meanwhile(head);
+    munmap(head, sizeof(struct tt_tape_head));
+}
+
+static void run_meddling(struct run *run, const char *conf, const char *what,
+                         meanwhile_fn *meanwhile)
+{
+    int in[2], out[2];
     char line[8192];
     memset(run, 0, sizeof *run);
     clear_tapes();
-    assert_int_equal(pipe(pipe_fd), 0);
+    assert_int_equal(pipe(in), 0);
+    assert_int_equal(pipe(out), 0);
     run->pid = fork();
     assert_true(run->pid >= 0);
     if (run->pid == 0) {
@@ -175,18 +193,32 @@ static void run_fixture(struct run *run, const char *conf, const char *what)
         setenv("LD_PRELOAD", library, 1);
         setenv(TT_TAPE_ENV_DIR, tapes, 1);
         setenv(TT_TAPE_ENV_CONF, conf, 1);
-        dup2(pipe_fd[1], 1);
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        close(in[1]);
         execl(program, program, what, (char *)NULL);
         _exit(127);
     }
-    close(pipe_fd[1]);
-    FILE *out = fdopen(pipe_fd[0], "r");
-    assert_non_null(out);
-    while (fgets(line, sizeof line, out))
+    close(in[0]);
+    close(out[1]);
+    FILE *text = fdopen(out[0], "r");
+    assert_non_null(text);
+    while (fgets(line, sizeof line, text)) {
+        if (meanwhile && strcmp(line, "ready\n") == 0) {
+            meddle(run, meanwhile);
+            assert_int_equal(write(in[1], "\n", 1), 1);
+        }
         read_truth(run, line);
-    fclose(out);
+    }
+    fclose(text);
+    close(in[1]);
     assert_int_equal(waitpid(run->pid, &run->status, 0), run->pid);
     assert_int_equal(run->status, 0);
+}
+
+static void run_fixture(struct run *run, const char *conf, const char *what)
+{
+    run_meddling(run, conf, what, NULL);
 }
 
 /* Whether a site's stack is that of the truth: the innermost frame inside the function, the others
@@ -455,7 +487,72 @@ static void adaptive_is_unbiased(void **state)
     check_adaptive("mode=adaptive,rate=200,seed=5", "growth");
 }
 
-/* ---- quiet, refused ---- */
+/* ---- under a recorder ---- */
+
+static void tick_on(struct tt_tape_head *head)
+{
+    head->now_tick = 100;
+}
+
+static void ages_and_release_stacks(void **state)
+{
+    struct run run;
+    struct tape tape;
+    (void)state;
+    run_meddling(&run, "mode=exact", "phases", tick_on);
+    tape_of(&run, &tape, 0);
+    uint32_t site = 1;
+    while (site < tape.head->site_count && !same_stack(&tape, &run, site, &run.truth[0]))
+        site++;
+    assert_true(site < tape.head->site_count);
+    assert_int_equal(tape.sites[site].deaths[tt_tape_bin(100)], 60);
+    assert_int_equal(tape.total[site].births, 100);
+    /* The first 8 releases are sampled, then one in 64: 8 + 0 of 60. */
+    const struct tt_tape_release *ring = (const void *)(tape.base + TT_TAPE_OFF_RING);
+    unsigned samples = 0;
+    for (uint32_t i = 0; i < tape.head->ring_head; i++) {
+        assert_int_equal(ring[i].ready, i + 1);
+        if (ring[i].site != site)
+            continue;
+        samples++;
+        assert_int_equal(ring[i].age, 100);
+        assert_int_equal(ring[i].tick, 100);
+        assert_int_equal(ring[i].size, 48);
+        assert_int_equal(ring[i].weight, 1);
+        assert_true(ring[i].by < tape.head->site_count);
+        assert_true(tape.sites[ring[i].by].flags & TT_SITE_RELEASE);
+    }
+    assert_int_equal(samples, 8);
+    close_tape(&tape);
+}
+
+static void ask_for_quiet(struct tt_tape_head *head)
+{
+    head->want_quiet = 1;
+}
+static void stop_the_heart(struct tt_tape_head *head)
+{
+    head->start_ns -= 11000000000ULL; /* nobody ever beat, and it started 11 s ago */
+}
+
+static void goes_quiet(void **state)
+{
+    static meanwhile_fn *const why[] = {ask_for_quiet, stop_the_heart};
+    static const char *const conf[] = {"mode=exact", "mode=sampled,mean=1,seed=9", "mode=adaptive"};
+    (void)state;
+    for (unsigned i = 0; i < 6; i++) {
+        struct run run;
+        run_meddling(&run, conf[i / 2], "phases", why[i % 2]);
+        char path[120];
+        struct tt_tape_head head;
+        snprintf(path, sizeof path, "%s/tape.%d.0", tapes, (int)run.pid);
+        FILE *f = fopen(path, "r");
+        assert_non_null(f);
+        assert_int_equal(fread(&head, sizeof head, 1, f), 1);
+        fclose(f);
+        assert_int_equal(head.state, TT_STATE_QUIET);
+    }
+}
 
 static void without_configuration_nothing_is_recorded(void **state)
 {
@@ -537,6 +634,8 @@ int main(void)
         cmocka_unit_test(sampled_realloc_is_unbiased),
         cmocka_unit_test(sampled_keeps_contents_and_children),
         cmocka_unit_test(adaptive_is_unbiased),
+        cmocka_unit_test(ages_and_release_stacks),
+        cmocka_unit_test(goes_quiet),
         cmocka_unit_test(without_configuration_nothing_is_recorded),
         cmocka_unit_test(core_needs_no_loader),
     };
