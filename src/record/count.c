@@ -245,7 +245,7 @@ void tt_count_read(struct tt_image *image)
         if (op->slot < 0)
             continue;
         uint64_t seen = image->tape.head.ops[op->slot].count;
-        if (seen > op->count && seen - op->count < 1ULL << 48)
+        if (seen > op->count && seen <= 1ULL << 60)
             op->count = seen;
     }
 }

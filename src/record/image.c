@@ -255,7 +255,7 @@ void tt_image_describe(struct tt_recorder *rec, struct tt_image *image)
     row->mode = h->mode <= TT_MODE_ADAPTIVE ? modes[h->mode] : "";
     row->allocator = image->allocator;
     row->granule = h->granule_shift ? 1u << h->granule_shift : 0;
-    row->sample_mean = h->sample_mean <= INT64_MAX ? h->sample_mean : 0;
+    row->sample_mean = h->sample_mean <= 1ULL << 60 ? h->sample_mean : 0;
     image->look_due = now + LOOK_FIRST_NS;
     image->modules_epoch = h->module_epoch;
     image->pads[0] = (struct tt_inject_pad){h->pad_base, h->pad_size, 0};

@@ -170,7 +170,7 @@ static void advance32(uint64_t *total, uint32_t seen)
 }
 static void advance64(uint64_t *total, uint64_t seen)
 {
-    if (seen > *total && seen - *total < 1ULL << 56)
+    if (seen > *total && seen <= 1ULL << 60)
         *total = seen;
 }
 
