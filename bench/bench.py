@@ -74,11 +74,12 @@ def has_heaptrack():
 
 # --- nanoseconds per pair ---------------------------------------------------------------------
 
-# Pairs of all threads together: enough for 0.1 s or more of the loop itself, for heaptrack about a second, and few enough
-# for its interpreter's memory.
-PAIRS = {"bare": 4_000_000, "counting": 4_000_000, "sampled": 4_000_000, "adaptive": 2_000_000, "exact": 2_000_000,
-         "heaptrack": 600_000}
-SLICES = 2  # one to warm up, one whole: the best of many short ones would hide what threads wait for each other
+# Pairs per thread and slice. pairloop reports the best slice after the first: noise can only slow one, and the recorder's
+# start (reported apart) is over by then. Heaptrack's threads wait for each other, which the best of many would hide: with
+# two threads it gets one long slice. Its pairs are few enough for its interpreter's memory.
+PAIRS = {"bare": 8_000_000, "counting": 8_000_000, "sampled": 8_000_000, "adaptive": 8_000_000, "exact": 3_000_000,
+         "heaptrack": 100_000}
+SLICES = 8
 # threads, depth, live blocks, call sites; bars of exact, sampled, adaptive (ns) and of heaptrack's cost in units of exact.
 LOOPS = [
     (1, 5, 1000, 1, 30, 4, 15, 15), (1, 20, 1000, 1, 45, 4, 15, 15), (1, 60, 1000, 1, 70, 4, 15, 15),
@@ -97,9 +98,10 @@ def pairs(b):
         here = [t for t in tools if t != "heaptrack" or heaptrack_bar is not None]
 
         def once(tool, threads=threads, depth=depth, live=live, sites=sites):
-            count = max(PAIRS[tool] // threads // SLICES // b.args.hurry, live * 4)
+            slices = 2 if tool == "heaptrack" and threads > 1 else SLICES
+            count = max(PAIRS[tool] * SLICES // slices // (5 if live > 10000 else 1) // b.args.hurry, live * 2)
             loop = [b.programs / "pairloop", "--threads", threads, "--depth", depth, "--live", live, "--vary", sites, "--min", 16,
-                    "--max", 128, "--slices", SLICES, "--pairs", count]
+                    "--max", 128, "--slices", slices, "--pairs", count]
             command, env, preexec = b.under(tool, [str(x) for x in loop])
             text = output_of(command, env=env, preexec=preexec)
             b.clear()
@@ -117,6 +119,24 @@ def pairs(b):
         if "heaptrack" in here:
             times = None if None in (added["heaptrack"], added["exact"]) else added["heaptrack"] / max(added["exact"], 0.1)
             b.row("pairs", f"{label}: heaptrack adds, in units of exact", times, "times", heaptrack_bar, at_least=True)
+
+
+def start(b):
+    """Wall time of a program that does nothing: what telltale and heaptrack add to a start and an end."""
+    print("start: a program that does nothing", flush=True)
+    tools = ["bare", "exact"] + (["heaptrack"] if has_heaptrack() else [])
+
+    def once(tool):
+        command, env, preexec = b.under(tool, ["/bin/true"])
+        began = time.monotonic()
+        text = output_of(command, env=env, preexec=preexec)
+        seconds = time.monotonic() - began
+        b.clear()
+        return None if text is None else seconds * 1000
+
+    values = rounds(b.args.rounds * 2, tools, once)
+    for tool in tools[1:]:
+        b.row("start", f"start and end of a program: {tool} adds", paired(values, tool, "bare", difference), "ms")
 
 
 def ns_per_pair(text):
@@ -330,7 +350,7 @@ def session_size(b):
     b.row("session", "session of an hour" + ("" if seconds >= 3600 else ", extended from that"), hour / 1e6, "MB", 20)
 
 
-GROUPS = {"pairs": pairs, "redis": redis, "sqlite": sqlite, "memory": memory, "session": session_size}
+GROUPS = {"pairs": pairs, "start": start, "redis": redis, "sqlite": sqlite, "memory": memory, "session": session_size}
 
 
 def machine():
@@ -350,7 +370,7 @@ def main():
     parser.add_argument("--telltale", default=os.environ.get("TELLTALE", "build/src/cmd/telltale"))
     parser.add_argument("--programs", default="build/bench", help="directory of pairloop, heapblocks, busyserver, countshim.so")
     parser.add_argument("--groups", default=",".join(GROUPS), help="of " + ",".join(GROUPS))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--session-minutes", type=int, default=3, help="60 for the full hour")
     parser.add_argument("--hurry", type=int, default=1, help="divide the work by this (a trial of the benchmark itself)")
     parser.add_argument("--output", default="bench-results.json")

@@ -28,7 +28,7 @@ def tables(results):
     versions = ", ".join(f"{tool} {version}" for tool, version in machine["versions"].items())
     out = [f"Measured {results[-1]['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
            f"{machine['libc']}; {versions}."]
-    titles = {"pairs": "Added to a malloc and free pair", "redis": "redis", "sqlite": "sqlite", "memory": "Memory",
+    titles = {"pairs": "Added to a malloc and free pair", "start": "Start and end", "redis": "redis", "sqlite": "sqlite", "memory": "Memory",
               "session": "Size of the session"}
     for group, rows in groups.items():
         out += ["", f"### {titles.get(group, group)}", "", "| what | measured | bar | |", "| --- | ---: | ---: | --- |"]
@@ -37,7 +37,7 @@ def tables(results):
             verdict = "" if r["pass"] is None else "held" if r["pass"] else "**missed**"
             note = f" ({r['note']})" if r["note"] else ""
             out.append(f"| {r['name']} | {cell(r)}{note} | {bar} | {verdict} |")
-        out += ["", f"Medians of {where[group]['rounds']} rounds."] if group in ("pairs", "redis", "sqlite") else []
+        out += ["", f"Medians of {where[group]['rounds']} rounds."] if group in ("pairs", "start", "redis", "sqlite") else []
     return "\n".join(out)
 
 
