@@ -222,6 +222,7 @@ static void find_on_stacks(struct tt_recorder *rec, struct tt_image *image)
 void tt_count_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns)
 {
     const struct tt_record_options *o = rec->options;
+    image->counted = true;
     if (!image->id || !image->alive || !image->visible || !image->map_base ||
         image->tape.head.state != TT_STATE_RUNNING)
         return;

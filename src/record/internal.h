@@ -171,6 +171,7 @@ struct tt_image {
     bool modules_stale;
     TT_VEC(struct tt_operation) operations;
     bool declared;          /* the declared ones are in the list */
+    bool counted;           /* a first visit was made */
     uint64_t operations_at; /* next time to look for more */
     uint32_t slots;         /* of the tape's ops given out */
     struct tt_inject_pad pads[2];

@@ -139,7 +139,7 @@ static bool arrivals(struct tt_recorder *rec)
     for (size_t i = 0; i < rec->images.len; i++) {
         struct tt_image *image = rec->images.data[i];
         tt_image_settle(rec, image);
-        if (image->id && !image->declared)
+        if (image->id && !image->counted) /* operations count from the first moment on */
             tt_count_visit(rec, image, now);
         starting |= !image->id && image->alive && now - image->opened_ns < SOON_NS;
     }
