@@ -291,7 +291,7 @@ void tt_count_inherit(struct tt_recorder *rec, struct tt_image *image)
         return;
     for (size_t i = 0; i < rec->images.len; i++) {
         const struct tt_image *from = rec->images.data[i];
-        if (from != image && from->map_base == image->map_base &&
+        if (from != image && from->slots && from->map_base == image->map_base &&
             same_pads(from->pads, image->pads)) {
             take_over(image, from->operations.data, from->operations.len, from->pads);
             return;
