@@ -57,10 +57,16 @@ void tt_clock_add_births(struct tt_clock *clock, const struct tt_dossier *d)
         clock->value[k] += d->grid_births[k];
 }
 
+/* The site's own part of the traffic. */
+static double own_births(const struct tt_dossier *d, size_t k)
+{
+    return d->grid_births && d->in_traffic ? d->grid_births[k] : 0;
+}
+
 void tt_clock_traffic(struct tt_clock *clock, const struct tt_dossier *d)
 {
     for (size_t k = 0; k < clock->all->grid.len; k++)
-        clock->value[k] = clock->all->traffic[k] - (d->grid_births ? d->grid_births[k] : 0);
+        clock->value[k] = clock->all->traffic[k] - own_births(d, k);
 }
 
 static double cpu_at(const struct tt_dossiers *all, const struct tt_dossier *d, double t)
@@ -88,13 +94,13 @@ void tt_clock_active(struct tt_clock *clock, const struct tt_dossier *d)
             continue;
         seconds += grid[k] - grid[k - 1];
         births += clock->all->traffic[k] - clock->all->traffic[k - 1];
-        births -= d->grid_births ? d->grid_births[k] - d->grid_births[k - 1] : 0;
+        births -= own_births(d, k) - own_births(d, k - 1);
         cpu += cpu_at(clock->all, d, grid[k]) - cpu_at(clock->all, d, grid[k - 1]);
     }
     for (size_t k = 1; k < n; k++) {
         double dt = grid[k] - grid[k - 1];
         double made = clock->all->traffic[k] - clock->all->traffic[k - 1];
-        made -= d->grid_births ? d->grid_births[k] - d->grid_births[k - 1] : 0;
+        made -= own_births(d, k) - own_births(d, k - 1);
         double used = cpu_at(clock->all, d, grid[k]) - cpu_at(clock->all, d, grid[k - 1]);
         bool own = d->grid_births && d->grid_births[k] > d->grid_births[k - 1];
         bool active = own || (births <= 0 && cpu <= 0) ||

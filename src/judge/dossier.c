@@ -18,6 +18,10 @@
 #define SAME_MOMENT 0.5 /* a look, an end and an epoch this close belong together */
 #define UNUSUAL 3.0
 #define CLEANUP_SHARE 0.1
+/* Traffic is what goes on: sites that make less than a fifth of their units after the first quarter
+ * of the recording are start-up, and would bend the clock. */
+#define START_UP 0.25
+#define GOES_ON 0.2
 #define FEW_BIRTHS 10.0 /* sites with fewer get no series */
 
 static const char *base_name(const char *path)
@@ -174,7 +178,12 @@ static int fill_grid(const struct tt_dossiers *all, struct tt_dossier *d)
             d->grid_deaths[k] += row.deaths * weight;
         }
     }
-    for (size_t k = 0; k < n; k++)
+    size_t early = 0;
+    while (early + 1 < n && all->grid.data[early + 1] <= START_UP * all->grid.data[n - 1])
+        early++;
+    d->in_traffic =
+        d->grid_births[n - 1] - d->grid_births[early] >= GOES_ON * d->grid_births[n - 1];
+    for (size_t k = 0; d->in_traffic && k < n; k++)
         all->traffic[k] += d->grid_births[k];
     if (d->followed_births < FEW_BIRTHS) {
         free(d->grid_births);

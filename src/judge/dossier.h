@@ -49,6 +49,7 @@ struct tt_dossier {
 
     /* Weighted cumulative totals at tt_dossiers.grid; NULL for sites with hardly any births. */
     double *grid_births, *grid_deaths;
+    bool in_traffic; /* its births are part of tt_dossiers.traffic */
 
     /* evidence, each filled by the file of its name */
     struct tt_stats_retention retention; /* survival.c */
@@ -84,7 +85,7 @@ struct tt_dossiers {
     double alpha;
     double log_threshold; /* survival.c */
     TT_VEC(double) grid;  /* at most 256 epochs */
-    double *traffic;      /* per grid point: weighted births of all sites so far */
+    double *traffic;      /* per grid point: weighted births so far of all sites that go on */
     TT_VEC(struct tt_dossier) list;
     tt_judge_name_fn *name;
     void *name_arg;

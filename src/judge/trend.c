@@ -11,6 +11,7 @@
 
 #define GROUPS 40u
 #define MIN_GROUPS 4u
+#define MIN_DUE 10.0
 #define MIN_EVENTS 20.0
 #define MIN_OPS 20.0
 #define MIN_TRAFFIC 100.0 /* births elsewhere, and half as many as here */
@@ -22,6 +23,7 @@ struct events {
     double edge[GROUPS + 1], count[GROUPS]; /* seconds; weighted */
     unsigned n;                             /* groups */
     double from, to, total, last;
+    double until, young; /* live units born from `to` until the end, younger than the horizon */
 };
 
 /* Edges at equal times, or at epochs: counts are known there, and reading them in between would
@@ -56,10 +58,17 @@ static void gather(const struct tt_dossiers *all, const struct tt_dossier *d, bo
      */
     bool aged = d->retained.units >= MIN_EVENTS;
     uint32_t min_age = aged ? all->horizon_ticks : 0;
-    *e = (struct events){.from = INFINITY, .to = d->until - (aged ? all->horizon : 0)};
+    *e = (struct events){.from = INFINITY, .until = d->until};
+    e->to = d->until - (aged ? all->horizon : 0);
     for (size_t i = 0; i < d->units.len; i++)
         if (d->units.data[i].age >= min_age)
             e->from = fmin(e->from, d->units.data[i].tick / TT_STATS_TICKS_PER_SECOND);
+    if (d->by_series) { /* born in the interval that ends there */
+        double start = 0;
+        for (size_t k = 0; k < all->grid.len && all->grid.data[k] < e->from; k++)
+            start = all->grid.data[k];
+        e->from = fmin(e->from, start);
+    }
     if (!(e->to > e->from))
         return;
     place_edges(all, e, at_epochs);
@@ -67,8 +76,10 @@ static void gather(const struct tt_dossiers *all, const struct tt_dossier *d, bo
     for (size_t i = 0; i < d->units.len; i++) { /* ascending ticks */
         const struct tt_unit *u = &d->units.data[i];
         double t = u->tick / TT_STATS_TICKS_PER_SECOND;
-        if (u->age < min_age)
+        if (u->age < min_age) {
+            e->young += (double)u->count * u->weight;
             continue;
+        }
         while (g < e->n && t >= e->edge[g + 1])
             g++;
         e->total += (double)u->count * u->weight;
@@ -83,6 +94,16 @@ struct opinion {
     enum tt_stats_trend_class class;
     struct tt_stats_trend full, late;
 };
+
+/* Are kept units still being born since the last ones that could reach the horizon? A pool that
+ * grew for a while and then stopped looks steady until then. */
+static bool keeps_up(const struct tt_clock *clock, const struct events *e)
+{
+    double before = tt_clock_at(clock, e->to) - tt_clock_at(clock, e->from);
+    double since = tt_clock_at(clock, e->until) - tt_clock_at(clock, e->to);
+    double due = before > 0 ? e->total * since / before : 0;
+    return due < MIN_DUE || e->young >= due / 2;
+}
 
 static struct opinion ask(const struct tt_clock *clock, const struct events *e)
 {
@@ -110,6 +131,8 @@ static struct opinion ask(const struct tt_clock *clock, const struct events *e)
     bool goes_on = o.late.class == TT_STATS_TREND_STEADY && o.late.events >= MIN_EVENTS;
     if (goes_on && o.class != TT_STATS_TREND_ACCELERATING)
         o.class = TT_STATS_TREND_STEADY;
+    if (!keeps_up(clock, e))
+        o.class = TT_STATS_TREND_SATURATING;
     return o;
 }
 

@@ -133,13 +133,20 @@ static bool paced(const struct view *v)
 
 /* ---- the rules ---- */
 
+/* Releases pile up at an age beyond half the horizon: old units do die, just later. */
+static bool timer_past_horizon(const struct view *v)
+{
+    return v->d->delay.found && !at_once(v) && v->d->delay.hi >= v->all->horizon / 2;
+}
+
 static bool is_leak(const struct view *v, struct tt_finding *f)
 {
     const struct tt_dossier *d = v->d;
     f->note[0] = '\0';
     return d->rejected && !d->retention.veto && d->retention.beyond_seconds >= v->all->horizon &&
            d->retained.slices >= MIN_SLICES && d->retained.followed >= MIN_RETAINED &&
-           v->late_death_share < VETO_SHARE && d->trend.goes_on && d->stack != 0;
+           v->late_death_share < VETO_SHARE && !timer_past_horizon(v) && d->trend.goes_on &&
+           d->stack != 0;
 }
 
 static bool is_released(const struct view *v, struct tt_finding *f)
