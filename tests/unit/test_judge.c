@@ -502,6 +502,38 @@ static void allocators_round_up(void **state)
     assert_true(tt_judge_cost("/opt/own.so", 40) == 0);
 }
 
+/* Memory that the allocator holds grows, the program's own does not; and the other way round. */
+static void memory_is_accounted(void **state)
+{
+    (void)state;
+    static const struct {
+        double live, held; /* bytes a second */
+        enum tt_verdict verdict;
+        const char *text;
+    } rows[] = {
+        {0, 50e3, TT_VERDICT_FRAGMENTATION, "fragmentation, not a leak"},
+        {0, 0, TT_VERDICT_STEADY, "neither"},
+        {50e3, 50e3, TT_VERDICT_STEADY, "the program's own memory grew"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sim sim;
+        struct tt_findings out;
+        sim_open(&sim, 13, 600, 10);
+        sim_process(&sim, NULL);
+        for (size_t k = 0; k < sim.c.processes.data[0].rows.len; k++) {
+            struct tt_case_proc_row *row = &sim.c.processes.data[0].rows.data[k];
+            row->heap_live = 1e7 + rows[i].live * row->t + 1e3 * tt_stats_rng_normal(&sim.rng);
+            row->heap_held = 2e7 + rows[i].held * row->t + 1e3 * tt_stats_rng_normal(&sim.rng);
+        }
+        sim_judge(&sim, 600, &out);
+        assert_int_equal(out.process_heap.verdict, rows[i].verdict);
+        assert_non_null(strstr(out.process_heap.text, rows[i].text));
+        assert_false(out.leak);
+        tt_findings_free(&out);
+        sim_close(&sim);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -511,6 +543,7 @@ int main(void)
         cmocka_unit_test(many_innocent_sites),
         cmocka_unit_test(same_site_elsewhere),
         cmocka_unit_test(thinned_sites_are_weighted),
+        cmocka_unit_test(memory_is_accounted),
         cmocka_unit_test(allocators_round_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
