@@ -76,8 +76,18 @@ struct tt_law_point {
 };
 
 /* The law across labelled runs (report with several sessions), or a within-session one. */
+enum tt_law_basis { TT_LAW_CONSTANT, TT_LAW_LINEAR, TT_LAW_HINGE /* (x - knot), x > knot */ };
+struct tt_law_term {
+    enum tt_law_basis basis;
+    double knot;        /* of a hinge */
+    double coefficient; /* of `word` per operation (and per unit of the covariate) */
+};
+
 struct tt_law_text {
     bool known;
+    struct tt_law_term terms[3];
+    size_t n_terms;
+    bool bytes; /* coefficients are requested bytes, else units */
     char text[256]; /* "lost bytes = 40 x (owners - 2) per call, owners > 2" */
     char covariate[64];
     double r2;

@@ -48,6 +48,19 @@ static void write_law(const struct tt_stats_law *law, const struct tt_finding *f
         snprintf(buf + used, size - used, ", %.40s > %g", covariate, law->term[0].knot);
 }
 
+static void keep_terms(const struct tt_stats_law *law, struct tt_finding *f)
+{
+    static const enum tt_law_basis basis[] = {[TT_STATS_BASIS_ONE] = TT_LAW_CONSTANT,
+                                              [TT_STATS_BASIS_X] = TT_LAW_LINEAR,
+                                              [TT_STATS_BASIS_HINGE] = TT_LAW_HINGE};
+    const char *word;
+    double unit = unit_of(f, &word);
+    f->law.bytes = strcmp(word, "bytes") == 0;
+    for (size_t i = 0; i < law->n_terms && i < 3; i++)
+        f->law.terms[f->law.n_terms++] = (struct tt_law_term){
+            basis[law->term[i].basis], law->term[i].knot, law->term[i].coefficient * unit};
+}
+
 /* The first numeric label whose value differs between the judged session and the others. */
 static bool find_covariate(const struct tt_dossiers *all, const struct tt_judge_session *sessions,
                            size_t n, char *key, size_t size)
@@ -161,6 +174,7 @@ int tt_judge_law(const struct tt_dossiers *all, const struct tt_judge_session *s
     f->law.identifiable = fit.identifiable;
     snprintf(f->law.covariate, sizeof f->law.covariate, "%s", model->covariate);
     write_law(&fit.best, f, model->covariate, f->law.text, sizeof f->law.text);
+    keep_terms(&fit.best, f);
     say_why(&fit, f, model->covariate, f->law.caveat, sizeof f->law.caveat);
     rc = tt_vec_reserve(&f->law.points, points.len);
     for (size_t i = 0; !rc && i < points.len; i++) {

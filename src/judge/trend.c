@@ -219,7 +219,7 @@ int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
     d->trend.clock = "time";
     d->trend.class = TT_STATS_TREND_UNDETERMINED;
     d->trend.full.beta = d->trend.late.beta = NAN;
-    if (!(e.to > e.from) || !d->grid_births)
+    if (!(e.to > e.from) || !d->grid_births || d->births < MIN_EVENTS)
         return 0;
     struct tt_clock active = {0}, traffic = {0};
     struct opinion declared = {0}, stack = {0}, by_time = {0}, by_traffic = {0};
