@@ -131,9 +131,7 @@ void sim_site(struct sim *sim, const uint64_t *pcs, size_t n)
         uint32_t age = tick(life->death) - tick(life->birth);
         s.deaths[tt_stats_bin_of(age)]++;
         if (i < 8 || i % 64 == 0)
-            assert_int_equal(tt_vec_push(&s.release_ages,
-                                         (struct tt_stats_age){age, 1}),
-                             0);
+            assert_int_equal(tt_vec_push(&s.release_ages, (struct tt_stats_age){age, 1}), 0);
     }
     qsort(deaths, m, sizeof *deaths, by_number);
     size_t born = 0, died = 0;

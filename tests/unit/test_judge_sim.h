@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Simulated cases for the judge: births and deaths are generated event by event from a stated truth
- * and then written down the way a recorder would - cumulative rows at epochs, half-octave death bins,
- * survivors by tick, sampled release ages. Seeded, so that a failure can be repeated. Start:
+ * and then written down the way a recorder would - cumulative rows at epochs, half-octave death
+ * bins, survivors by tick, sampled release ages. Seeded, so that a failure can be repeated. Start:
  * sim_open, then sim_site, sim_unit ..., sim_end. */
 #ifndef TT_TESTS_JUDGE_SIM_H
 #define TT_TESTS_JUDGE_SIM_H
