@@ -29,7 +29,7 @@ static const struct tt_case_process *largest(const struct tt_case *c)
 
 int tt_judge_account(const struct tt_dossiers *all, struct tt_findings *out)
 {
-    out->process_heap.verdict = TT_VERDICT_STEADY;
+    out->process_heap.verdict = TT_VERDICT_UNDETERMINED;
     const struct tt_case_process *p = largest(all->c);
     size_t n = p ? p->rows.len : 0, from = (size_t)(SETTLE * (double)n), m = 0;
     double *series = calloc(3 * n + 1, sizeof *series);
@@ -69,18 +69,20 @@ int tt_judge_account(const struct tt_dossiers *all, struct tt_findings *out)
                  span, grown);
         break;
     case TT_STATS_ACCOUNT_GROWTH:
+        out->process_heap.verdict = TT_VERDICT_STEADY;
         snprintf(out->process_heap.text, sizeof out->process_heap.text,
                  "in the last %s the program's own memory grew by %s, what the allocator holds by "
                  "%s",
                  span, kept, grown);
         break;
     case TT_STATS_ACCOUNT_LEVEL:
+        out->process_heap.verdict = TT_VERDICT_STEADY;
         snprintf(out->process_heap.text, sizeof out->process_heap.text,
                  "in the last %s neither the program's memory nor the allocator's grew", span);
         break;
     case TT_STATS_ACCOUNT_UNDETERMINED:
         snprintf(out->process_heap.text, sizeof out->process_heap.text,
-                 "memory accounting over %s is not decided", span);
+                 "the allocator's memory over %s moved too little or too much to tell", span);
         break;
     }
     free(series);

@@ -69,9 +69,11 @@ static void add_list(struct tt_article *article, const struct tt_report_input *i
 {
     const struct tt_findings *all = input->findings;
     size_t shown = 0, left = 0;
-    for (size_t i = 0; i < all->list.len; i++) {
-        const struct tt_finding *f = &all->list.data[i];
-        if (!wanted(f->verdict))
+    /* by verdict, in the order of the words, so that timers and caches are not hidden behind the
+     * many that are steady */
+    for (size_t k = 0; k < all->list.len * TT_VERDICT_COUNT; k++) {
+        const struct tt_finding *f = &all->list.data[k % all->list.len];
+        if (f->verdict != k / all->list.len || !wanted(f->verdict))
             continue;
         if (skip) {
             skip--;

@@ -182,8 +182,11 @@ static void status_controls(struct tt_article *article, const struct tt_finding 
         exercised += f->controls.data[i].exercised;
     }
     if (f->confirmed)
-        tt_article_add(article, TT_BLOCK_PARA, "Confirmed: %zu of %zu control runs were clean.",
-                       clean, exercised);
+        tt_article_add(article, TT_BLOCK_PARA,
+                       clean == exercised ? "Confirmed: the same operations ran without loss under "
+                                            "other conditions."
+                                          : "Confirmed: the same operations ran without loss where "
+                                            "the conditions allow it.");
     else if (!f->controls.len)
         tt_article_add(article, TT_BLOCK_PARA,
                        "Not confirmed: no control run was given (--control OTHER.tt).");

@@ -76,6 +76,29 @@ static void when(struct tt_text *out, const struct tt_subject *subject)
     }
 }
 
+/* "40 bytes per call for each owner beyond the second", where the law is that simple. */
+static bool loss_by_law(struct tt_text *out, const struct tt_finding *f)
+{
+    static const char *const ordinal[] = {"none",  "first",   "second", "third", "fourth", "fifth",
+                                          "sixth", "seventh", "eighth", "ninth", "tenth"};
+    const struct tt_law_term *t = &f->law.terms[0];
+    if (!f->law.known || !f->law.identifiable || f->law.n_terms != 1 || !f->rate.has_operation ||
+        t->basis == TT_LAW_CONSTANT || t->knot < 0 || t->knot > 10 || t->knot != floor(t->knot))
+        return false;
+    tt_phrase amount;
+    int letters = (int)strlen(f->law.covariate);
+    if (letters > 2 && f->law.covariate[letters - 1] == 's' && f->law.covariate[letters - 2] != 's')
+        letters--;
+    tt_text_add(out, "%s per ",
+                f->law.bytes ? tt_phrase_size(amount, t->coefficient)
+                             : tt_phrase_units(amount, f->resource, t->coefficient));
+    tt_phrase_operations(out, f, 1);
+    tt_text_add(out, " for each %.*s", letters, f->law.covariate);
+    if (t->basis == TT_LAW_HINGE && t->knot >= 1)
+        tt_text_add(out, " beyond the %s", ordinal[(int)t->knot]);
+    return true;
+}
+
 static void title(struct tt_text *out, const struct tt_subject *subject)
 {
     const struct tt_finding *f = subject->finding;
@@ -83,6 +106,11 @@ static void title(struct tt_text *out, const struct tt_subject *subject)
     tt_phrase units, size;
     tt_text_add(out, "%s %s %s", component(subject), undecided ? "keeps" : "loses",
                 tt_phrase_about(f, false));
+    if (loss_by_law(out, f)) {
+        if (undecided)
+            tt_text_add(out, "; not decided");
+        return;
+    }
     if (f->rate.has_operation && tt_phrase_known(f->rate.per_operation)) {
         loss_per_operation(out, f);
     } else if (!loss_per_time(out, f)) {
