@@ -319,7 +319,8 @@ static void look(struct tt_recorder *rec, struct tt_image *image, uint64_t now_n
 {
     uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
     uint32_t tick = tt_record_tick_at(rec, now_ns);
-    if (tt_look_scan(&image->look, &image->tape, tick) == 0) {
+    if (tt_look_scan(&image->look, &image->tape, tt_record_tick_at(rec, image->row.started_ns),
+                     tick) == 0) {
         image->has_look = true;
         image->look_written = false;
         image->units_off = disagreement(image);
@@ -382,10 +383,6 @@ void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now
     if (image->alive && image->modules_stale &&
         now_ns - image->modules_read_ns >= image->modules_pause_ns)
         tt_modules_read(image, now_ns);
-    if (image->alive && h->state == TT_STATE_QUIET && strcmp(image->row.state, "running") == 0) {
-        image->row.state = "quiet";
-        image->row_changed = true;
-    }
     if (looking || now_ns >= image->look_due)
         look(rec, image, now_ns);
 }

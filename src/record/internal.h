@@ -101,6 +101,8 @@ void tt_tape_read_bins(struct tt_tape *tape, uint32_t site);
 /* The stack of a site: at most TT_TAPE_DEPTH frames; returns how many. */
 size_t tt_tape_read_stack(struct tt_tape *tape, const struct tt_site *site,
                           uint64_t frames[TT_TAPE_DEPTH]);
+/* The head's state now; TT_STATE_EMPTY when it cannot be read. */
+uint32_t tt_tape_state(const struct tt_tape *tape);
 /* Writes the fields marked R. */
 void tt_tape_tick(struct tt_tape *tape, uint32_t tick, uint64_t origin_ns, bool quiet);
 void tt_tape_free(struct tt_tape *tape);
@@ -123,12 +125,14 @@ struct tt_look {
     uint64_t rows, units, big_lost;
     uint32_t row_cap;        /* of one site */
     uint32_t now;            /* tick ages are counted from */
+    uint32_t first;          /* no unit is older: the tick at which the image began */
     TT_VEC(uint64_t) pieces; /* 64 KiB pieces of address space that hold blocks, ascending */
     bool failed;
 };
 /* Scans the live units of a tape. The tape's holes are not touched, so that looking does not make
  * it grow. 0 or a negative errno. Free with tt_look_free. */
-int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t now_tick);
+int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick,
+                 uint32_t now_tick);
 void tt_look_free(struct tt_look *look);
 
 /* ---- an image ---- */

@@ -173,8 +173,10 @@ static void take(struct scan *scan, const uint64_t *entries, size_t n, uint64_t 
             else
                 look->big_lost++;
         }
+        /* a unit from before the recorder first set the tape's clock has tick 0 */
+        uint32_t tick = tt_tape_entry_tick(entry);
         note_piece(look, at);
-        add(look, site, size, tt_tape_entry_tick(entry));
+        add(look, site, size, tick < look->first ? look->first : tick);
     }
 }
 
@@ -217,10 +219,11 @@ static int by_address(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t now_tick)
+int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick, uint32_t now_tick)
 {
     tt_look_free(look);
     look->now = now_tick;
+    look->first = first_tick;
     look->row_cap = TT_RECORD_SURVIVOR_ROWS;
     size_t n = tape->sites.len ? tape->sites.len : 1;
     look->sites.data = calloc(n, sizeof *look->sites.data);

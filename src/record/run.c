@@ -126,6 +126,11 @@ static void tick(struct tt_recorder *rec, bool quiet)
             continue;
         if (image->tape.head.state != TT_STATE_REFUSED)
             tt_tape_read_ring(&image->tape, rec->origin_ns);
+        /* an agent that went quiet follows nothing any more: what its tape says grows stale */
+        if (!quiet && tt_tape_state(&image->tape) == TT_STATE_QUIET) {
+            tt_image_end(rec, image, "quiet", now);
+            continue;
+        }
         tt_tape_tick(&image->tape, tt_record_tick_at(rec, now), rec->origin_ns, quiet);
     }
 }

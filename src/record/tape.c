@@ -63,6 +63,14 @@ int tt_tape_read_head(struct tt_tape *tape)
     return 0;
 }
 
+uint32_t tt_tape_state(const struct tt_tape *tape)
+{
+    uint32_t state;
+    return read_at(tape, &state, sizeof state, offsetof(struct tt_tape_head, state))
+               ? state
+               : TT_STATE_EMPTY;
+}
+
 void tt_tape_tick(struct tt_tape *tape, uint32_t tick, uint64_t origin_ns, bool quiet)
 {
     /* the fields marked R, in their order */

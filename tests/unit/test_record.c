@@ -188,7 +188,7 @@ static void a_cut_tape_is_an_error(void **state)
         int code = tt_tape_read_totals(&tape);
         assert_true(i == 0 ? code == 0 : code < 0);
         tt_tape_read_ring(&tape, 0);
-        tt_look_scan(&look, &tape, 10);
+        tt_look_scan(&look, &tape, 8, 10);
         tt_look_free(&look);
     }
     tt_tape_free(&tape);
@@ -234,10 +234,10 @@ static void looks_find_units_and_leave_holes(void **state)
     assert_int_equal(tt_tape_read_totals(&tape), 0);
     struct tt_look look = {0};
     uint64_t before = blocks(tape.fd);
-    assert_int_equal(tt_look_scan(&look, &tape, 10), 0);
+    assert_int_equal(tt_look_scan(&look, &tape, 8, 10), 0);
     assert_int_equal(blocks(tape.fd), before);
     assert_int_equal(look.units, 6);
-    assert_int_equal(unit_of(&look, 1, 40, 7)->count, 2);
+    assert_int_equal(unit_of(&look, 1, 40, 8)->count, 2);
     assert_int_equal(unit_of(&look, 4, 100, 9)->count, 1);
     assert_int_equal(unit_of(&look, 2, 5 << 20, 8)->count, 1);
     assert_int_equal(unit_of(&look, 3, TT_TAPE_SIZE_BIG, 8)->count, 1);
@@ -268,7 +268,7 @@ static void looks_coarsen_downwards(void **state)
     free(entries);
     assert_int_equal(tt_tape_read_totals(&tape), 0);
     struct tt_look look = {0};
-    assert_int_equal(tt_look_scan(&look, &tape, now), 0);
+    assert_int_equal(tt_look_scan(&look, &tape, 0, now), 0);
     const struct tt_unit_set *set = &look.sites.data[1];
     assert_true(set->len <= TT_RECORD_SURVIVOR_ROWS);
     assert_int_equal(set->units, n);
