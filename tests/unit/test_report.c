@@ -199,6 +199,9 @@ static struct tt_finding *add_call_leak(struct world *w)
                                .intervals = 58};
     f->law.known = f->law.identifiable = true;
     f->law.r2 = 1;
+    f->law.bytes = true;
+    f->law.terms[0] = (struct tt_law_term){TT_LAW_HINGE, 2, 40};
+    f->law.n_terms = 1;
     snprintf(f->law.covariate, sizeof f->law.covariate, "owners");
     snprintf(f->law.text, sizeof f->law.text,
              "lost bytes = 40 x (owners - 2) per call, owners > 2");
