@@ -79,6 +79,7 @@ struct tt_thread {
     uint64_t tcb;
     struct tt_range range[TT_RANGES]; /* known readable stack memory, [0] the latest */
     uint64_t random[4];
+    uint32_t inner;      /* inside the allocator's operator delete, which may call free */
     uint32_t early_left; /* early deaths until the next sampled release */
     uint32_t next_free;  /* pool: index + 1 of the next free state */
     struct tt_step step[TT_TAPE_DEPTH];
@@ -100,7 +101,8 @@ enum tt_row_kind {
     TT_ROW_RBP,
     TT_ROW_RBP_DEREF,
     TT_ROW_SIGNAL,
-    TT_ROW_END
+    TT_ROW_END,
+    TT_ROW_STALE, /* of unloaded code: compute anew */
 };
 enum tt_row_rbp { TT_RBP_SAME, TT_RBP_AT_CFA, TT_RBP_AT_RBP, TT_RBP_LOST };
 struct tt_row {

@@ -76,6 +76,8 @@ static inline void died(struct tt_thread *t, uint64_t entry, uint64_t size, cons
 
 static void foreign(struct tt_thread *t)
 {
+    if (t && t->inner)
+        return;
     if (t && t->slot)
         t->slot->foreign_frees++;
     else
@@ -100,7 +102,12 @@ release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, 
         foreign(t);
     if (TT_LIKELY(entered))
         tt_hook_leave(t);
-    return tt_hook_real(entry, a, b, c);
+    if (entry < TT_E_DELETE || !entered)
+        return tt_hook_real(entry, a, b, c);
+    t->inner = 1;
+    tt_hook_real(entry, a, b, c);
+    t->inner = 0;
+    return 0;
 }
 
 static uint64_t exact_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,

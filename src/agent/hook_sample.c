@@ -50,9 +50,11 @@ static uint64_t align_of(uint32_t entry, uint64_t a, uint64_t b)
 }
 
 /* Whether the region may answer this call: one that the real allocator would refuse must fail. */
-static int fits(uint32_t entry, uint64_t a, uint64_t b, uint64_t align)
+static int fits(uint32_t entry, uint64_t a, uint64_t b, uint64_t c, uint64_t align)
 {
     uint64_t product;
+    if (tt_hook_size(entry, a, b, c) >> 46) /* more than there are addresses */
+        return 0;
     if (entry == TT_E_CALLOC && __builtin_mul_overflow(a, b, &product))
         return 0;
     return align != 0 && (align & (align - 1)) == 0 && align <= 1u << 20 &&
@@ -96,7 +98,7 @@ static uint64_t chosen(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
         tt_agent_drop(TT_DROP_NESTED);
         return tt_hook_real(entry, a, b, c);
     }
-    if (expired(t, size, fresh) != NOT_TAKEN && fits(entry, a, b, align))
+    if (expired(t, size, fresh) != NOT_TAKEN && fits(entry, a, b, c, align))
         block = take(t, entry, size, align, 0, slot, rbp);
     tt_hook_leave(t);
     return answer(entry, a, b, c, block);
@@ -142,7 +144,7 @@ static uint64_t adapt_acquire(uint64_t a, uint64_t b, uint64_t c, const uint64_t
     }
     uint64_t align = align_of(entry, a, b);
     int32_t thin = tt_adapt_decide(t, slot, size);
-    if (thin >= 0 && fits(entry, a, b, align))
+    if (thin >= 0 && fits(entry, a, b, c, align))
         block = take(t, entry, size, align, (uint32_t)thin, slot, rbp);
     tt_hook_leave(t);
     return answer(entry, a, b, c, block);

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One process-wide table of (return address, unwind row): insert-only, so that hot paths read it
  * without a lock; a fuller one replaces it as a whole (old ones stay, readers may be in them).
- * Rows of unloaded code become tombstones that match no address. Start: tt_row_get. */
+ * Rows of unloaded code are marked stale in place. Start: tt_row_get. */
 #include "agent/agent.h"
 
 #define ROWS_FIRST 4096u
 #define ROWS_MAX (1u << 20)
 #define PROBES 64u
-#define TOMBSTONE 1ULL
 
 struct tt_row_slot {
     uint64_t ra;
-    struct tt_row row;
+    struct tt_row row; /* eight bytes, read and written at once */
 };
 struct tt_row_table {
     uint64_t mask;
@@ -29,8 +28,8 @@ static int find(const struct tt_row_table *table, uint64_t ra, struct tt_row *ro
     for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & table->mask) {
         uint64_t seen = __atomic_load_n(&table->slot[at].ra, __ATOMIC_ACQUIRE);
         if (seen == ra) {
-            *row = table->slot[at].row;
-            return 1;
+            __atomic_load(&table->slot[at].row, row, __ATOMIC_RELAXED);
+            return row->kind != TT_ROW_STALE;
         }
         if (seen == 0)
             return 0;
@@ -42,8 +41,8 @@ static int insert(struct tt_row_table *table, uint64_t ra, struct tt_row row)
 {
     uint64_t at = place(table, ra);
     for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & table->mask) {
-        if (table->slot[at].ra == 0) {
-            table->slot[at].row = row;
+        if (table->slot[at].ra == 0 || table->slot[at].ra == ra) {
+            __atomic_store(&table->slot[at].row, &row, __ATOMIC_RELAXED);
             __atomic_store_n(&table->slot[at].ra, ra, __ATOMIC_RELEASE);
             return 1;
         }
@@ -64,7 +63,7 @@ static struct tt_row_table *grow(void)
         return NULL;
     table->mask = count - 1;
     for (uint64_t i = 0; old && i <= old->mask; i++)
-        if (old->slot[i].ra > TOMBSTONE)
+        if (old->slot[i].ra && old->slot[i].row.kind != TT_ROW_STALE)
             insert(table, old->slot[i].ra, old->slot[i].row);
     __atomic_store_n(&tt_agent.rows, table, __ATOMIC_RELEASE);
     return table;
@@ -113,9 +112,10 @@ void tt_row_forget(struct tt_thread *t)
     tt_lock_take(&tt_agent.row_lock, t);
     if (tt_maps_read(t->text) == 0 && tt_agent.rows) {
         struct tt_row_table *table = tt_agent.rows;
+        struct tt_row stale = {TT_ROW_STALE, TT_RBP_LOST, 0, 0};
         for (uint64_t i = 0; i <= table->mask; i++)
-            if (table->slot[i].ra > TOMBSTONE && !tt_maps_find(table->slot[i].ra - 1))
-                __atomic_store_n(&table->slot[i].ra, TOMBSTONE, __ATOMIC_RELEASE);
+            if (table->slot[i].ra && !tt_maps_find(table->slot[i].ra - 1))
+                __atomic_store(&table->slot[i].row, &stale, __ATOMIC_RELAXED);
     }
     tt_agent.head->module_epoch++;
     tt_lock_give(&tt_agent.row_lock);

@@ -132,7 +132,7 @@ struct tt_thread *tt_thread_make(void)
     struct tt_thread *t = take();
     if (t) {
         t->busy = 0;
-        t->depth = t->site = 0;
+        t->depth = t->site = t->inner = 0;
         for (unsigned i = 0; i < TT_RANGES; i++)
             t->range[i] = (struct tt_range){0, 0};
         for (unsigned i = 0; i < TT_KEYS && t->tcb == 0; i++)
@@ -175,7 +175,7 @@ int tt_thread_nested(struct tt_thread *t, uint64_t sp)
 {
     for (unsigned i = 0; i < TT_RANGES; i++) {
         const struct tt_range *r = &t->range[i];
-        if (sp > t->busy && t->busy >= r->lo && t->busy < r->hi && sp >= r->lo && sp < r->hi) {
+        if (sp >= t->busy && t->busy >= r->lo && t->busy < r->hi && sp >= r->lo && sp < r->hi) {
             struct tt_lock *lock[] = {&tt_agent.site_lock, &tt_agent.shadow_lock,
                                       &tt_agent.row_lock, &tt_agent.region_lock};
             for (unsigned k = 0; k < sizeof lock / sizeof lock[0]; k++)

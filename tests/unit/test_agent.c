@@ -308,6 +308,18 @@ static void exact_survives_jumps_and_coroutines(void **state)
     check_exact("jumps");
     check_exact("coroutines");
 }
+static void handlers_inside_the_agent_do_no_harm(void **state)
+{
+    static const char *const conf[] = {"mode=exact", "mode=sampled,mean=200,seed=2",
+                                       "mode=adaptive,seed=2"};
+    (void)state;
+    check_exact("interrupts");
+    /* Leaving by longjmp may lose the count of the call left, nothing else. */
+    for (unsigned i = 0; i < 3; i++) {
+        struct run run;
+        run_fixture(&run, conf[i], "escapes");
+    }
+}
 static void exact_counts_across_threads(void **state)
 {
     struct run run;
@@ -625,6 +637,7 @@ int main(void)
         cmocka_unit_test(exact_counts_realloc_as_death_and_birth),
         cmocka_unit_test(exact_stacks_equal_backtrace),
         cmocka_unit_test(exact_survives_jumps_and_coroutines),
+        cmocka_unit_test(handlers_inside_the_agent_do_no_harm),
         cmocka_unit_test(exact_counts_across_threads),
         cmocka_unit_test(exact_needs_no_descriptor),
         cmocka_unit_test(children_have_tapes_of_their_own),
