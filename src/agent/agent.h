@@ -161,6 +161,9 @@ _Static_assert(offsetof(struct tt_agent, host) == 8 * TT_E_COUNT &&
                    offsetof(struct tt_host, real) == 0,
                "entry_x86_64.S knows these offsets");
 
+/* 1 once the program has installed a seccomp filter: no system calls but those of allocators. */
+extern uint32_t tt_sandboxed TT_HIDDEN;
+
 /* start.c */
 /* Reads the two environment values (see TT_TAPE_ENV_*) into `conf`; either may be NULL. Returns 0,
  * or -1 when recording is not asked for or a value is malformed. */

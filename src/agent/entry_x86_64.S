@@ -95,6 +95,60 @@ early:
         STUB    free_sized TT_E_FREE_SIZED
         STUB    free_aligned_sized TT_E_FREE_ALIGNED_SIZED
 
+#ifdef TT_PACK_PRELOAD
+/* A program that installs a seccomp filter may be killed for a system call that it did not foresee:
+ * from then on the core makes none but those that allocators make. Jumps, since what syscall(2)
+ * starts may return on another stack. */
+        .macro WATCH name where option
+        .p2align 4
+        .globl  \name
+        .type   \name, @function
+\name:
+        .cfi_startproc
+        cmp     $\option, %edi
+        jne     1f
+        movl    $1, tt_sandboxed(%rip)
+1:      cmpq    $0, \where(%rip)
+        je      2f
+        jmp     *\where(%rip)
+2:      push    %rdi
+        .cfi_adjust_cfa_offset 8
+        push    %rsi
+        .cfi_adjust_cfa_offset 8
+        push    %rdx
+        .cfi_adjust_cfa_offset 8
+        push    %rcx
+        .cfi_adjust_cfa_offset 8
+        push    %r8
+        .cfi_adjust_cfa_offset 8
+        push    %r9
+        .cfi_adjust_cfa_offset 8
+        sub     $8, %rsp
+        .cfi_adjust_cfa_offset 8
+        call    tt_preload_resolve
+        add     $8, %rsp
+        .cfi_adjust_cfa_offset -8
+        pop     %r9
+        .cfi_adjust_cfa_offset -8
+        pop     %r8
+        .cfi_adjust_cfa_offset -8
+        pop     %rcx
+        .cfi_adjust_cfa_offset -8
+        pop     %rdx
+        .cfi_adjust_cfa_offset -8
+        pop     %rsi
+        .cfi_adjust_cfa_offset -8
+        pop     %rdi
+        .cfi_adjust_cfa_offset -8
+        xor     %eax, %eax
+        jmp     *\where(%rip)
+        .cfi_endproc
+        .size   \name, . - \name
+        .endm
+        WATCH   prctl tt_preload_prctl 22
+        WATCH   syscall tt_preload_syscall 317
+#endif
+
 /* Sampled mode. malloc: the byte countdown of this thread; free: is the address in the region of
  * sampled objects (region.h)? Both go on to the real allocator by a jump. */
         .p2align 4

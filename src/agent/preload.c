@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The preload pack: loaded by LD_PRELOAD, it finds the real allocator, starts the core when the
  * recorder asked for it (environment, see tape.h), and does what only a loaded library can:
- * an atfork handler, and hooks on dlclose and mlockall. Allocation calls come before any
- * constructor, so finding the real allocator (tt_preload_resolve) is apart from starting
- * (start, a constructor). Nothing here may print. Start: tt_preload_resolve. */
+ * an atfork handler, and hooks on dlclose, mlockall, and on the calls that install a seccomp
+ * filter. Allocation calls come before any constructor, so finding the real allocator
+ * (tt_preload_resolve) is apart from starting (start, a constructor). Nothing here may print.
+ * Start: tt_preload_resolve. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
@@ -32,6 +33,10 @@ union found {
 
 static struct tt_host host;
 static int resolving;
+
+/* Used by the stubs of prctl and syscall (entry_x86_64.S). */
+extern void *tt_preload_prctl TT_HIDDEN, *tt_preload_syscall TT_HIDDEN;
+void *tt_preload_prctl, *tt_preload_syscall;
 
 static const struct {
     uint32_t entry;
@@ -71,6 +76,8 @@ void tt_preload_resolve(void)
         return;
     }
     resolving = 1;
+    tt_preload_prctl = dlsym(RTLD_NEXT, "prctl");
+    tt_preload_syscall = dlsym(RTLD_NEXT, "syscall");
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         union found f = {dlsym(RTLD_NEXT, names[i].name)};
         host.real[names[i].entry] = f.object ? f.fn : host.real[names[i].instead];

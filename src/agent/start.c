@@ -11,6 +11,7 @@
 #define PAD_BYTES 0x10000u
 
 struct tt_agent tt_agent;
+uint32_t tt_sandboxed;
 
 /* Reads an unsigned number at *at. */
 static uint64_t number(const char **at)
@@ -76,6 +77,8 @@ int tt_conf_read(struct tt_conf *conf, const char *dir, const char *text)
 /* Makes the file and sets its length; a descriptor or a negative errno. */
 static int make_file(uint32_t pid, uint64_t bytes)
 {
+    if (tt_sandboxed)
+        return -1;
     char path[256], *end = path + sizeof path;
     if (tt_sys_limit(TT_RLIMIT_FSIZE) < bytes) /* ftruncate would raise SIGXFSZ */
         return -27;
@@ -333,7 +336,7 @@ void tt_agent_look(void)
         tt_agent.clock_checked = tick;
         return;
     }
-    if (!quiet) {
+    if (!quiet && !tt_sandboxed) {
         uint64_t beat = __atomic_load_n(&h->heartbeat_ns, __ATOMIC_RELAXED);
         if (beat < h->start_ns)
             beat = h->start_ns;
