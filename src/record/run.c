@@ -366,7 +366,9 @@ static void loop(struct tt_recorder *rec, struct pollfd fds[FDS])
         } else {
             starting = false;
         }
-        if (rec->child_ended && (stop || !rec->recording || !followed(rec, &left_ns)))
+        if (rec->child_ended && stop && rec->recording)
+            end_all(rec, "stopped by a signal; followed children run on");
+        if (rec->child_ended && (!rec->recording || !followed(rec, &left_ns)))
             return;
     }
 }
