@@ -5,12 +5,14 @@ of redis and sqlite, memory, size of the session. Every figure is a ratio or a p
 (measure.py); each row has its bar. Prints a table, writes JSON (--output), and table.py puts it into
 docs/performance.md. Start: main, GROUPS."""
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import re
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -147,7 +149,8 @@ def ns_per_pair(text):
 
 # --- redis --------------------------------------------------------------------------------------
 
-REDIS = ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"]
+REDIS = ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no",
+         "--enable-debug-command", "yes"]  # DEBUG POPULATE
 
 
 class Redis:
@@ -236,7 +239,7 @@ select count(distinct substr(b, 1, 7)) from t;
 """
 
 
-def sqlite(b):
+def sqlite_rows(b):
     """The sqlite3 shell on a database in memory; the CPU time that it says its statements took."""
     if not shutil.which("sqlite3"):
         b.row("sqlite", "CPU, exact / bare", None, "times", 1.3, note="sqlite3 is not installed")
@@ -320,7 +323,11 @@ def memory_rows(b, label, totals, heap):
 
 
 def size_of(session):
-    return sum(os.path.getsize(session + end) for end in ("", "-wal") if os.path.exists(session + end))
+    """Bytes of the database, what still stands in its write-ahead log included; 0 if there is none."""
+    if not os.path.exists(session):
+        return 0
+    with contextlib.closing(sqlite3.connect(f"file:{session}?mode=ro", uri=True, timeout=10)) as db:
+        return db.execute("pragma page_count").fetchone()[0] * db.execute("pragma page_size").fetchone()[0]
 
 
 def session_size(b):
@@ -333,7 +340,7 @@ def session_size(b):
                "1000000"]
     with Process(command) as process:
         status = process.wait(seconds / 3)
-        third = size_of(session) if os.path.exists(session) else 0
+        third = size_of(session)
         if status is None:
             status = process.wait(seconds + 60)
         if status != 0:
@@ -350,7 +357,7 @@ def session_size(b):
     b.row("session", "session of an hour" + ("" if seconds >= 3600 else ", extended from that"), hour / 1e6, "MB", 20)
 
 
-GROUPS = {"pairs": pairs, "start": start, "redis": redis, "sqlite": sqlite, "memory": memory, "session": session_size}
+GROUPS = {"pairs": pairs, "start": start, "redis": redis, "sqlite": sqlite_rows, "memory": memory, "session": session_size}
 
 
 def machine():

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 REFERENCE = pathlib.Path(__file__).with_name("gate.json")
-SHORT, LONG = 20_000, 60_000  # pairs; callgrind runs some fifty times slower than the processor
+SHORT, LONG = 200_000, 600_000  # pairs; callgrind runs some fifty times slower than the processor
 
 
 def instructions(directory, command, program):
