@@ -267,6 +267,17 @@ static void end_all(struct tt_recorder *rec, const char *outcome)
         if (image->alive && image->id)
             tt_image_read(rec, image, now, true);
     }
+    if (rec->writer && !rec->result->processes) {
+        struct rlimit files;
+        bool small = getrlimit(RLIMIT_FSIZE, &files) == 0 &&
+                     files.rlim_cur < TT_TAPE_FILE_BYTES(4); /* sparse, but its length counts */
+        say(rec, small
+                     ? "nothing was recorded: the file size limit (ulimit -f) is below the length "
+                       "of a tape; raise it, best to unlimited"
+                     : "nothing was recorded: the agent did not start in the command");
+        tt_session_put_dropped(rec->writer, &(struct tt_session_dropped){
+                                                0, "commands in which the agent did not start", 1});
+    }
     if (rec->writer) {
         bool failed = tt_session_failed(rec->writer, NULL) != 0;
         tt_rows_finish(rec, now, outcome);
