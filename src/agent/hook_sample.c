@@ -237,7 +237,7 @@ static uint64_t realloc_taken(uint64_t a, uint64_t size, const uint64_t *slot, u
     int32_t thin = 0;
     if (follow && size != 0) {
         if (tt_agent.conf.mode == TT_MODE_ADAPTIVE)
-            thin = tt_adapt_decide(t, slot, size);
+            thin = e ? tt_agent.sites[tt_tape_entry_site(e)].thin : NOT_TAKEN;
         else
             thin = e && stays(t, old, size) ? 0 : NOT_TAKEN;
     } else {
@@ -287,10 +287,10 @@ static uint64_t realloc_taken(uint64_t a, uint64_t size, const uint64_t *slot, u
 }
 
 /* Moves a block that the real allocator just gave into the region. */
-static uint64_t move_in(uint64_t block, uint64_t size, uint32_t thin, struct tt_thread *t,
-                        const uint64_t *slot, uint64_t rbp)
+static uint64_t move_in(uint64_t block, uint64_t size, struct tt_thread *t, const uint64_t *slot,
+                        uint64_t rbp)
 {
-    uint64_t at = take(t, TT_E_REALLOC, size, 16, thin, slot, rbp);
+    uint64_t at = take(t, TT_E_REALLOC, size, 16, 0, slot, rbp);
     if (!at)
         return block;
     __builtin_memcpy((void *)at, (const void *)block, size);
@@ -300,42 +300,38 @@ static uint64_t move_in(uint64_t block, uint64_t size, uint32_t thin, struct tt_
     return at;
 }
 
-/* realloc of a block outside of the region, or of none. */
+/* realloc of a block outside of the region. Adaptive: what passed at its birth stays passed, as
+ * what was taken stays taken; so a unit has the probability of its ancestor, and nothing is copied.
+ * Sampled: only the bytes by which the block grew are exposed to the countdown, which makes the
+ * probability of the new unit right and keeps blocks that grow in small steps in place. */
 static uint64_t realloc_other(uint64_t a, uint64_t size, const uint64_t *slot, uint64_t rbp)
 {
-    int adaptive = tt_agent.conf.mode == TT_MODE_ADAPTIVE;
-    struct tt_thread *t = tt_arch_thread();
-    if (adaptive && TT_LIKELY(t != NULL) && TT_LIKELY(tt_adapt_passes(t, tt_adapt_key(slot, size))))
+    if (tt_agent.conf.mode == TT_MODE_ADAPTIVE)
         return tt_hook_real(TT_E_REALLOC, a, size, 0);
-    /* Sampled: only the bytes by which the block grew are exposed to the countdown, which makes the
-     * probability of the new unit right and keeps blocks that grow in small steps in place. */
-    uint64_t before = a && !adaptive ? tt_hook_real(TT_E_USABLE_SIZE, a, 0, 0) : 0;
+    uint64_t before = tt_hook_real(TT_E_USABLE_SIZE, a, 0, 0);
     uint64_t block = tt_hook_real(TT_E_REALLOC, a, size, 0);
     if (block == 0 || size == 0)
         return block;
-    uint64_t after = adaptive || !a ? size : tt_hook_real(TT_E_USABLE_SIZE, block, 0, 0);
-    if (!adaptive) {
-        if (after <= before)
-            return block;
-        tt_arch_set_left(tt_arch_left() - (int64_t)(after - before));
-        if (TT_LIKELY(tt_arch_left() >= 0))
-            return block;
-    }
+    uint64_t after = tt_hook_real(TT_E_USABLE_SIZE, block, 0, 0);
+    if (after <= before)
+        return block;
+    tt_arch_set_left(tt_arch_left() - (int64_t)(after - before));
+    if (TT_LIKELY(tt_arch_left() >= 0))
+        return block;
     if (!tt_agent_recording())
         tt_agent_forked();
     if (!tt_agent_recording() || tt_agent.head->state != TT_STATE_RUNNING) {
         tt_arch_set_left(0);
         return block;
     }
-    int fresh = t == NULL;
-    t = tt_thread_get();
+    int fresh = tt_arch_thread() == NULL;
+    struct tt_thread *t = tt_thread_get();
     if (!tt_hook_enter(t, slot)) {
         tt_arch_set_left((int64_t)tt_agent.conf.mean);
         return block;
     }
-    int32_t thin = adaptive ? tt_adapt_decide(t, slot, size) : expired(t, after - before, fresh);
-    if (thin >= 0)
-        block = move_in(block, size, (uint32_t)thin, t, slot, rbp);
+    if (expired(t, after - before, fresh) != NOT_TAKEN)
+        block = move_in(block, size, t, slot, rbp);
     tt_hook_leave(t);
     return block;
 }
@@ -343,8 +339,9 @@ static uint64_t realloc_other(uint64_t a, uint64_t size, const uint64_t *slot, u
 static uint64_t sample_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
                                uint64_t rbp, uint32_t entry)
 {
-    (void)c;
     (void)entry;
+    if (a == 0) /* a plain acquisition */
+        return tt_agent.entry[TT_E_MALLOC](b, 0, c, slot, rbp, TT_E_MALLOC);
     if (!tt_region_holds(a) || tt_region_slot(a) == 0)
         return realloc_other(a, b, slot, rbp);
     if (__atomic_load_n(tt_agent.alive, __ATOMIC_RELAXED) == 0)

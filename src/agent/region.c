@@ -3,8 +3,8 @@
  * free recognises a sampled object by comparing address bits. Slots are powers of two, hence
  * aligned to their size. Up to 64 KiB they lie in spans of 64 KiB with a bitmap; while few
  * objects are sampled, small ones get a page each (last-touched can then be read from outside).
- * Larger ones have an extent each, given back to the kernel on release. All bookkeeping lies
- * outside of the region, where the program's stray writes do not reach it. Start:
+ * Larger ones have an extent each, whose pages go back to the kernel on release but for a few. All
+ * bookkeeping lies outside of the region, where the program's stray writes do not reach it. Start:
  * tt_region_take. */
 #include "agent/region.h"
 
@@ -20,6 +20,7 @@
 #define REGION_LEAST (256u << 20)
 #define OPEN_BYTES 0x100000u /* opened at a time */
 #define SLACK_MOST (16u << 20)
+#define DIRTY_MOST (8u << 20) /* released extents whose pages are kept for the next one */
 
 struct span {
     uint32_t next; /* of the spans of its class with free slots, index + 1 */
@@ -30,7 +31,7 @@ struct span {
 struct unit {
     uint32_t next; /* free extents of its class, index + 1 */
     uint8_t class; /* 0: no extent starts here */
-    uint8_t used, pad[2];
+    uint8_t used, dirty, pad;
 };
 struct tt_region {
     struct span *span;
@@ -41,6 +42,7 @@ struct tt_region {
     uint32_t partial[CLASS_SPAN + 1];
     uint32_t extents[CLASS_MAX + 1];
     uint32_t page_objects;
+    uint64_t dirty;    /* bytes of released extents not given back to the kernel */
     uint64_t slack;    /* bytes of slots beyond what was asked for */
     uint64_t deferred; /* slots released by handlers inside the agent, linked through themselves */
 };
@@ -133,13 +135,16 @@ static uint64_t take_small(struct tt_region *r, uint32_t class)
            ((uint64_t)(word * 64 + bit) << class);
 }
 
-static uint64_t take_large(struct tt_region *r, uint32_t class)
+static uint64_t take_large(struct tt_region *r, uint32_t class, int *zero)
 {
     uint32_t index = r->extents[class];
     if (index) {
         struct unit *u = &r->unit[index - 1];
         r->extents[class] = u->next;
         u->used = 1;
+        *zero = !u->dirty;
+        if (u->dirty)
+            r->dirty -= 1ULL << class;
         return TT_REGION_BASE + r->small + ((uint64_t)(index - 1) << UNIT_SHIFT);
     }
     uint64_t bytes = 1ULL << class, at = (r->large_made + bytes - 1) & ~(bytes - 1);
@@ -166,7 +171,12 @@ static int give(struct tt_region *r, uint64_t at)
     if (offset >= r->small) {
         uint32_t index = (uint32_t)((offset - r->small) >> UNIT_SHIFT);
         struct unit *u = &r->unit[index];
-        tt_sys_madvise((void *)at, 1ULL << u->class, TT_MADV_DONTNEED);
+        uint64_t bytes = 1ULL << u->class;
+        u->dirty = r->dirty + bytes <= DIRTY_MOST;
+        if (u->dirty)
+            r->dirty += bytes;
+        else
+            tt_sys_madvise((void *)at, bytes, TT_MADV_DONTNEED);
         u->used = 0;
         u->next = r->extents[u->class];
         r->extents[u->class] = index + 1;
@@ -218,6 +228,7 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
     uint32_t class = class_of(size, align);
     if (class > CLASS_MAX || size > 1ULL << CLASS_MAX)
         return 0;
+    *zero = 0;
     tt_lock_take(&tt_agent.region_lock, t);
     if (TT_UNLIKELY(r->deferred != 0))
         drain(r);
@@ -225,14 +236,13 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
         class = CLASS_PAGE;
         r->page_objects++;
     }
-    uint64_t at = class > CLASS_SPAN ? take_large(r, class) : take_small(r, class);
+    uint64_t at = class > CLASS_SPAN ? take_large(r, class, zero) : take_small(r, class);
     if (at && class <= CLASS_SPAN) {
         r->slack += (1ULL << class) - size;
         if (r->slack > (uint64_t)SLACK_MOST * (tt_agent.thin_floor + 1))
             tt_agent.thin_floor++; /* too much memory beyond what was asked for: sample less */
     }
     tt_lock_give(&tt_agent.region_lock);
-    *zero = class > CLASS_SPAN;
     return at;
 }
 
