@@ -141,6 +141,26 @@ static bool own_function(const struct tt_dossiers *all, const struct tt_dossier 
     return i >= 0 && tt_dossier_function(all, d->process, stack->pc[i], buf)[0];
 }
 
+/* "allocation at handle (server.c:31)": what such a clock counts is the allocation. That it is
+ * every entry of the function can only be known by counting those. */
+static void name_site(const struct tt_dossiers *all, const struct tt_dossier *d, char *buf,
+                      size_t size)
+{
+    char place[160] = "";
+    const struct tt_case_stack *stack = tt_case_stack(all->c, d->process, d->stack);
+    uint64_t pc = stack->pc[own_frame(all, d)];
+    const char *full =
+        all->name(all->name_arg, all->session, all->c->processes.data[d->process].id, pc);
+    const char *at = strrchr(full, '@');
+    if (at) {
+        const char *base = strrchr(at, '/');
+        snprintf(place, sizeof place, " (%.100s)", base ? base + 1 : at + 1);
+    }
+    char name[160];
+    tt_dossier_function(all, d->process, pc, name);
+    snprintf(buf, size, "allocation at %.60s%.80s", name, place);
+}
+
 static void try_operations(struct window *w, struct candidate *best)
 {
     const struct tt_case *c = w->all->c;
@@ -239,7 +259,8 @@ static int name_best(const struct window *w, const struct candidate *exact, size
     }
     if (chosen >= 0) {
         *best = exact[chosen];
-        own_function(w->all, &w->all->list.data[best->ref.dossier], best->ref.name);
+        name_site(w->all, &w->all->list.data[best->ref.dossier], best->ref.name,
+                  sizeof best->ref.name);
     }
     free(function);
     return 0;
@@ -296,7 +317,7 @@ static void write_rate(const struct tt_dossier *d, const struct candidate *best,
     rate->has_operation = true;
     rate->operation_source = sources[best->ref.kind];
     snprintf(rate->operation, sizeof rate->operation, "%.150s%s", best->ref.name,
-             best->ref.kind == TT_OP_DECLARED || strchr(best->ref.name, '(') ? "" : "()");
+             best->ref.kind != TT_OP_STACK || strchr(best->ref.name, '(') ? "" : "()");
     rate->operations = best->ops;
     rate->exact = r->exact;
     rate->per_operation = r->exact ? (double)r->numerator / r->denominator : r->ratio;

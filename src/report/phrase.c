@@ -177,6 +177,12 @@ void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool p
 {
     const char *name = rate->operation;
     size_t len = strlen(name);
+    static const char births[] = "allocation";
+    if (strncmp(tt_phrase_text(rate->operation_source), "site", 4) == 0 &&
+        strncmp(name, births, sizeof births - 1) == 0) {
+        tt_text_add(out, "%s%s%s", births, plural ? "s" : "", name + sizeof births - 1);
+        return;
+    }
     if (len > 2 && name[len - 1] == ')') {
         tt_text_add(out, "%s of " TT_CODE_ON "%s" TT_CODE_OFF, plural ? "calls" : "call", name);
         return;

@@ -178,7 +178,7 @@ static void free_clock_explains(void **state)
     serve(&sim, &s, 2);
     sim_judge(&sim, 10, &out);
     const struct tt_finding *f = leak_of(&sim, &out);
-    assert_string_equal(f->rate.operation, "f404000()");
+    assert_string_equal(f->rate.operation, "allocation at f404000 (sim.c:8)");
     assert_string_equal(f->rate.operation_source, "site");
     assert_true(f->rate.exact && f->rate.per_operation == 2);
     assert_int_equal(f->operation_site, sim.c.sites.data[CALL_SITE].id);
