@@ -85,6 +85,20 @@ static void adopt(struct tt_recorder *rec, const struct tape_name *tape)
     tt_image_settle(rec, image);
 }
 
+static bool parse_name(const char *text, struct tape_name *name)
+{
+    char *end;
+    if (strncmp(text, "tape.", 5) != 0 || text[5] < '0' || text[5] > '9')
+        return false;
+    unsigned long pid = strtoul(text + 5, &end, 10);
+    if (*end != '.' || end[1] < '0' || end[1] > '9')
+        return false;
+    unsigned long number = strtoul(end + 1, &end, 10);
+    name->pid = (unsigned)pid;
+    name->number = (unsigned)number;
+    return !*end && pid > 0 && pid <= INT32_MAX && number <= INT32_MAX;
+}
+
 static int in_order(const void *a, const void *b)
 {
     const struct tape_name *x = a, *y = b;
@@ -104,9 +118,7 @@ void tt_image_discover(struct tt_recorder *rec)
     TT_VEC(struct tape_name) names = {0};
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
         struct tape_name name;
-        char end;
-        if (sscanf(entry->d_name, "tape.%9u.%9u%c", &name.pid, &name.number, &end) == 2 &&
-            tt_vec_push(&names, name))
+        if (parse_name(entry->d_name, &name) && tt_vec_push(&names, name))
             break;
     }
     closedir(dir);

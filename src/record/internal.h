@@ -5,11 +5,12 @@
  *   tape.c    reading a tape, all of it hostile     look.c    the shadow: which units live
  *   modules.c what is mapped where                  count.c   operations
  *   image.c   life of an image                      rows.c    rows of a session
- *   run.c     the loop
+ *   setting.c what is changed in the caller         run.c     the loop
  * Start: struct tt_recorder, then tt_record_run in run.c. */
 #ifndef TT_RECORD_INTERNAL_H
 #define TT_RECORD_INTERNAL_H
 
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -239,6 +240,24 @@ static inline int tt_record_status(int status)
 /* dir.c: makes the directory for tapes, and removes those that dead recorders left. */
 int tt_record_dir_make(struct tt_recorder *rec, struct tt_error *err);
 void tt_record_dir_remove(struct tt_recorder *rec);
+
+/* setting.c */
+/* What tt_record_run changes in the caller and puts back. */
+struct tt_setting {
+    sigset_t mask;
+    struct sigaction child;
+    struct rlimit files;
+    bool closed[3];
+    bool files_raised;
+};
+/* The signals that are forwarded to the command. */
+sigset_t tt_setting_signals(void);
+/* Blocks them, and keeps the standard descriptors taken. */
+void tt_setting_enter(struct tt_setting *before);
+/* After the fork, so that the command keeps what the caller had: SIGCHLD and more descriptors. */
+void tt_setting_parent(struct tt_setting *before);
+/* parent: tt_setting_parent was called. */
+void tt_setting_leave(const struct tt_setting *before, bool parent);
 
 /* launch.c */
 struct tt_launch {

@@ -28,74 +28,8 @@
 #define COST_SHARE 50u
 #define SOON_MS 1 /* while an agent is starting up */
 #define SOON_NS (TT_SECOND / 4)
-#define FDS_WANTED 16384u
-
-static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
-#define FORWARDED (sizeof forwarded / sizeof *forwarded)
 
 enum { TIMER, SIGNALS, TAPES, CHILD, FDS };
-
-/* What tt_record_run changes in the caller and puts back. */
-struct setting {
-    sigset_t mask;
-    struct sigaction child;
-    struct rlimit files;
-    bool closed[3];
-    bool files_raised;
-};
-
-/* ---- settings ---- */
-
-static void enter(struct setting *before)
-{
-    sigset_t mask;
-    for (int fd = 0; fd < 3; fd++) {
-        before->closed[fd] = fcntl(fd, F_GETFD) < 0;
-        if (before->closed[fd]) /* nothing of ours may become the command's input or output */
-            before->closed[fd] = open("/dev/null", (fd ? O_WRONLY : O_RDONLY) | O_CLOEXEC) == fd;
-    }
-    sigemptyset(&mask);
-    for (size_t i = 0; i < FORWARDED; i++)
-        sigaddset(&mask, forwarded[i]);
-    sigaddset(&mask, SIGXFSZ); /* then a write beyond ulimit -f fails instead */
-    sigprocmask(SIG_BLOCK, &mask, &before->mask);
-}
-
-/* After the fork: the command keeps what the caller had. */
-static void enter_parent(struct setting *before)
-{
-    struct sigaction plain = {.sa_handler = SIG_DFL};
-    sigaction(SIGCHLD, &plain, &before->child); /* ignored, it would take the status away */
-    before->files_raised = getrlimit(RLIMIT_NOFILE, &before->files) == 0;
-    struct rlimit more = before->files;
-    rlim_t most = more.rlim_max < FDS_WANTED ? more.rlim_max : FDS_WANTED;
-    if (before->files_raised && more.rlim_cur < most) {
-        more.rlim_cur = most;
-        setrlimit(RLIMIT_NOFILE, &more);
-    }
-}
-
-static void leave(const struct setting *before, bool parent)
-{
-    if (parent) {
-        sigaction(SIGCHLD, &before->child, NULL);
-        if (before->files_raised)
-            setrlimit(RLIMIT_NOFILE, &before->files);
-    }
-    /* what came too late to be forwarded was meant for the command: it is not to hit us now */
-    struct timespec none = {0};
-    sigset_t mask;
-    sigemptyset(&mask);
-    for (size_t i = 0; i < FORWARDED; i++)
-        sigaddset(&mask, forwarded[i]);
-    sigaddset(&mask, SIGXFSZ);
-    while (sigtimedwait(&mask, NULL, &none) > 0)
-        ;
-    sigprocmask(SIG_SETMASK, &before->mask, NULL);
-    for (int fd = 0; fd < 3; fd++)
-        if (before->closed[fd])
-            close(fd);
-}
 
 /* ---- visits ---- */
 
@@ -242,8 +176,9 @@ static void visit(struct tt_recorder *rec)
                 continue;
             }
             tt_image_free(rec, image);
-            memmove(rec->images.data + i, rec->images.data + i + 1,
-                    (--rec->images.len - i) * sizeof *rec->images.data);
+            rec->images.len--;
+            for (size_t k = i; k < rec->images.len; k++)
+                rec->images.data[k] = rec->images.data[k + 1];
         }
         report_progress(rec, now);
     }
@@ -346,6 +281,13 @@ static bool followed(struct tt_recorder *rec, uint64_t *looked_ns)
     return true; /* as a moment ago */
 }
 
+static void drain(int fd)
+{
+    char bytes[4096];
+    while (fd >= 0 && read(fd, bytes, sizeof bytes) > 0)
+        ;
+}
+
 static void loop(struct tt_recorder *rec, struct pollfd fds[FDS])
 {
     const struct tt_record_options *o = rec->options;
@@ -354,10 +296,8 @@ static void loop(struct tt_recorder *rec, struct pollfd fds[FDS])
     bool starting = false, stop = false;
     for (;;) {
         poll(fds, FDS, starting ? SOON_MS : -1);
-        char drain[4096];
-        ssize_t n = read(fds[TIMER].fd, drain, sizeof drain);
-        n = read(fds[TAPES].fd, drain, sizeof drain);
-        (void)n;
+        drain(fds[TIMER].fd);
+        drain(fds[TAPES].fd);
         if (fds[SIGNALS].revents)
             stop |= take_signals(rec, fds[SIGNALS].fd);
         reap(rec);
@@ -388,11 +328,8 @@ static void loop(struct tt_recorder *rec, struct pollfd fds[FDS])
 
 static int open_fds(struct tt_recorder *rec, struct pollfd fds[FDS], struct tt_error *err)
 {
-    sigset_t mask;
     struct itimerspec every = {.it_interval.tv_nsec = (long)TICK_NS, .it_value.tv_nsec = 1000000};
-    sigemptyset(&mask);
-    for (size_t i = 0; i < FORWARDED; i++)
-        sigaddset(&mask, forwarded[i]);
+    sigset_t mask = tt_setting_signals();
     fds[TIMER].fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     fds[SIGNALS].fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     fds[TAPES].fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -441,7 +378,7 @@ static int name_agent(struct tt_recorder *rec, const char *program, const char *
         return 0;
     code = plain_name(rec, beside, "agent-cxx.so", name, sizeof name, err);
     if (!code)
-        snprintf(out + strlen(out), 2 * PATH_MAX - strlen(out), ":%s", name);
+        snprintf(out + strlen(out), (size_t)2 * PATH_MAX - strlen(out), ":%s", name);
     return code;
 }
 
@@ -487,7 +424,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
                               .owner_fd = -1,
                               .recording = true};
     struct pollfd fds[FDS];
-    struct setting before = {0};
+    struct tt_setting before = {0};
     struct tt_proc_command command;
     struct tt_launch launch = {0};
     char found[PATH_MAX], agent[2 * PATH_MAX];
@@ -502,7 +439,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
         code = tt_record_agent(found, err);
     if (code)
         return code;
-    enter(&before);
+    tt_setting_enter(&before);
     rec.origin_ns = rec.started_ns = tt_clock_now();
     rec.started_wall = tt_clock_wall();
     code = tt_record_dir_make(&rec, err);
@@ -516,7 +453,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     if (code)
         goto end;
     parent = true;
-    enter_parent(&before);
+    tt_setting_parent(&before);
     rec.child = result->pid = launch.pid;
     code = make_session(&rec, launch.pid, err);
     if (code) {
@@ -551,23 +488,6 @@ end:
         if (fds[i].fd >= 0)
             close(fds[i].fd);
     tt_record_dir_remove(&rec);
-    leave(&before, parent);
+    tt_setting_leave(&before, parent);
     return code;
-}
-
-int tt_record_exit(int status)
-{
-    if (!WIFSIGNALED(status))
-        return WEXITSTATUS(status);
-    int sig = WTERMSIG(status);
-    struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
-    struct sigaction plain = {.sa_handler = SIG_DFL};
-    sigaction(sig, &plain, NULL);
-    sigset_t mask;
-    sigemptyset(&mask);
-    sigaddset(&mask, sig);
-    sigprocmask(SIG_UNBLOCK, &mask, NULL);
-    raise(sig);
-    return 128 + sig; /* one that does not end a process by default */
 }

@@ -81,11 +81,9 @@ int tt_session_check_file(const char *path, struct tt_error *err)
         code = tt_error_sys(err, -errno, "cannot open session %s", path);
     else if (S_ISDIR(st.st_mode))
         code = tt_error_set(err, -EISDIR, "%s is a directory, not a telltale session", path);
-    else if (!S_ISREG(st.st_mode))
-        code = tt_session_foreign(path, err);
-    else if ((n = pread(fd, head, sizeof head, 0)) < 0)
+    else if (S_ISREG(st.st_mode) && (n = pread(fd, head, sizeof head, 0)) < 0)
         code = tt_error_sys(err, -errno, "cannot read session %s", path);
-    else if (n == 0)
+    else if (S_ISREG(st.st_mode) && n == 0)
         code = tt_error_set(err, -EBADMSG,
                             "%s is empty: the recorder ended before it wrote anything", path);
     else if (n != sizeof head || memcmp(head, "SQLite format 3", 16) != 0)
