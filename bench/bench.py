@@ -331,16 +331,16 @@ def size_of(session):
 
 
 def session_size(b):
-    """Size of the session at a third and at the end of a run at 1,000,000 pairs/s; the growth between them, extended to an
-    hour, is an upper bound as soon as the recorder thins old rows."""
+    """Size of the session at two thirds and at the end of a run at 1,000,000 pairs/s, extended to an hour by the growth
+    between them. The recorder thins old rows once there are many, after a minute and a half here."""
     seconds = b.args.session_minutes * 60 // b.args.hurry
     print(f"session: {seconds} s at 1,000,000 pairs/s", flush=True)
     session = b.session()
     command = [b.telltale, "run", "-q", "--mode", "exact", "-o", session, "--", str(b.programs / "busyserver"), str(seconds),
                "1000000"]
     with Process(command) as process:
-        status = process.wait(seconds / 3)
-        third = size_of(session)
+        status = process.wait(seconds * 2 / 3)
+        before = size_of(session)
         if status is None:
             status = process.wait(seconds + 60)
         if status != 0:
@@ -351,7 +351,7 @@ def session_size(b):
     if not final:
         b.row("session", "size after an hour", None, "MB", 20, note="no session was written")
         return
-    hour = final if seconds >= 3600 else final + max(final - third, 0) / (seconds * 2 / 3) * (3600 - seconds)
+    hour = final if seconds >= 3600 else final + max(final - before, 0) / (seconds / 3) * (3600 - seconds)
     b.clear()
     b.row("session", f"session of {seconds} s at 1,000,000 pairs/s", final / 1e6, "MB")
     b.row("session", "session of an hour" + ("" if seconds >= 3600 else ", extended from that"), hour / 1e6, "MB", 20)
