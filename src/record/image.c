@@ -59,7 +59,8 @@ static void adopt(struct tt_recorder *rec, const struct tape_name *tape)
     struct tt_image *image = NULL;
     if (rec->next_image <= TT_RECORD_IMAGES)
         image = calloc(1, sizeof *image);
-    if (!image || tt_vec_push(&rec->images, image)) {
+    /* a list of pointers: images do not move */
+    if (!image || tt_vec_push(&rec->images, image)) { /* NOLINT(bugprone-sizeof-expression) */
         rec->images_lost++;
         unlinkat(rec->dir_fd, name, 0);
         close(fd);
@@ -331,6 +332,7 @@ static void look(struct tt_recorder *rec, struct tt_image *image, uint64_t now_n
 {
     uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
     uint32_t tick = tt_record_tick_at(rec, now_ns);
+    image->has_look = false;
     if (tt_look_scan(&image->look, &image->tape, tt_record_tick_at(rec, image->row.started_ns),
                      tick) == 0) {
         image->has_look = true;

@@ -158,39 +158,41 @@ struct tt_operation {
 
 struct tt_image {
     struct tt_tape tape;
-    char name[64]; /* of the tape's file */
-    int64_t id;    /* in the session; 0 until the tape's head was read */
+    int64_t id; /* in the session; 0 until the tape's head was read */
     int64_t pid;
-    int pidfd;           /* -1 none */
-    bool alive, visible; /* visible: /proc/PID is this image's */
-    bool early;          /* what /proc tells was read before the tape was ready */
-    struct tt_session_process row;
-    char exe[PATH_MAX + 32], cmdline[4096], build_id[TT_PROC_BUILD_ID], libc[32], reason[160],
-        allocator[72];
+    /* who it is */
     uint64_t exe_device, exe_inode;
     uint64_t opened_ns, map_base;
     uint64_t tape_mapped; /* address space that the tape takes in the target */
+    struct tt_session_process row;
+    char exe[PATH_MAX + 32], cmdline[4096], build_id[TT_PROC_BUILD_ID], libc[32], reason[160],
+        allocator[72], name[64]; /* name: of the tape's file */
     struct tt_proc_maps maps;
     TT_VEC(struct tt_module) modules;
     uint64_t modules_epoch, modules_read_ns, modules_pause_ns;
-    bool modules_stale;
+    /* its operations */
     TT_VEC(struct tt_operation) operations;
-    bool declared;          /* the declared ones are in the list */
-    bool counted;           /* a first visit was made */
     uint64_t operations_at; /* next time to look for more */
-    uint32_t slots;         /* of the tape's ops given out */
     struct tt_inject_pad pads[2];
+    /* its live units */
     struct tt_look look;
-    bool has_look, look_written;
     struct tt_session_look look_row;
     uint64_t look_due, looks;
     uint64_t units_off; /* |births - deaths - survivors| over all sites at the last look */
-    int64_t heap_held;
-    bool first_read, limits_written, row_changed;
-    uint32_t checked; /* sites whose addresses were looked up in the modules */
+    int64_t heap_held;  /* -1 unknown */
     uint64_t dropped_wrote[TT_DROP_KINDS + 8];
-    uint32_t chosen; /* sites with rows of their own */
-    int64_t cpu_ms;  /* -1 unknown */
+    int pidfd;        /* -1 none */
+    uint32_t slots;   /* of the tape's ops given out */
+    uint32_t checked; /* sites whose addresses were looked up in the modules */
+    uint32_t chosen;  /* sites with rows of their own */
+    bool alive;
+    bool visible;       /* /proc/PID is this image's */
+    bool early;         /* what /proc tells was read before the tape was ready */
+    bool modules_stale; /* an address in no module was seen */
+    bool declared;      /* the declared operations are in the list */
+    bool counted;       /* a first visit for operations was made */
+    bool has_look, look_written;
+    bool first_read, limits_written, row_changed;
 };
 
 /* ---- the recording ---- */

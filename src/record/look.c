@@ -243,7 +243,7 @@ int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick
     if (scan)
         tt_map_free(&scan->big);
     free(scan);
-    if (look->pieces.len) /* regions come in the order of their first use */
+    if (!code && look->pieces.len) /* regions come in the order of their first use */
         qsort(look->pieces.data, look->pieces.len, sizeof *look->pieces.data, by_address);
     if (code)
         tt_look_free(look);

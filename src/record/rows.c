@@ -351,7 +351,7 @@ static void put_dropped(struct tt_recorder *rec, struct tt_image *image, uint64_
     counts[LOST_RELEASES] = image->tape.lost_releases;
     counts[LOST_AGES] = image->tape.lost_ages;
     counts[LOST_PATHS] = image->tape.lost_paths;
-    counts[LOST_BIG] = image->has_look ? image->look.big_lost : 0;
+    counts[LOST_BIG] = image->look.big_lost;
     counts[LOST_SITES] = summed;
     counts[LOST_LOOK] = image->has_look && image->look_row.final ? image->units_off : 0;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -446,7 +446,7 @@ void tt_rows_write(struct tt_recorder *rec, uint64_t now_ns, bool final)
     struct tt_session_epoch epoch = {rec->epoch, now_ns};
     if (tt_vec_push(&rec->epochs, epoch) == 0 &&
         (rec->epochs.len > TT_RECORD_EPOCHS ||
-         (rec->sample_rows > TT_RECORD_SAMPLE_ROWS && rec->epochs.len > 2 * EPOCHS_LEAST)))
+         (rec->sample_rows > TT_RECORD_SAMPLE_ROWS && rec->epochs.len > 2 * (size_t)EPOCHS_LEAST)))
         thin(rec);
     tt_session_commit(w);
 }
