@@ -157,7 +157,7 @@ struct tt_agent {
 };
 
 extern struct tt_agent tt_agent TT_HIDDEN;
-_Static_assert(offsetof(struct tt_agent, host) == 8 * TT_E_COUNT &&
+_Static_assert(offsetof(struct tt_agent, host) == 8UL * TT_E_COUNT &&
                    offsetof(struct tt_host, real) == 0,
                "entry_x86_64.S knows these offsets");
 
@@ -257,8 +257,8 @@ TT_HIDDEN int tt_region_make(void);
 TT_HIDDEN int tt_adapt_make(void);
 
 /* text.c */
-TT_HIDDEN char *tt_text_put(char *at, char *end, const char *text);
-TT_HIDDEN char *tt_text_number(char *at, char *end, uint64_t value);
+TT_HIDDEN char *tt_text_put(char *at, const char *end, const char *text);
+TT_HIDDEN char *tt_text_number(char *at, const char *end, uint64_t value);
 TT_HIDDEN const char *tt_text_find(const char *at, const char *end, char c);
 
 #endif

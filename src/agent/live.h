@@ -23,6 +23,7 @@ static inline uint64_t *tt_live_find(uint64_t address)
     return (uint64_t *)tt_agent.shadow + granule;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the atomic builtin writes it */
 static inline void tt_live_add(uint64_t *counter, uint64_t n)
 {
     __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);

@@ -93,9 +93,9 @@ static uint32_t class_of(uint64_t size, uint64_t align)
 static void list(struct tt_region *r, uint32_t index)
 {
     struct span *s = &r->span[index];
+    s->listed = 1; /* first: left in between (longjmp), a slot is lost, the list stays sound */
     s->next = r->partial[s->class];
     r->partial[s->class] = index + 1;
-    s->listed = 1;
 }
 
 static int make_span(struct tt_region *r, uint32_t class)
@@ -126,8 +126,9 @@ static uint64_t take_small(struct tt_region *r, uint32_t class)
     while (~s->used[word] == 0)
         word++;
     uint32_t bit = (uint32_t)__builtin_ctzl(~s->used[word]);
+    s->free--; /* before the mark, and after it on release: never more than there are */
     s->used[word] |= 1ULL << bit;
-    if (--s->free == 0) {
+    if (s->free == 0) {
         r->partial[class] = s->next;
         s->listed = 0;
     }
@@ -229,7 +230,7 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
     if (class > CLASS_MAX || size > 1ULL << CLASS_MAX)
         return 0;
     *zero = 0;
-    tt_lock_take(&tt_agent.region_lock, t);
+    tt_lock_take(&tt_agent.region_lock, t->index + 1);
     if (TT_UNLIKELY(r->deferred != 0))
         drain(r);
     if (class < CLASS_PAGE && r->page_objects < PAGE_OBJECTS) {
@@ -258,7 +259,7 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
                                             __ATOMIC_RELAXED));
         return;
     }
-    tt_lock_take(&tt_agent.region_lock, t);
+    tt_lock_take(&tt_agent.region_lock, t->index + 1);
     give(r, at);
     if (slot <= 1u << CLASS_SPAN) {
         r->slack -= slot - size < r->slack ? slot - size : r->slack;

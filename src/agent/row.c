@@ -72,7 +72,7 @@ static struct tt_row_table *grow(void)
 static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint64_t ra)
 {
     struct tt_row row;
-    tt_lock_take(&tt_agent.row_lock, t);
+    tt_lock_take(&tt_agent.row_lock, t->index + 1);
     struct tt_row_table *table = tt_agent.rows;
     if (table && find(table, ra, &row)) {
         tt_lock_give(&tt_agent.row_lock);
@@ -87,7 +87,7 @@ static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint
         row.kind = TT_ROW_END;
     /* An address outside of all code is a stray word; it may become code later. */
     if (tt_maps_find(ra - 1)) {
-        if (!table || tt_agent.row_count * 2 > table->mask)
+        if (!table || tt_agent.row_count * 2UL > table->mask)
             table = grow();
         if (table && insert(table, ra, row))
             tt_agent.row_count++;
@@ -109,7 +109,7 @@ struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra)
 
 void tt_row_forget(struct tt_thread *t)
 {
-    tt_lock_take(&tt_agent.row_lock, t);
+    tt_lock_take(&tt_agent.row_lock, t->index + 1);
     if (tt_maps_read(t->text) == 0 && tt_agent.rows) {
         struct tt_row_table *table = tt_agent.rows;
         struct tt_row stale = {TT_ROW_STALE, TT_RBP_LOST, 0, 0};

@@ -22,7 +22,7 @@ static uint32_t find(uint64_t key, uint64_t **room)
 {
     *room = NULL;
     uint32_t open = __atomic_load_n(&tt_agent.hash_open, __ATOMIC_ACQUIRE);
-    for (uint32_t i = 0; i < open; i++) {
+    for (uint32_t i = 0; i < open && i < 3; i++) {
         uint64_t *slots = table(i);
         uint64_t at = key & (table_slots[i] - 1);
         for (unsigned p = 0; p < PROBES; p++, at = (at + 1) & (table_slots[i] - 1)) {
@@ -45,7 +45,7 @@ static uint32_t find(uint64_t key, uint64_t **room)
 static uint64_t *open_table(void)
 {
     uint32_t i = tt_agent.hash_open;
-    if (i == 3 || tt_sys_mprotect(table(i), table_slots[i] * 8ULL, TT_PROT_RW) != 0)
+    if (i >= 3 || tt_sys_mprotect(table(i), table_slots[i] * 8ULL, TT_PROT_RW) != 0)
         return NULL;
     __atomic_store_n(&tt_agent.hash_open, i + 1, __ATOMIC_RELEASE);
     return table(i);
@@ -68,7 +68,7 @@ static int open_frames(uint32_t upto)
     if (upto > TT_TAPE_FRAMES)
         return -1;
     while (upto > tt_agent.frames_open) {
-        if (tt_sys_mprotect(&tt_agent.frames[tt_agent.frames_open], FRAME_PIECE * 8, TT_PROT_RW))
+        if (tt_sys_mprotect(&tt_agent.frames[tt_agent.frames_open], FRAME_PIECE * 8UL, TT_PROT_RW))
             return -1;
         tt_agent.frames_open += FRAME_PIECE;
     }
@@ -121,7 +121,7 @@ static __attribute__((noinline)) uint32_t site_new(struct tt_thread *t, uint64_t
                                                    uint32_t flags)
 {
     tt_agent_look();
-    tt_lock_take(&tt_agent.site_lock, t);
+    tt_lock_take(&tt_agent.site_lock, t->index + 1);
     uint32_t id = add(t, key, thin, flags);
     tt_lock_give(&tt_agent.site_lock);
     return id;

@@ -27,7 +27,7 @@ static struct tt_range *range_of(struct tt_thread *t, uint64_t address)
 
 static __attribute__((noinline)) struct tt_range *range_make(struct tt_thread *t, uint64_t address)
 {
-    tt_lock_take(&tt_agent.row_lock, t);
+    tt_lock_take(&tt_agent.row_lock, t->index + 1);
     struct tt_range r = tt_maps_stack(t, address);
     tt_lock_give(&tt_agent.row_lock);
     /* Overlapping knowledge is older: replace it. */

@@ -367,7 +367,7 @@ void tt_agent_forked(void)
     struct tt_tape_head *parent = tt_agent.head;
     uint64_t pads[4] = {parent->pad_base, parent->pad_size, parent->pad2_base, parent->pad2_size};
     uint64_t region[2] = {parent->region_base, parent->region_used};
-    struct tt_lock open = {0, 0, NULL};
+    struct tt_lock open = {0};
     tt_agent.site_lock = tt_agent.shadow_lock = tt_agent.row_lock = open;
     tt_agent.thread_lock = tt_agent.region_lock = open;
     tt_agent.maps_valid = 0; /* the parent may have been amid reading */

@@ -104,6 +104,7 @@ static inline uint64_t tt_sys_limit(int resource)
 }
 
 /* Reads one word of this process without the risk of a fault; 0 or a negative errno. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the kernel writes it */
 static inline int tt_sys_peek(uint64_t address, uint64_t *word)
 {
     struct {
@@ -116,36 +117,49 @@ static inline int tt_sys_peek(uint64_t address, uint64_t *word)
 }
 
 /* A lock for rare paths: spins briefly, then sleeps in futex (a waiter with real-time priority
- * must not keep the owner off the processor). `owner` lets a thread whose busy frame was left by
- * longjmp give back what that frame held. Cleared as a whole in a forked child. */
+ * must not keep the owner off the processor). The word says whose it is, in one store, so that a
+ * thread whose busy frame was left by longjmp can give back what that frame held. Waiters look
+ * again now and then, in case the wake-up was what the longjmp left out. Cleared as a whole in a
+ * forked child. */
 struct tt_lock {
-    uint32_t word; /* 0 free, 1 taken, 2 taken and waited for */
-    uint32_t pad;
-    void *owner;
+    uint32_t word; /* 0 free; else the owner's id, with TT_LOCK_WAIT if somebody sleeps */
 };
+#define TT_LOCK_WAIT 0x80000000u
 
-static inline void tt_lock_take(struct tt_lock *lock, void *owner)
+static inline void tt_lock_take(struct tt_lock *lock, uint32_t id)
 {
-    uint32_t seen = 0;
-    for (int spin = 0; spin < 100; spin++) {
+    uint32_t seen = 0, wait = 0;
+    for (unsigned turn = 0;; turn++) {
         seen = 0;
-        if (__atomic_compare_exchange_n(&lock->word, &seen, 1, 0, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED)) {
-            lock->owner = owner;
+        if (__atomic_compare_exchange_n(&lock->word, &seen, id | wait, 0, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
             return;
+        if (turn < 100) {
+            __builtin_ia32_pause();
+            continue;
         }
-        __builtin_ia32_pause();
+        if (!(seen & TT_LOCK_WAIT) &&
+            !__atomic_compare_exchange_n(&lock->word, &seen, seen | TT_LOCK_WAIT, 0,
+                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            continue;
+        const long soon[2] = {0, 20000000};
+        wait = TT_LOCK_WAIT;
+        tt_sys(__NR_futex, (long)&lock->word, 128 /* WAIT, private */, seen | TT_LOCK_WAIT,
+               (long)soon, 0, 0);
     }
-    while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0)
-        tt_sys(__NR_futex, (long)&lock->word, 128 /* WAIT, private */, 2, 0, 0, 0);
-    lock->owner = owner;
 }
 
 static inline void tt_lock_give(struct tt_lock *lock)
 {
-    lock->owner = NULL;
-    if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)
+    if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) & TT_LOCK_WAIT)
         tt_sys(__NR_futex, (long)&lock->word, 129 /* WAKE, private */, 1, 0, 0, 0);
+}
+
+/* Gives the lock back if it is this owner's. */
+static inline void tt_lock_give_if(struct tt_lock *lock, uint32_t id)
+{
+    if ((__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & ~TT_LOCK_WAIT) == id)
+        tt_lock_give(lock);
 }
 
 #endif

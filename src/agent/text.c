@@ -45,7 +45,7 @@ int memcmp(const void *a, const void *b, size_t n)
     return 0;
 }
 
-char *tt_text_put(char *at, char *end, const char *text)
+char *tt_text_put(char *at, const char *end, const char *text)
 {
     while (*text && end - at > 1)
         *at++ = *text++;
@@ -53,7 +53,7 @@ char *tt_text_put(char *at, char *end, const char *text)
     return at;
 }
 
-char *tt_text_number(char *at, char *end, uint64_t value)
+char *tt_text_number(char *at, const char *end, uint64_t value)
 {
     char digits[20];
     unsigned n = 0;

@@ -80,7 +80,8 @@ static struct tt_thread *take(void)
     if (tt_agent.pool_made == tt_agent.pool_limit)
         return NULL;
     if (tt_agent.pool_made == tt_agent.pool_open) {
-        if (tt_sys_mprotect(state(tt_agent.pool_open), POOL_PIECE * TT_THREAD_BYTES, TT_PROT_RW))
+        if (tt_sys_mprotect(state(tt_agent.pool_open), (size_t)POOL_PIECE * TT_THREAD_BYTES,
+                            TT_PROT_RW))
             return NULL;
         tt_agent.pool_open += POOL_PIECE;
     }
@@ -132,7 +133,7 @@ struct tt_thread *tt_thread_make(void)
     int block = !tt_sandboxed;
     if (block)
         tt_sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&before, 8, 0, 0);
-    tt_lock_take(&tt_agent.thread_lock, NULL);
+    tt_lock_take(&tt_agent.thread_lock, TT_LOCK_WAIT - 1);
     struct tt_thread *t = take();
     if (t) {
         t->busy = 0;
@@ -184,8 +185,7 @@ int tt_thread_nested(struct tt_thread *t, uint64_t sp)
             struct tt_lock *lock[] = {&tt_agent.site_lock, &tt_agent.shadow_lock,
                                       &tt_agent.row_lock, &tt_agent.region_lock};
             for (unsigned k = 0; k < sizeof lock / sizeof lock[0]; k++)
-                if (__atomic_load_n(&lock[k]->owner, __ATOMIC_RELAXED) == t)
-                    tt_lock_give(lock[k]);
+                tt_lock_give_if(lock[k], t->index + 1);
             t->depth = t->site = 0;
             if (t->slot && t->slot->moving % 2)
                 t->slot->moving++;
