@@ -42,7 +42,8 @@ static uint64_t next_random(uint64_t *s)
         return p;                                                                                  \
     }
 SITE(0)
-SITE(1) SITE(2) SITE(3) SITE(4) SITE(5) SITE(6) SITE(7)
+SITE(1)
+SITE(2) SITE(3) SITE(4) SITE(5) SITE(6) SITE(7)
 
     static void *(*const sites[8])(size_t) = {site0, site1, site2, site3,
                                               site4, site5, site6, site7};
