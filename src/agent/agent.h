@@ -137,6 +137,7 @@ struct tt_agent {
     uint32_t hash_open;                             /* hash tables opened: 1..3 */
     uint64_t window;        /* TT_POLY ^ TT_TAPE_DEPTH, for hashes of the innermost frames */
     uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
+    uint64_t stale_since;   /* first look at which the heartbeat was too old; 0: it is not */
 
     struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock;
 
@@ -173,6 +174,9 @@ TT_HIDDEN int tt_conf_read(struct tt_conf *conf, const char *dir, const char *te
  * the entries pass through. */
 TT_HIDDEN int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf,
                              const char *refuse);
+/* Waits, for 100 ms at most, until the recorder has seen this process: then it knows the modules even
+ * if the process ends at once, and declared operations are counted from the first call on. */
+TT_HIDDEN void tt_agent_await(void);
 /* In a forked child (word wiped): gives it a tape of its own, or makes it pass through. */
 TT_HIDDEN void tt_agent_forked(void);
 /* Points all entries at the real allocator (sampled objects stay handled). */

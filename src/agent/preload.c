@@ -149,8 +149,11 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     host.near_exe = getauxval(AT_ENTRY);
     host.near_libc = (uint64_t)libc.object;
     char why[128];
-    if (tt_agent_start(&host, &conf, refusal(why, sizeof why)) == 0)
+    if (tt_agent_start(&host, &conf, refusal(why, sizeof why)) == 0) {
         pthread_atfork(NULL, NULL, child);
+        if (conf.origin_ns) /* a recorder started this */
+            tt_agent_await();
+    }
     errno = before;
 }
 

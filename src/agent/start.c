@@ -5,6 +5,8 @@
 #include "agent/hook.h"
 
 #define QUIET_NS 10000000000ULL
+#define GRACE_NS 2000000000ULL
+#define AWAIT_NS 100000000ULL
 #define SPARE_REGIONS 8u
 #define POOL_MOST 16384u
 #define POOL_LEAST 64u
@@ -122,7 +124,14 @@ static void fill_head(uint32_t pid, uint32_t state, const char *reason)
         tt_text_put(h->reason, h->reason + sizeof h->reason, reason);
     h->site_count = 1;
     h->thread_count = 1;
+    /* Until the recorder's first visit: else what is born meanwhile would look as old as tick 0. */
+    if (tt_agent.conf.origin_ns && h->start_ns > tt_agent.conf.origin_ns) {
+        uint64_t tick =
+            (h->start_ns - tt_agent.conf.origin_ns) / (1000000000u / TT_TAPE_TICKS_PER_SECOND);
+        h->now_tick = tick < TT_TAPE_TICK_MAX ? (uint32_t)tick : TT_TAPE_TICK_MAX;
+    }
     tt_agent.clock_checked = ~0ULL;
+    tt_agent.stale_since = 0;
     h->state = state;
     __atomic_store_n(&h->magic, TT_TAPE_MAGIC, __ATOMIC_RELEASE);
 }
@@ -319,6 +328,16 @@ refused:
     return error;
 }
 
+void tt_agent_await(void)
+{
+    /* struct timespec; 100 us */
+    const int64_t pause[2] = {0, 100000};
+    uint64_t until = tt_sys_boottime_ns() + AWAIT_NS;
+    while (__atomic_load_n(&tt_agent.head->heartbeat_ns, __ATOMIC_ACQUIRE) == 0 &&
+           tt_sys_boottime_ns() < until)
+        tt_sys(__NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
+}
+
 void tt_agent_pass(void)
 {
     if (tt_agent.region)
@@ -334,6 +353,7 @@ void tt_agent_look(void)
     int quiet = __atomic_load_n(&h->want_quiet, __ATOMIC_RELAXED) != 0;
     if (!quiet && tick != tt_agent.clock_checked) { /* it ticks: somebody is there */
         tt_agent.clock_checked = tick;
+        tt_agent.stale_since = 0;
         return;
     }
     if (!quiet && !tt_sandboxed) {
@@ -341,7 +361,13 @@ void tt_agent_look(void)
         if (beat < h->start_ns)
             beat = h->start_ns;
         uint64_t now = tt_sys_boottime_ns();
-        quiet = now > beat && now - beat > QUIET_NS;
+        /* A stop of both sides (^Z, suspend) looks the same at first: give the recorder time to
+         * tick again. */
+        if (now > beat && now - beat > QUIET_NS) {
+            if (!tt_agent.stale_since)
+                tt_agent.stale_since = now;
+            quiet = h->heartbeat_ns == 0 || now - tt_agent.stale_since > GRACE_NS;
+        }
     }
     if (quiet && tt_agent_recording()) {
         tt_agent_pass();
@@ -389,5 +415,8 @@ void tt_agent_forked(void)
     return;
 pass:
     tt_agent_pass();
+    /* Operation stubs go on counting into the head: into a page of this process's own. */
+    tt_sys_mmap(tt_agent.base, TT_TAPE_OFF_RING, TT_PROT_RW,
+                TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED, -1);
     __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
 }
