@@ -174,7 +174,7 @@ TT_HIDDEN int tt_conf_read(struct tt_conf *conf, const char *dir, const char *te
  * the entries pass through. */
 TT_HIDDEN int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf,
                              const char *refuse);
-/* Waits, for 100 ms at most, until the recorder has seen this process: then it knows the modules even
+/* Waits, for 1 s at most, until the recorder has seen this process: then it knows the modules even
  * if the process ends at once, and declared operations are counted from the first call on. */
 TT_HIDDEN void tt_agent_await(void);
 /* In a forked child (word wiped): gives it a tape of its own, or makes it pass through. */
