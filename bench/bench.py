@@ -185,6 +185,8 @@ class Redis:
         if os.path.exists(self.sock):
             self.cli("SHUTDOWN", "NOSAVE")
             self.process.wait(10)
+            if self.process.not_recorded():
+                raise RuntimeError(f"redis was not recorded under {self.tool}")
         self.process.__exit__()
 
 

@@ -4,17 +4,23 @@
 are compared, so that start and end cancel. Exit status 1 if a mode costs more instructions per pair than bench/gate.json
 says, plus its tolerance; 77 without valgrind. Start: main."""
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 
+from measure import limited
+
 REFERENCE = pathlib.Path(__file__).with_name("gate.json")
 SHORT, LONG = 200_000, 600_000  # pairs; callgrind runs some fifty times slower than the processor
+# The agent reserves less under a limit; valgrind cannot reserve what it takes without one.
+ADDRESS_SPACE = 32 << 30
 
 
 def instructions(directory, command, program):
@@ -23,13 +29,22 @@ def instructions(directory, command, program):
         old.unlink()
     done = subprocess.run(["valgrind", "-q", "--tool=callgrind", "--trace-children=yes",
                            f"--callgrind-out-file={directory}/counts.%p", *map(str, command)],
-                          capture_output=True, text=True, timeout=300, check=False)
+                          capture_output=True, text=True, timeout=300, check=False, preexec_fn=limited(ADDRESS_SPACE))
     for path in directory.glob("counts.*"):
         text = path.read_text(errors="replace")
         total = re.search(r"^(?:summary|totals): (\d+)", text, re.M)
         if total and re.search(rf"^cmd: *{re.escape(str(program))}(?: |$)", text, re.M):
             return int(total.group(1))
     raise RuntimeError(f"no counts of {program} (status {done.returncode}): {done.stderr[-800:]}")
+
+
+def insist_recorded(session, mode, pairs):
+    """An agent that refused or went quiet would cost next to nothing, and the gate would hold for ever."""
+    with contextlib.closing(sqlite3.connect(f"file:{session}?mode=ro", uri=True)) as db:
+        births = db.execute("select sum(births) from site_sample").fetchone()[0] or 0
+        states = db.execute("select exe, state, reason from process").fetchall()
+    if any(state == "refused" for _, state, _ in states) or not births or mode == "exact" and births < pairs:
+        raise RuntimeError(f"nothing to count: {mode} mode recorded {births} of {pairs} births: {states}")
 
 
 def per_pair(directory, mode, args, depth):
@@ -40,6 +55,8 @@ def per_pair(directory, mode, args, depth):
                 "--max", 128, "--slices", 1, "--pairs", pairs]
         under = [] if mode is None else [args.telltale, "run", "-q", "--mode", mode, "-o", directory / "gate.tt", "--"]
         counts.append(instructions(directory, under + loop, args.pairloop))
+        if mode is not None:
+            insist_recorded(directory / "gate.tt", mode, pairs)
         for path in directory.glob("gate.tt*"):
             path.unlink()
     return (counts[1] - counts[0]) / (LONG - SHORT)

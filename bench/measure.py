@@ -9,6 +9,7 @@ import select
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 
 
@@ -70,6 +71,13 @@ class Process:
         self.err.seek(0)
         return self.err.read().decode(errors="replace")[-1000:]
 
+    def not_recorded(self):
+        """Whether telltale said that it could not record: the run would then look cheap."""
+        said = self.complaints()
+        if "could not record" in said:
+            print(f"bench: {said.strip()}", file=sys.stderr)
+        return "could not record" in said
+
     def __exit__(self, *_):
         try:
             os.killpg(self.pid, signal.SIGKILL)
@@ -82,13 +90,14 @@ class Process:
 
 def output_of(command, seconds=120, **options):
     """Standard output of a program that must end well, or None with the reason on stderr."""
-    import sys
     with Process(command, **options) as process:
         fd = process.popen.stdout
         text = fd.read() if select.select([fd], [], [], seconds)[0] else ""
         status = process.wait(seconds)
         if status != 0:
             print(f"bench: {command[0]}: status {status}: {process.complaints()}", file=sys.stderr)
+            return None
+        if process.not_recorded():
             return None
         return text
 
