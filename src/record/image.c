@@ -171,7 +171,6 @@ bool tt_image_settle(struct tt_recorder *rec, struct tt_image *image)
                  "the agent wrote something that this telltale does not understand");
     }
     image->row_changed = true;
-    tt_tape_tick(&image->tape, tt_record_tick_at(rec, tt_clock_now()), rec->origin_ns, false);
     if (image->tape.head.state == TT_STATE_REFUSED) {
         rec->result->refused++;
         if (!*rec->result->refused_why)
