@@ -5,7 +5,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 
-.PHONY: all demo test bench install deb lint format gate clean deps-build deps-test deps-bench
+.PHONY: all demo test bench install deb lint sanitize format gate clean deps-build deps-test deps-bench deps-lint
 
 all: deps-build
 	@scripts/build.sh $(BUILD) $(PREFIX)
@@ -29,8 +29,11 @@ install: all
 deb: all
 	@packaging/deb.sh $(BUILD)
 
-lint: all
+lint: deps-lint all
 	@scripts/lint.sh $(BUILD)
+
+sanitize: deps-test all
+	@scripts/sanitize.sh $(BUILD)
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
@@ -44,3 +47,5 @@ deps-test:
 	@scripts/deps.sh build demo test
 deps-bench:
 	@scripts/deps.sh build demo bench
+deps-lint:
+	@scripts/deps.sh build demo lint

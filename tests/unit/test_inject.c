@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -109,11 +110,12 @@ static void hostile_bytes_are_harmless(void **state)
 
 /* ---- a child that works ---- */
 
-/* Functions with an entry of their own and one copy. clang makes no others and does not know the word. */
-#if defined(__clang__)
-#define NOINLINE __attribute__((noinline))
+/* Functions with one copy and the entry that a server's would have, in a sanitized test too. */
+#define PLAIN noinline, no_sanitize("address"), no_sanitize("undefined")
+#if defined(__clang__) /* makes no clones and does not know the word */
+#define COUNTED __attribute__((PLAIN))
 #else
-#define NOINLINE __attribute__((noinline, noclone))
+#define COUNTED __attribute__((PLAIN, noclone))
 #endif
 
 struct shared {
@@ -124,7 +126,7 @@ struct shared {
     pthread_barrier_t barrier;
 };
 
-static NOINLINE uint64_t work_add(uint64_t *p, uint64_t n)
+static COUNTED uint64_t work_add(uint64_t *p, uint64_t n)
 {
     uint64_t s = 0;
     for (uint64_t i = 0; i < n; i++)
@@ -133,7 +135,7 @@ static NOINLINE uint64_t work_add(uint64_t *p, uint64_t n)
     return s;
 }
 
-static NOINLINE uint64_t work_mix(uint64_t *p, uint64_t n)
+static COUNTED uint64_t work_mix(uint64_t *p, uint64_t n)
 {
     p[n & 7] = (p[n & 7] ^ n) * 0x9e3779b97f4a7c15ULL + work_add(p, n & 3);
     return p[n & 7] >> 7;
@@ -161,6 +163,7 @@ static void *busy(void *arg)
 
 static void child(int ready)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves no worker behind */
     for (uint64_t near = ((uint64_t)(uintptr_t)work_mix & ~0xfffffULL) - (1ULL << 28);;
          near += 1 << 20) {
         void *p = mmap((void *)near, 65536, PROT_READ | PROT_EXEC,

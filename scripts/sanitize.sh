@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Builds everything but the agent with AddressSanitizer and UndefinedBehaviorSanitizer and runs the suites of
+# rooms, statistics, hostile bytes, the command line and the call server. The agent is preloaded into programs
+# that were built without sanitizers, so it is taken from the ordinary build, and the fixtures are never
+# sanitized (tests/fixtures/meson.build). Only the agent runs in threads: nothing is left to ThreadSanitizer.
+set -eu
+cd "$(dirname "$0")/.."
+build=$1
+sanitized=$build-asan
+
+# What lies outside src/agent, as Ninja names it.
+targets() {
+    meson introspect "$sanitized" --targets | python3 -c '
+import json, os, sys
+top = os.path.realpath(sys.argv[1])
+for target in json.load(sys.stdin):
+    names = [os.path.relpath(name, top) for name in target["filename"]]
+    print(*(n for n in names if not n.startswith("src/agent/")), sep="\n")' "$sanitized"
+}
+# A sanitizer that has something to say ends its program, and so fails the test.
+run() {
+    meson test -C "$sanitized" --no-rebuild --print-errorlogs --num-processes 1 --timeout-multiplier 3 "$@"
+}
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+may=allocator_may_return_null=1 # tests ask for too much memory on purpose
+
+echo "telltale: building with sanitizers" >&2
+[ -f "$sanitized/build.ninja" ] || meson setup "$sanitized" -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
+targets | xargs ninja -C "$sanitized" >/dev/null
+mkdir -p "$sanitized/src/agent"
+cp "$build"/src/agent/libtelltale-*.so "$sanitized/src/agent/" # where telltale looks for it
+# A test of the command line preloads a library of its own.
+ASAN_OPTIONS=$may:verify_asan_link_order=0 run --suite unit --suite sim --suite fuzz --suite cli
+# The call server leaks on purpose; call-leak preloads a counting malloc and is left out.
+ASAN_OPTIONS=$may:detect_leaks=0 run call-sip call-api call-load
+
+echo "sanitizers clean"
