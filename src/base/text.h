@@ -20,9 +20,9 @@ void tt_text_add_bytes(struct tt_text *text, const void *bytes, size_t n);
 void tt_text_free(struct tt_text *text);
 
 /* Each writes into buf (at least 32 bytes) and returns it, for use inside printf arguments. */
-char *tt_text_count(char buf[32], uint64_t n);         /* 1,234,567 */
-char *tt_text_size(char buf[32], double bytes);        /* 40 bytes, 78.1 KiB, 8.1 MiB */
-char *tt_text_duration(char buf[32], double seconds);  /* 350 ms, 61 s, 12.5 min, 3.2 h, 61 days */
+char *tt_text_count(char buf[32], uint64_t n);        /* 1,234,567 */
+char *tt_text_size(char buf[32], double bytes);       /* 40 bytes, 78.1 KiB, 8.1 MiB */
+char *tt_text_duration(char buf[32], double seconds); /* 350 ms, 61 s, 12.5 min, 3.2 h, 61 days */
 
 /* Expands %p (pid), %h (host name) and %% in an -o template. A new string the caller frees, or
  * NULL when out of memory or when another % letter occurs (errno EINVAL). */

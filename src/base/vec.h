@@ -16,8 +16,7 @@
     }
 
 /* Makes room for n elements in all. 0 or -ENOMEM; on -ENOMEM the vector is unchanged. */
-#define tt_vec_reserve(v, n)                                                                       \
-    tt_vec_reserve_((void **)&(v)->data, &(v)->cap, (n), sizeof *(v)->data)
+#define tt_vec_reserve(v, n) tt_vec_reserve_((void **)&(v)->data, &(v)->cap, (n), sizeof *(v)->data)
 
 /* Appends by value. 0 or -ENOMEM. */
 #define tt_vec_push(v, ...)                                                                        \

@@ -29,8 +29,8 @@ const struct tt_findings *tt_article_findings(const struct tt_judged *judged);
 int tt_article_write(struct tt_judged *judged, const char *format, struct tt_text *out,
                      struct tt_error *err);
 
-/* Appends one line for each leak: where its blocks are acquired, how many were lost. 0 or a negative
- * errno with err. */
+/* Appends one line for each leak: where its blocks are acquired, how many were lost. 0 or a
+ * negative errno with err. */
 int tt_article_leaks(struct tt_judged *judged, struct tt_text *out, struct tt_error *err);
 
 /* Writes text to a file ("-": standard output), whole or not at all: a new file beside the old one

@@ -87,7 +87,7 @@ struct tt_law_text {
     bool known;
     struct tt_law_term terms[3];
     size_t n_terms;
-    bool bytes; /* coefficients are requested bytes, else units */
+    bool bytes;     /* coefficients are requested bytes, else units */
     char text[256]; /* "lost bytes = 40 x (owners - 2) per call, owners > 2" */
     char covariate[64];
     double r2;

@@ -156,12 +156,11 @@ static json_t *law_object(const struct tt_law_text *law)
     for (size_t i = 0; i < law->n_terms; i++) {
         const struct tt_law_term *t = &law->terms[i];
         json_array_append_new(
-            terms,
-            json_pack("{ss so so so ss}", "basis", basis[t->basis], "covariate",
-                      tt_json_text(law->covariate), "knot",
-                      t->basis == TT_LAW_HINGE ? tt_json_number(t->knot) : json_null(),
-                      "coefficient", tt_json_number(t->coefficient), "of",
-                      law->bytes ? "bytes" : "units"));
+            terms, json_pack("{ss so so so ss}", "basis", basis[t->basis], "covariate",
+                             tt_json_text(law->covariate), "knot",
+                             t->basis == TT_LAW_HINGE ? tt_json_number(t->knot) : json_null(),
+                             "coefficient", tt_json_number(t->coefficient), "of",
+                             law->bytes ? "bytes" : "units"));
     }
     return json_pack("{so so so sb so so}", "text", tt_json_text(law->text), "terms", terms, "r2",
                      tt_json_number(law->r2), "identifiable", (int)law->identifiable, "caveat",

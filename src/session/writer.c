@@ -494,30 +494,30 @@ int tt_session_merge_epochs(struct tt_session_writer *writer, const int64_t *fro
                             const int64_t *to, size_t n)
 {
     /* the latest of several merged epochs wins: counts are cumulative */
-    run(writer, "CREATE TEMP TABLE IF NOT EXISTS merge (source INTEGER PRIMARY KEY, target INTEGER);"
-                "DELETE FROM temp.merge");
+    run(writer,
+        "CREATE TEMP TABLE IF NOT EXISTS merge (source INTEGER PRIMARY KEY, target INTEGER);"
+        "DELETE FROM temp.merge");
     for (size_t i = 0; i < n && !writer->failed.code; i++) {
         char sql[128];
         snprintf(sql, sizeof sql, "INSERT OR REPLACE INTO temp.merge VALUES (%lld, %lld)",
                  (long long)from[i], (long long)to[i]);
         run(writer, sql);
     }
-    return run(writer,
-               "INSERT OR IGNORE INTO site_sample SELECT process, site, target, births, birth_bytes,"
-               "deaths, death_bytes FROM site_sample JOIN temp.merge ON source = epoch"
-               " ORDER BY process, site, epoch DESC;"
-               "DELETE FROM site_sample WHERE epoch IN (SELECT source FROM temp.merge);"
-               "INSERT OR IGNORE INTO operation_sample SELECT process, operation, target, count"
-               " FROM operation_sample JOIN temp.merge ON source = epoch"
-               " ORDER BY process, operation, epoch DESC;"
-               "DELETE FROM operation_sample WHERE epoch IN (SELECT source FROM temp.merge);"
-               "DELETE FROM proc_sample WHERE epoch IN (SELECT source FROM temp.merge);"
-               "DELETE FROM epoch WHERE id IN (SELECT source FROM temp.merge)");
+    return run(
+        writer,
+        "INSERT OR IGNORE INTO site_sample SELECT process, site, target, births, birth_bytes,"
+        "deaths, death_bytes FROM site_sample JOIN temp.merge ON source = epoch"
+        " ORDER BY process, site, epoch DESC;"
+        "DELETE FROM site_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+        "INSERT OR IGNORE INTO operation_sample SELECT process, operation, target, count"
+        " FROM operation_sample JOIN temp.merge ON source = epoch"
+        " ORDER BY process, operation, epoch DESC;"
+        "DELETE FROM operation_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+        "DELETE FROM proc_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+        "DELETE FROM epoch WHERE id IN (SELECT source FROM temp.merge)");
 }
 
 uint64_t tt_session_sample_rows(struct tt_session_writer *writer)
 {
-    return writer->failed.code
-               ? 0
-               : (uint64_t)pragma(writer, "SELECT count(*) FROM site_sample");
+    return writer->failed.code ? 0 : (uint64_t)pragma(writer, "SELECT count(*) FROM site_sample");
 }

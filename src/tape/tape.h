@@ -21,43 +21,43 @@
 #define TT_TAPE_TICK_MAX 0xffffffu
 
 /* Bounds. Reaching one drops data, and counts what it dropped in head.dropped[]. */
-#define TT_TAPE_SITES (1u << 20)         /* sites, id 0 is "stack unknown" */
-#define TT_TAPE_FRAMES (1u << 25)        /* program counters of all stacks together */
-#define TT_TAPE_DEPTH 192u               /* frames of one stack; outer ones beyond are cut */
-#define TT_TAPE_THREADS 4096u            /* per-thread counter slots */
-#define TT_TAPE_RING (1u << 14)          /* release samples between two visits of the recorder */
-#define TT_TAPE_BIG (1u << 16)           /* live blocks of 1 MiB and more */
-#define TT_TAPE_OPS 64u                  /* counted function entries */
-#define TT_TAPE_REGIONS 4096u            /* 64 MiB pieces of address space that hold blocks */
-#define TT_TAPE_REGION_SHIFT 26          /* log2 of such a piece */
-#define TT_TAPE_L1 (1u << 21)            /* 47-bit addresses >> 26 */
-#define TT_TAPE_BINS 48u                 /* half-octave bins of ages, see tt_tape_bin */
+#define TT_TAPE_SITES (1u << 20)  /* sites, id 0 is "stack unknown" */
+#define TT_TAPE_FRAMES (1u << 25) /* program counters of all stacks together */
+#define TT_TAPE_DEPTH 192u        /* frames of one stack; outer ones beyond are cut */
+#define TT_TAPE_THREADS 4096u     /* per-thread counter slots */
+#define TT_TAPE_RING (1u << 14)   /* release samples between two visits of the recorder */
+#define TT_TAPE_BIG (1u << 16)    /* live blocks of 1 MiB and more */
+#define TT_TAPE_OPS 64u           /* counted function entries */
+#define TT_TAPE_REGIONS 4096u     /* 64 MiB pieces of address space that hold blocks */
+#define TT_TAPE_REGION_SHIFT 26   /* log2 of such a piece */
+#define TT_TAPE_L1 (1u << 21)     /* 47-bit addresses >> 26 */
+#define TT_TAPE_BINS 48u          /* half-octave bins of ages, see tt_tape_bin */
 
 enum tt_tape_mode { TT_MODE_EXACT = 1, TT_MODE_SAMPLED = 2, TT_MODE_ADAPTIVE = 3 };
 
 enum tt_tape_state {
-    TT_STATE_EMPTY = 0,    /* file made, header not ready */
-    TT_STATE_RUNNING = 1,  /* recording */
-    TT_STATE_QUIET = 2,    /* the agent went quiet: recorder gone, or asked to */
-    TT_STATE_ENDED = 3,    /* exec or exit seen by the agent (a SIGKILL leaves RUNNING) */
-    TT_STATE_REFUSED = 4,  /* the agent cannot work here; head.reason says why */
+    TT_STATE_EMPTY = 0,   /* file made, header not ready */
+    TT_STATE_RUNNING = 1, /* recording */
+    TT_STATE_QUIET = 2,   /* the agent went quiet: recorder gone, or asked to */
+    TT_STATE_ENDED = 3,   /* exec or exit seen by the agent (a SIGKILL leaves RUNNING) */
+    TT_STATE_REFUSED = 4, /* the agent cannot work here; head.reason says why */
 };
 
 /* What was dropped or not seen, each a count. The names for people stand in the recorder. */
 enum tt_tape_drop {
-    TT_DROP_SITES,         /* births counted on site 0 because the site table was full */
-    TT_DROP_FRAMES,        /* same, frame store full */
-    TT_DROP_REGIONS,       /* births not followed: no shadow region left or it could not be mapped */
-    TT_DROP_BIG,           /* births >= 1 MiB not followed: big-block table full */
-    TT_DROP_RING,          /* release samples lost: ring full */
-    TT_DROP_THREADS,       /* threads counted through the shared slot 0: slots used up */
-    TT_DROP_NESTED,        /* hook entered inside the agent (signal handler): counted on site 0 */
-    TT_DROP_CUT_DEPTH,     /* stacks cut at TT_TAPE_DEPTH */
-    TT_DROP_CUT_UNWIND,    /* stacks that end early: no unwind row, or CFA outside the stack */
-    TT_DROP_ROWS,          /* unwind row cache full: rows recomputed */
-    TT_DROP_CHILDREN,      /* forked children that could not get a tape of their own */
-    TT_DROP_SAMPLES,       /* units that were not sampled because the sample region was full */
-    TT_DROP_FOREIGN_FREE,  /* releases of blocks born before recording or not followed */
+    TT_DROP_SITES,        /* births counted on site 0 because the site table was full */
+    TT_DROP_FRAMES,       /* same, frame store full */
+    TT_DROP_REGIONS,      /* births not followed: no shadow region left or it could not be mapped */
+    TT_DROP_BIG,          /* births >= 1 MiB not followed: big-block table full */
+    TT_DROP_RING,         /* release samples lost: ring full */
+    TT_DROP_THREADS,      /* threads counted through the shared slot 0: slots used up */
+    TT_DROP_NESTED,       /* hook entered inside the agent (signal handler): counted on site 0 */
+    TT_DROP_CUT_DEPTH,    /* stacks cut at TT_TAPE_DEPTH */
+    TT_DROP_CUT_UNWIND,   /* stacks that end early: no unwind row, or CFA outside the stack */
+    TT_DROP_ROWS,         /* unwind row cache full: rows recomputed */
+    TT_DROP_CHILDREN,     /* forked children that could not get a tape of their own */
+    TT_DROP_SAMPLES,      /* units that were not sampled because the sample region was full */
+    TT_DROP_FOREIGN_FREE, /* releases of blocks born before recording or not followed */
     TT_DROP_KINDS = 16,
 };
 
@@ -70,43 +70,43 @@ struct tt_tape_op {
 
 /* First page(s) of the tape. Fields marked R are written by the recorder, the rest by the agent. */
 struct tt_tape_head {
-    uint64_t magic;      /* TT_TAPE_MAGIC, written last by the agent */
+    uint64_t magic; /* TT_TAPE_MAGIC, written last by the agent */
     uint32_t version;
-    uint32_t mode;       /* enum tt_tape_mode */
-    uint32_t state;      /* enum tt_tape_state */
-    uint32_t pid;        /* in the target's pid namespace */
+    uint32_t mode;  /* enum tt_tape_mode */
+    uint32_t state; /* enum tt_tape_state */
+    uint32_t pid;   /* in the target's pid namespace */
     uint32_t parent;
     uint32_t granule_shift; /* log2 bytes per shadow entry: 5 for glibc, 4 otherwise */
-    uint64_t start_ns;   /* CLOCK_BOOTTIME at the agent's start */
-    uint64_t sample_mean; /* sampled: mean bytes between samples; adaptive: samples/s per key */
-    uint64_t region_base; /* start of the sampled objects' address region, 0 in exact mode */
-    uint64_t region_used; /* bytes of it ever used */
-    char allocator[64];  /* "glibc", or path of the object whose malloc is forwarded to */
-    char reason[128];    /* TT_STATE_REFUSED: one line, cause and remedy */
-    char exe[256];       /* /proc/self/exe as the agent saw it */
-    uint64_t pad_base, pad_size; /* executable pad near the program for operation stubs (private
-                                    memory of the target, mapped by the agent, RW+X by the recorder
-                                    through ptrace); 0: none */
+    uint64_t start_ns;      /* CLOCK_BOOTTIME at the agent's start */
+    uint64_t sample_mean;   /* sampled: mean bytes between samples; adaptive: samples/s per key */
+    uint64_t region_base;   /* start of the sampled objects' address region, 0 in exact mode */
+    uint64_t region_used;   /* bytes of it ever used */
+    char allocator[64];     /* "glibc", or path of the object whose malloc is forwarded to */
+    char reason[128];       /* TT_STATE_REFUSED: one line, cause and remedy */
+    char exe[256];          /* /proc/self/exe as the agent saw it */
+    uint64_t pad_base, pad_size;   /* executable pad near the program for operation stubs (private
+                                      memory of the target, mapped by the agent, RW+X by the recorder
+                                      through ptrace); 0: none */
     uint64_t pad2_base, pad2_size; /* the same near the shared libraries */
-    uint64_t map_base; /* where the agent mapped the tape in the target */
-    uint32_t seccomp;    /* filled by nobody yet sandboxed: reserved, 0 */
+    uint64_t map_base;             /* where the agent mapped the tape in the target */
+    uint32_t seccomp;              /* filled by nobody yet sandboxed: reserved, 0 */
     uint32_t reserved0;
 
     /* R: written by the recorder, own cache lines. */
     __attribute__((aligned(64))) uint32_t now_tick; /* R: ticks since recorder's origin */
-    uint32_t want_quiet;     /* R: 1 asks the agent to go quiet */
-    uint64_t heartbeat_ns;   /* R: CLOCK_BOOTTIME, refreshed with the tick */
+    uint32_t want_quiet;                            /* R: 1 asks the agent to go quiet */
+    uint64_t heartbeat_ns;                          /* R: CLOCK_BOOTTIME, refreshed with the tick */
     uint64_t tick_origin_ns; /* R: CLOCK_BOOTTIME of tick 0 (the same for all tapes of a session) */
     uint32_t tick_saturated; /* R */
     uint32_t ring_tail;      /* R: release samples consumed */
 
     __attribute__((aligned(64))) uint32_t site_count; /* ids given out so far, incl. 0 */
-    uint32_t frame_count;    /* program counters used so far */
-    uint32_t region_count;   /* shadow regions given out so far */
-    uint32_t thread_count;   /* thread slots given out so far (high-water mark) */
-    uint32_t big_count;      /* big-block slots ever used */
-    uint32_t ring_head;      /* release samples produced */
-    uint64_t module_epoch;   /* bumped when the agent saw dlclose or a changed map */
+    uint32_t frame_count;                             /* program counters used so far */
+    uint32_t region_count;                            /* shadow regions given out so far */
+    uint32_t thread_count; /* thread slots given out so far (high-water mark) */
+    uint32_t big_count;    /* big-block slots ever used */
+    uint32_t ring_head;    /* release samples produced */
+    uint64_t module_epoch; /* bumped when the agent saw dlclose or a changed map */
     __attribute__((aligned(64))) uint64_t dropped[TT_DROP_KINDS];
     struct tt_tape_op ops[TT_TAPE_OPS];
     uint32_t regions[TT_TAPE_REGIONS]; /* region index -> address >> TT_TAPE_REGION_SHIFT */
@@ -116,16 +116,16 @@ struct tt_tape_head {
  * 2^-thin). Totals here are completed by the thread slots; see tt_tape_thread. Counters only
  * grow; 32-bit ones wrap, the recorder adds differences. */
 struct tt_tape_site {
-    uint64_t hash;       /* of the stack and thin; 0 while not ready */
-    uint32_t frames;     /* index of the first (innermost) pc in the frame store */
+    uint64_t hash;   /* of the stack and thin; 0 while not ready */
+    uint32_t frames; /* index of the first (innermost) pc in the frame store */
     uint16_t depth;
-    uint8_t thin;        /* each birth counted here stands for 2^thin births (adaptive) */
-    uint8_t flags;       /* TT_SITE_* */
+    uint8_t thin;                /* each birth counted here stands for 2^thin births (adaptive) */
+    uint8_t flags;               /* TT_SITE_* */
     uint32_t size_min, size_max; /* of requested bytes, over all births (0xffffffff..0 if none) */
     uint64_t births, birth_bytes, death_bytes;
-    uint64_t early_deaths; /* deaths in bin 0 */
+    uint64_t early_deaths;         /* deaths in bin 0 */
     uint32_t deaths[TT_TAPE_BINS]; /* by age at death, bins 1..47 (0 unused: early_deaths) */
-    uint32_t release_skip; /* agent: deaths until the next release stack is taken */
+    uint32_t release_skip;         /* agent: deaths until the next release stack is taken */
     uint32_t reserved;
 };
 enum { TT_SITE_CUT = 1, TT_SITE_RELEASE = 2 /* a releasing stack: no births */ };
@@ -134,15 +134,15 @@ enum { TT_SITE_CUT = 1, TT_SITE_RELEASE = 2 /* a releasing stack: no births */ }
  * the site (atomic adds) when another site needs the place. The reader adds both; `moving` is odd
  * while an entry is being moved, so a reader that sees it odd or changed reads again. */
 struct tt_tape_tally {
-    uint32_t site;       /* 0: empty */
+    uint32_t site; /* 0: empty */
     uint32_t births;
     uint32_t early_deaths;
-    uint32_t last_size;  /* agent: skips the min/max update while sizes repeat */
+    uint32_t last_size; /* agent: skips the min/max update while sizes repeat */
     uint64_t birth_bytes, death_bytes;
 };
 #define TT_TAPE_TALLIES 252u
 struct tt_tape_thread {
-    uint32_t tid;        /* 0: free */
+    uint32_t tid; /* 0: free */
     uint32_t moving;
     uint64_t foreign_frees;
     uint64_t reserved[14];
@@ -152,17 +152,17 @@ struct tt_tape_thread {
 /* One sampled release: exact age and both stacks. `ready` is the ring position + 1, stored last. */
 struct tt_tape_release {
     uint32_t ready;
-    uint32_t site;       /* where it was born */
-    uint32_t by;         /* site id with TT_SITE_RELEASE: the releasing stack (0 unknown) */
-    uint32_t age;        /* ticks */
-    uint32_t tick;       /* of the release */
-    uint32_t weight;     /* deaths this sample stands for (release_skip in force) */
+    uint32_t site;   /* where it was born */
+    uint32_t by;     /* site id with TT_SITE_RELEASE: the releasing stack (0 unknown) */
+    uint32_t age;    /* ticks */
+    uint32_t tick;   /* of the release */
+    uint32_t weight; /* deaths this sample stands for (release_skip in force) */
     uint64_t size;
 };
 
 /* Live blocks of 1 MiB and more: their shadow entry carries size TT_TAPE_SIZE_BIG. */
 struct tt_tape_big {
-    uint64_t address;    /* 0 free, 1 deleted */
+    uint64_t address; /* 0 free, 1 deleted */
     uint64_t size;
 };
 
@@ -211,14 +211,17 @@ static inline uint32_t tt_tape_bin(uint32_t age)
 #define TT_TAPE_ALIGN_(x) (((uint64_t)(x) + 0xffffu) & ~(uint64_t)0xffff)
 #define TT_TAPE_OFF_HEAD 0ULL
 #define TT_TAPE_OFF_RING TT_TAPE_ALIGN_(sizeof(struct tt_tape_head))
-#define TT_TAPE_OFF_BIG (TT_TAPE_OFF_RING + TT_TAPE_ALIGN_(TT_TAPE_RING * sizeof(struct tt_tape_release)))
-#define TT_TAPE_OFF_HASH (TT_TAPE_OFF_BIG + TT_TAPE_ALIGN_(TT_TAPE_BIG * sizeof(struct tt_tape_big)))
+#define TT_TAPE_OFF_BIG                                                                            \
+    (TT_TAPE_OFF_RING + TT_TAPE_ALIGN_(TT_TAPE_RING * sizeof(struct tt_tape_release)))
+#define TT_TAPE_OFF_HASH                                                                           \
+    (TT_TAPE_OFF_BIG + TT_TAPE_ALIGN_(TT_TAPE_BIG * sizeof(struct tt_tape_big)))
 #define TT_TAPE_OFF_L1                                                                             \
     (TT_TAPE_OFF_HASH + ((uint64_t)TT_TAPE_HASH0 + TT_TAPE_HASH1 + TT_TAPE_HASH2) * 8)
 #define TT_TAPE_OFF_THREADS (TT_TAPE_OFF_L1 + TT_TAPE_L1 * 4ULL)
 #define TT_TAPE_OFF_SITES                                                                          \
     (TT_TAPE_OFF_THREADS + (uint64_t)TT_TAPE_THREADS * sizeof(struct tt_tape_thread))
-#define TT_TAPE_OFF_FRAMES (TT_TAPE_OFF_SITES + (uint64_t)TT_TAPE_SITES * sizeof(struct tt_tape_site))
+#define TT_TAPE_OFF_FRAMES                                                                         \
+    (TT_TAPE_OFF_SITES + (uint64_t)TT_TAPE_SITES * sizeof(struct tt_tape_site))
 #define TT_TAPE_OFF_SHADOW (TT_TAPE_OFF_FRAMES + (uint64_t)TT_TAPE_FRAMES * 8)
 
 /* Bytes of shadow per region at a given granule. */
