@@ -5,7 +5,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 
-.PHONY: all demo test bench install deb lint sanitize format gate clean deps-build deps-test deps-bench deps-lint
+.PHONY: all demo test bench install deb lint sanitize format gate clean deps-build deps-test deps-bench deps-lint deps-deb
 
 all: deps-build
 	@scripts/build.sh $(BUILD) $(PREFIX)
@@ -26,7 +26,7 @@ gate: deps-test all
 install: all
 	@meson install -C $(BUILD) --no-rebuild
 
-deb: all
+deb: deps-deb
 	@packaging/deb.sh $(BUILD)
 
 lint: deps-lint all
@@ -49,3 +49,5 @@ deps-bench:
 	@scripts/deps.sh build demo bench
 deps-lint:
 	@scripts/deps.sh build demo lint
+deps-deb:
+	@scripts/deps.sh build deb

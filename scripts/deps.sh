@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Debian packages of the named groups that are missing; does nothing (and needs no root) when
-# none is. A group's list stands beside what needs it: packaging/packages.build, .demo and .lint, tests/packages.txt,
-# bench/packages.txt; one package per line, # for comments.
+# none is. A group's list stands beside what needs it: packaging/packages.* or tests/packages.txt
+# or bench/packages.txt; one package per line, # for comments.
 set -eu
 cd "$(dirname "$0")/.."
 missing=
