@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 build=$1
 git ls-files 'src/*.[ch]' 'cases/*.[ch]' 'tests/*.[ch]' 'include/*.h' 'bench/*.c' | xargs clang-format --dry-run --Werror
-[ -f "$build-clang/build.ninja" ] || CC=clang CXX=clang++ meson setup "$build-clang" >/dev/null
-ninja -C "$build-clang" >/dev/null
-git ls-files 'src/*.c' | xargs -n 8 clang-tidy -p "$build-clang" --quiet
+CC=clang CXX=clang++ scripts/build.sh "$build-clang" /usr/local
+# One file a run: clang-tidy 14 carries what it knows of a va_list from one file to the next.
+git ls-files 'src/*.c' 'cases/*.c' | xargs -n 1 -P "$(nproc)" clang-tidy -p "$build-clang" --quiet 2>/dev/null
 echo "lint clean"

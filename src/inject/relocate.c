@@ -351,7 +351,7 @@ static int byte_scan(const uint8_t *code, size_t i, size_t n, uint64_t from, siz
         size_t lens[2], k = 0;
         uint8_t op = code[i];
         if (((op & 0xf0) == 0x70 || op == 0xeb || (op & 0xfc) == 0xe0) && i + 2 <= n) {
-            rel[k] = (int8_t)code[i + 1];
+            rel[k] = (int64_t)(int8_t)code[i + 1];
             lens[k++] = 2;
         }
         if (op == 0xe9 && i + 5 <= n) {

@@ -261,12 +261,14 @@ int tt_judge_sessions(const struct tt_judge_input *input, struct tt_findings *ou
 {
     *out = (struct tt_findings){0};
     struct tt_case *cases = calloc(input->n_sessions ? input->n_sessions : 1, sizeof *cases);
-    int rc = cases ? 0 : tt_error_set(err, -ENOMEM, "out of memory");
+    if (!cases)
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    int rc = 0;
     for (size_t s = 0; !rc && s < input->n_sessions; s++)
         rc = tt_judge_read(input->sessions[s].session, input->sessions[s].name, &cases[s], err);
     if (!rc)
         rc = tt_judge_cases(input, cases, out, err);
-    for (size_t s = 0; cases && s < input->n_sessions; s++)
+    for (size_t s = 0; s < input->n_sessions; s++)
         tt_case_free(&cases[s]);
     free(cases);
     return rc;

@@ -85,6 +85,7 @@ static bool fit(const struct window *w, double since, struct tt_stats_ratio *rat
         peak = fmax(peak, (w->ops[k] - w->ops[k - 1]) / (w->t[k] - w->t[k - 1]));
     double most = fmin(MAX_SLACK, 1 + peak * EDGE_SECONDS);
     bool known = false;
+    /* NOLINTNEXTLINE(clang-analyzer-security.FloatLoopCounter): powers of two are exact */
     for (double slack = 1; slack <= fmax(1, most); slack *= 2)
         for (size_t reading = 0; reading < 2; reading++) {
             struct tt_stats_ratio tried;

@@ -88,7 +88,7 @@ static double reached(const struct tt_dossier *d)
 
 static void count_retained(const struct tt_dossiers *all, struct tt_dossier *d)
 {
-    double last_slice = -1;
+    int64_t last_slice = -1;
     uint32_t slice = slice_ticks(all);
     d->retained.first = INFINITY;
     for (size_t i = 0; i < d->units.len; i++) {
@@ -102,7 +102,7 @@ static void count_retained(const struct tt_dossiers *all, struct tt_dossier *d)
         d->retained.variance += n * u->weight * (u->weight - 1); /* sum (1-p)/p^2 */
         d->retained.first = fmin(d->retained.first, t);
         d->retained.last = fmax(d->retained.last, t);
-        if (u->tick / slice > last_slice) {
+        if ((int64_t)(u->tick / slice) > last_slice) {
             last_slice = u->tick / slice;
             d->retained.slices++;
         }

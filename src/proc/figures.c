@@ -78,6 +78,7 @@ int tt_proc_figures_read(pid_t pid, struct tt_proc_figures *out)
     out->fds = count_fds(pid);
     const char *fields = stat_fields(pid, buf, sizeof buf);
     unsigned long long user, system;
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
     if (fields && sscanf(fields, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
                          &system) == 2)
         out->cpu_ms = (int64_t)((user + system) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
@@ -89,6 +90,7 @@ pid_t tt_proc_parent(pid_t pid, bool *zombie)
     char buf[1024], state;
     int parent;
     const char *fields = stat_fields(pid, buf, sizeof buf);
+    /* NOLINTNEXTLINE(cert-err34-c): as above */
     if (!fields || sscanf(fields, "%c %d", &state, &parent) != 2)
         return -ESRCH;
     if (zombie)
