@@ -69,6 +69,17 @@ struct tt_range {
     uint64_t lo, hi;
 };
 
+/* Servers run the same few stacks in turn. A whole stack that was captured twice is kept with all
+ * the words that its unwinding read; while they hold, so does its site (exact mode). */
+#define TT_MEMOS 32u
+#define TT_MEMO_CHECKS 64u
+struct tt_memo {
+    uint64_t slot, ra, rbp; /* of the innermost frame; slot 0: empty */
+    uint64_t candidate;     /* hash of the stack that was captured last at this place */
+    uint32_t site, generation, count, need;
+    struct tt_check check[1 + TT_MEMO_CHECKS]; /* [0] does not hold */
+};
+
 struct tt_thread {
     uint64_t busy;               /* stack pointer of the hook at work, 0 none */
     uint32_t depth;              /* frames in the cache; check[depth - 1] is the innermost */
@@ -86,10 +97,11 @@ struct tt_thread {
     struct tt_check never;               /* does not hold: ends the comparing loop */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
     struct tt_info info[TT_CACHE];
+    struct tt_memo memo[TT_MEMOS];
     struct tt_key key[TT_KEYS];
     char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };
-#define TT_THREAD_BYTES 0x10000u
+#define TT_THREAD_BYTES 0x20000u
 _Static_assert(sizeof(struct tt_thread) <= TT_THREAD_BYTES, "a thread state fits its place");
 
 /* ---- per process ---- */
@@ -138,6 +150,8 @@ struct tt_agent {
     uint64_t window;        /* TT_POLY ^ TT_TAPE_DEPTH, for hashes of the innermost frames */
     uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
     uint64_t stale_since;   /* first look at which the heartbeat was too old; 0: it is not */
+
+    uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
 
     struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock;
 
@@ -232,6 +246,9 @@ TT_HIDDEN struct tt_row tt_dwarf_row(uint64_t pc);
 /* stack.c */
 /* Brings the cache to the present stack. Returns its hash; the depth is in t->depth. */
 TT_HIDDEN uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp);
+/* Captures, looks the site up, and keeps the stack in `memo` when it was there before. */
+TT_HIDDEN uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
+                                 struct tt_memo *memo);
 /* site.c */
 /* Site id of the captured stack with the given thin and flags; 0 when the tables are full. */
 TT_HIDDEN uint32_t tt_site_of(struct tt_thread *t, uint64_t hash, uint32_t thin, uint32_t flags);

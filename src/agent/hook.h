@@ -32,8 +32,15 @@ static inline uint64_t tt_hook_real(uint32_t entry, uint64_t a, uint64_t b, uint
     return tt_agent.host.real[entry](a, b, c);
 }
 
+static inline struct tt_memo *tt_hook_memo(struct tt_thread *t, const uint64_t *slot)
+{
+    uint64_t h = ((uint64_t)slot >> 3 ^ *slot << 5) * 0x9e3779b97f4a7c15ULL;
+    return &t->memo[h >> 59 & (TT_MEMOS - 1)];
+}
+
 /* The site of the call whose return address lies at `slot`; the thread is entered. Inline is the
- * case of loops: the whole stack is as it was at the last capture (see stack.c). */
+ * case of loops: the whole stack is as it was at the last capture, or as a memo has it (see
+ * stack.c). */
 static inline uint32_t tt_hook_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
 {
     if (TT_LIKELY(t->site != 0)) {
@@ -46,9 +53,16 @@ static inline uint32_t tt_hook_site(struct tt_thread *t, const uint64_t *slot, u
                 return t->site;
         }
     }
-    uint64_t hash = tt_stack_capture(t, slot, rbp);
-    t->site = tt_site_of(t, hash, 0, 0);
-    return t->site;
+    struct tt_memo *m = tt_hook_memo(t, slot);
+    if (m->slot == (uint64_t)slot && m->ra == *slot && (!m->need || m->rbp == rbp) &&
+        m->generation == tt_agent.generation) {
+        const struct tt_check *c = &m->check[m->count];
+        while (*(const volatile uint64_t *)c->slot == c->word)
+            c--;
+        if (TT_LIKELY(c == m->check))
+            return m->site;
+    }
+    return tt_stack_site(t, slot, rbp, m);
 }
 
 /* Requested bytes of an acquiring entry (not realloc). An overflowing calloc fails anyway. */

@@ -91,7 +91,8 @@ release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, 
         return tt_hook_real(entry, a, b, c);
     if (TT_UNLIKELY(!tt_agent_recording()))
         return tt_hook_wiped(a, b, c, slot, rbp, entry);
-    /* The real free reads the block's header: its miss and the shadow's can be waited for together. */
+    /* The real free reads the block's header: its miss and the shadow's can be waited for together.
+     */
     __builtin_prefetch((const void *)(a - 8), 1);
     struct tt_thread *t = tt_thread_get();
     int entered = tt_hook_enter(t, slot);

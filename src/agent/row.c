@@ -118,5 +118,6 @@ void tt_row_forget(struct tt_thread *t)
                 __atomic_store(&table->slot[i].row, &stale, __ATOMIC_RELAXED);
     }
     tt_agent.head->module_epoch++;
+    tt_agent.generation++;
     tt_lock_give(&tt_agent.row_lock);
 }

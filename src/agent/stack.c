@@ -251,3 +251,32 @@ uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rb
     push(t, 0, n);
     return finish(t);
 }
+
+uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
+                       struct tt_memo *memo)
+{
+    uint64_t hash = tt_stack_capture(t, slot, rbp);
+    uint32_t site = t->site = tt_site_of(t, hash, 0, 0);
+    if (site == 0 || t->depth == 0)
+        return site;
+    const struct tt_info *f = &t->info[t->depth - 1];
+    if (memo->candidate != hash || f->checks > TT_MEMO_CHECKS) {
+        memo->candidate = hash;
+        return site;
+    }
+    /* Empty while it is filled: a signal handler may leave by longjmp. */
+    memo->slot = 0;
+    __asm__ volatile("" : : : "memory");
+    memo->check[0] = t->never;
+    for (uint32_t i = 0; i < f->checks; i++)
+        memo->check[i + 1] = t->check[i];
+    memo->count = f->checks;
+    memo->ra = f->ra;
+    memo->rbp = rbp;
+    memo->need = f->need;
+    memo->site = site;
+    memo->generation = tt_agent.generation;
+    __asm__ volatile("" : : : "memory");
+    memo->slot = f->slot;
+    return site;
+}

@@ -157,6 +157,7 @@ struct tt_thread *tt_thread_make(void)
 
 void tt_thread_forked(struct tt_thread *own)
 {
+    tt_agent.generation++;
     tt_agent.pool_free = 0;
     tt_agent.pool_used = own != NULL;
     tt_agent.sweep_at = 64;
