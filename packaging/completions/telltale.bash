@@ -1,29 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-# bash completion for telltale
+# bash completion for telltale: the options are read from its own --help.
 _telltale() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == -- ]]; then
-            COMPREPLY=($(compgen -c -f -- "$cur"))
+            if ((i == COMP_CWORD - 1)); then
+                mapfile -t COMPREPLY < <(compgen -c -- "$cur" | sort -u)
+            else
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            fi
             return
         fi
     done
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "run report check list --help --version" -- "$cur"))
+        mapfile -t COMPREPLY < <(compgen -W "run report check list --help --version" -- "$cur")
         return
     fi
     case $prev in
-    --mode) COMPREPLY=($(compgen -W "exact adaptive sampled" -- "$cur")); return ;;
-    --format) COMPREPLY=($(compgen -W "text markdown json" -- "$cur")); return ;;
-    --color) COMPREPLY=($(compgen -W "auto always never" -- "$cur")); return ;;
+    --mode) mapfile -t COMPREPLY < <(compgen -W "exact adaptive sampled" -- "$cur"); return ;;
+    --format) mapfile -t COMPREPLY < <(compgen -W "text markdown json" -- "$cur"); return ;;
+    --color) mapfile -t COMPREPLY < <(compgen -W "auto always never" -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
         local words
-        words=$(telltale "${COMP_WORDS[1]}" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]*')
-        COMPREPLY=($(compgen -W "$words" -- "$cur"))
+        words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null |
+            sed -n 's/^  \(-., \|    \)\(--[a-z-]*\).*/\2/p')
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
     else
-        COMPREPLY=($(compgen -f -- "$cur"))
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
     fi
 }
-complete -F _telltale telltale
+complete -o filenames -F _telltale telltale
