@@ -7,13 +7,18 @@
 #include <string.h>
 #include <unistd.h>
 
+static void compose(struct tt_error *err, int code, const char *fmt, va_list ap)
+{
+    err->code = code;
+    vsnprintf(err->text, sizeof err->text, fmt, ap);
+}
+
 int tt_error_set(struct tt_error *err, int code, const char *fmt, ...)
 {
     if (err) {
         va_list ap;
         va_start(ap, fmt);
-        err->code = code;
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        compose(err, code, fmt, ap);
         va_end(ap);
     }
     return code;
@@ -24,8 +29,7 @@ int tt_error_sys(struct tt_error *err, int code, const char *fmt, ...)
     if (err) {
         va_list ap;
         va_start(ap, fmt);
-        err->code = code;
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        compose(err, code, fmt, ap);
         va_end(ap);
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(-code));

@@ -21,17 +21,22 @@ struct tt_cmd {
 
 extern const struct tt_cmd tt_cmd_run, tt_cmd_report, tt_cmd_check, tt_cmd_list;
 
-/* The next option like getopt_long, but with our one-line errors: returns -1 at the end, 'h' has
- * been served already (exits through *exit_code), '?' after a bad option with *exit_code set.
- * Every command's table should hold TT_CMD_COMMON_LONG. */
+/* The next option like getopt_long, but with our one-line errors: -1 at the end, '?' when --help
+ * has been served or after a bad option, with *exit_code set. Every command's options should hold
+ * h. */
 int tt_cmd_option(const struct tt_cmd *cmd, int argc, char **argv, const char *shorts,
                   const struct option *longs, int *exit_code);
 
 /* Value for options without a short letter: outside the range of characters. */
 enum { TT_CMD_LONG_FIRST = 256 };
 
-/* Parses a positive number of seconds: "90", "2.5", "10m", "2h", "1d". 0 or -EINVAL. */
-int tt_cmd_parse_seconds(const char *text, double *seconds);
+/* The value of an option that takes a positive time, in seconds: "90", "2.5", "10m", "2h", "1d".
+ * 0, or TT_EXIT_USAGE after tt_cmd_misuse. */
+int tt_cmd_take_seconds(const struct tt_cmd *cmd, const char *option, const char *text,
+                        double *seconds);
+
+/* The value of --color, which must be auto, always or never. 0, or TT_EXIT_USAGE as above. */
+int tt_cmd_take_colour(const struct tt_cmd *cmd, const char *text, const char **choice);
 
 /* Parses a positive count of bytes: "4096", "16K", "2M". 0 or -EINVAL. */
 int tt_cmd_parse_bytes(const char *text, unsigned long long *bytes);

@@ -60,9 +60,8 @@ static int run(const struct tt_cmd *cmd, int argc, char **argv)
     while ((c = tt_cmd_option(cmd, argc, argv, ":h", longs, &status)) != -1) {
         switch (c) {
         case OPT_HORIZON:
-            if (tt_cmd_parse_seconds(optarg, &options.horizon))
-                return tt_cmd_misuse(cmd, "--horizon needs a time such as 90, 10m or 2h, not '%s'",
-                                     optarg);
+            if (tt_cmd_take_seconds(cmd, "--horizon", optarg, &options.horizon))
+                return TT_EXIT_USAGE;
             break;
         case OPT_MAX_LOSS:
             if (tt_cmd_parse_bytes(optarg, &max_loss))

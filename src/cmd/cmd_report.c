@@ -62,16 +62,9 @@ static int set_option(const struct tt_cmd *cmd, struct settings *s, int c, const
         s->article.symbols.sysroot = value;
         return 0;
     case OPT_HORIZON:
-        if (tt_cmd_parse_seconds(value, &s->article.horizon))
-            return tt_cmd_misuse(cmd, "--horizon needs a time such as 90, 10m or 2h, not '%s'",
-                                 value);
-        return 0;
+        return tt_cmd_take_seconds(cmd, "--horizon", value, &s->article.horizon);
     case OPT_COLOR:
-        if (strcmp(value, "auto") != 0 && strcmp(value, "always") != 0 &&
-            strcmp(value, "never") != 0)
-            return tt_cmd_misuse(cmd, "--color is auto, always or never, not '%s'", value);
-        s->colour = value;
-        return 0;
+        return tt_cmd_take_colour(cmd, value, &s->colour);
     default:
         return tt_cmd_misuse(cmd, "unknown option");
     }

@@ -77,10 +77,7 @@ static int set_option(const struct tt_cmd *cmd, struct settings *s, int c, char 
         s->quiet = true;
         return 0;
     case 'd':
-        if (tt_cmd_parse_seconds(value, &s->record.duration))
-            return tt_cmd_misuse(cmd, "--duration needs a time such as 90, 10m or 2h, not '%s'",
-                                 value);
-        return 0;
+        return tt_cmd_take_seconds(cmd, "--duration", value, &s->record.duration);
     case OPT_MODE:
         if (parse_mode(value, &s->record.mode))
             return tt_cmd_misuse(cmd, "--mode is exact, adaptive or sampled, not '%s'", value);
@@ -98,10 +95,7 @@ static int set_option(const struct tt_cmd *cmd, struct settings *s, int c, char 
         s->record.rate = (uint32_t)n;
         return 0;
     case OPT_HORIZON:
-        if (tt_cmd_parse_seconds(value, &s->record.horizon))
-            return tt_cmd_misuse(cmd, "--horizon needs a time such as 90, 10m or 2h, not '%s'",
-                                 value);
-        return 0;
+        return tt_cmd_take_seconds(cmd, "--horizon", value, &s->record.horizon);
     case OPT_OPERATION: {
         struct tt_record_operation operation;
         if (split(value, &operation.name, &operation.function))
@@ -121,11 +115,7 @@ static int set_option(const struct tt_cmd *cmd, struct settings *s, int c, char 
         s->json = true;
         return 0;
     case OPT_COLOR:
-        if (strcmp(value, "auto") != 0 && strcmp(value, "always") != 0 &&
-            strcmp(value, "never") != 0)
-            return tt_cmd_misuse(cmd, "--color is auto, always or never, not '%s'", value);
-        s->colour = value;
-        return 0;
+        return tt_cmd_take_colour(cmd, value, &s->colour);
     default:
         return tt_cmd_misuse(cmd, "unknown option");
     }

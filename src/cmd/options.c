@@ -61,7 +61,7 @@ int tt_cmd_option(const struct tt_cmd *cmd, int argc, char **argv, const char *s
     return c;
 }
 
-int tt_cmd_parse_seconds(const char *text, double *seconds)
+static int parse_seconds(const char *text, double *seconds)
 {
     char *end;
     double value = strtod(text, &end);
@@ -77,6 +77,22 @@ int tt_cmd_parse_seconds(const char *text, double *seconds)
         unit = scale[at - units];
     }
     *seconds = value * unit;
+    return 0;
+}
+
+int tt_cmd_take_seconds(const struct tt_cmd *cmd, const char *option, const char *text,
+                        double *seconds)
+{
+    if (parse_seconds(text, seconds) == 0)
+        return 0;
+    return tt_cmd_misuse(cmd, "%s needs a time such as 90, 10m or 2h, not '%s'", option, text);
+}
+
+int tt_cmd_take_colour(const struct tt_cmd *cmd, const char *text, const char **choice)
+{
+    if (strcmp(text, "auto") != 0 && strcmp(text, "always") != 0 && strcmp(text, "never") != 0)
+        return tt_cmd_misuse(cmd, "--color is auto, always or never, not '%s'", text);
+    *choice = text;
     return 0;
 }
 
