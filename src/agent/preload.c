@@ -87,6 +87,7 @@ void tt_preload_resolve(void)
         }
     }
     tt_agent.host = host;
+    tt_hook_pass();
 }
 
 /* Why the agent cannot work in this process; NULL if it can. */
@@ -200,6 +201,8 @@ void tt_agent_cxx_real(tt_real_fn *const *real)
     tt_preload_resolve();
     for (uint32_t e = TT_E_NEW; e < TT_E_COUNT; e++)
         host.real[e] = tt_agent.host.real[e] = real[e - TT_E_NEW];
+    if (!tt_agent.alive) /* not recording (yet): all entries lead to the real ones */
+        tt_hook_pass();
 }
 
 void *const *tt_agent_cxx_entries(void)
