@@ -77,6 +77,68 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     return 0;
 }
 
+/* Rows of every table, so that a mutation can reach every reader. */
+static void fill(struct tt_session_writer *w)
+{
+    tt_session_put_meta(w, "command", "[\"a\", \"-x\"]");
+    tt_session_put_meta(w, "mode", "adaptive");
+    tt_session_put_meta(w, "ended_ns", "900000");
+    tt_session_put_meta(w, "horizon_s", "2.5");
+    tt_session_put_meta(w, "exit_status", "-9");
+    tt_session_put_label(w, "owners", "4");
+    tt_session_put_process(w, &(struct tt_session_process){.id = 1,
+                                                           .pid = 2,
+                                                           .exe = "/bin/a",
+                                                           .build_id = "00ff",
+                                                           .has_exit = true,
+                                                           .exit_status = -9,
+                                                           .state = "refused",
+                                                           .reason = "why"});
+    tt_session_put_module(w, &(struct tt_session_module){.process = 1,
+                                                         .start = 0x1000,
+                                                         .end = 0x9000,
+                                                         .path = "/bin/a",
+                                                         .build_id = "00ff",
+                                                         .since_ns = 1});
+    for (int64_t id = 1; id < 20; id++) {
+        uint64_t frames[20] = {0x1000, 0x2000, (uint64_t)id};
+        tt_session_put_stack(w, 1, id, id % 5 == 0, frames, 20);
+        tt_session_put_site(w, &(struct tt_session_site){.process = 1,
+                                                         .id = id,
+                                                         .resource = "heap",
+                                                         .stack = id,
+                                                         .thin = (uint32_t)id,
+                                                         .size_min = 1,
+                                                         .size_max = 40});
+        for (int64_t e = 1; e < 20; e++)
+            tt_session_put_sample(w, 1, id,
+                                  &(struct tt_session_sample){.epoch = e, .births = (uint64_t)e});
+        tt_session_put_death(w, 1, id, (uint32_t)id, 7);
+        tt_session_put_survivor(w, 1, &(struct tt_session_survivor){id, 40, 5, 6});
+        tt_session_put_release(w, 1, &(struct tt_session_release){id, 20 - id, 3, 64, 500});
+        tt_session_put_release_age(w, 1, &(struct tt_session_release_age){id, 9, 3, 64});
+    }
+    tt_session_put_look(w, 1, &(struct tt_session_look){900, 7, true, false});
+    tt_session_put_operation(w,
+                             &(struct tt_session_operation){1, 1, "call", "f", 0x1000, "stack", 1});
+    for (int64_t e = 1; e < 20; e++) {
+        tt_session_put_epoch(w, e, (uint64_t)e * 1000);
+        tt_session_put_count(w, 1, 1, e, (uint64_t)e);
+        tt_session_put_proc(w, 1,
+                            &(struct tt_session_proc){.epoch = e, .rss_anon = e, .vm_size = -1});
+    }
+    tt_session_put_limit(w, &(struct tt_session_limit){1, "RLIMIT_AS", -1});
+    tt_session_put_dropped(w, &(struct tt_session_dropped){1, "births", 5});
+}
+
+static int name(const char *path)
+{
+    const struct tt_session_symbol frame = {"f", "a", "a.c", 3, true};
+    const struct tt_session_symbol_row row = {1, 0x1000, &frame, 1};
+    struct tt_error err;
+    return tt_session_symbols_put(path, &row, 1, &err);
+}
+
 uint8_t *fuzz_example(unsigned k, size_t *n)
 {
     static uint8_t *kept;
@@ -89,21 +151,9 @@ uint8_t *fuzz_example(unsigned k, size_t *n)
             return NULL;
         tt_session_begin(w);
         tt_session_put_meta(w, "started_ns", "100");
-        tt_session_put_process(w, &(struct tt_session_process){.id = 1, .pid = 2, .exe = "/bin/a"});
-        for (int64_t id = 1; id < 20; id++) {
-            uint64_t frames[20] = {0x1000, 0x2000, (uint64_t)id};
-            tt_session_put_stack(w, 1, id, false, frames, 20);
-            tt_session_put_site(w, &(struct tt_session_site){
-                                       .process = 1, .id = id, .resource = "heap", .stack = id});
-            for (int64_t e = 1; e < 20; e++)
-                tt_session_put_sample(
-                    w, 1, id, &(struct tt_session_sample){.epoch = e, .births = (uint64_t)e});
-            tt_session_put_survivor(w, 1, &(struct tt_session_survivor){id, 40, 5, 6});
-        }
-        for (int64_t e = 1; e < 20; e++)
-            tt_session_put_epoch(w, e, (uint64_t)e * 1000);
+        fill(w);
         tt_session_commit(w);
-        if (tt_session_finish(w, true, &err))
+        if (tt_session_finish(w, true, &err) || name(scratch()))
             return NULL;
         FILE *f = fopen(scratch(), "rb");
         kept = f ? malloc(FUZZ_BYTES_MAX) : NULL;
