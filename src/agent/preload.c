@@ -117,6 +117,16 @@ static void child(void)
         tt_agent_forked();
 }
 
+/* By the object that holds it: tcmalloc and mimalloc define __libc_malloc too. */
+static int is_glibc(void *malloc_found, Dl_info *info)
+{
+    if (dladdr(malloc_found, info) == 0 || !info->dli_fname)
+        return 0;
+    const char *base = strrchr(info->dli_fname, '/');
+    base = base ? base + 1 : info->dli_fname;
+    return strncmp(base, "libc.so.", 8) == 0 || strncmp(base, "libc-2.", 7) == 0;
+}
+
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
     (void)argc;
@@ -136,13 +146,13 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
         return;
     union found real = {.fn = host.real[TT_E_MALLOC]}, libc = {.fn = __libc_malloc};
     Dl_info info = {0};
-    if (real.object == libc.object) {
+    if (is_glibc(real.object, &info)) {
         host.granule_shift = 5;
         tt_text_put(host.allocator, host.allocator + sizeof host.allocator, "glibc");
     } else {
         host.granule_shift = 4;
         host.size_floor = 9;
-        if (dladdr(real.object, &info))
+        if (info.dli_fname)
             tt_text_put(host.allocator, host.allocator + sizeof host.allocator, info.dli_fname);
     }
     ssize_t n = readlink("/proc/self/exe", host.exe, sizeof host.exe - 1);
