@@ -72,8 +72,8 @@ struct tt_session_process {
     uint64_t started_ns, ended_ns; /* ended_ns 0: was alive at the end of the recording */
     bool has_exit;
     int exit_status;    /* 0..255, or -signal */
-    const char *state;  /* "running", "quiet", "ended", "exec", "refused", "lost" */
-    const char *reason; /* of "refused" and "lost" */
+    const char *state;  /* "running", "quiet", "ended", "exec", "refused" */
+    const char *reason; /* of "refused" */
     const char *mode, *allocator;
     uint32_t granule; /* bytes per shadow entry */
     uint64_t sample_mean;
