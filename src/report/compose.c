@@ -174,7 +174,7 @@ static void add_lost_data(struct tt_article *article, const struct tt_report_inp
     }
     if (kinds > DROPS)
         tt_article_add(article, TT_BLOCK_BULLET, "and %zu more kinds", kinds - DROPS);
-    if (!kinds && !session->unfinished)
+    if (!kinds && !session->unfinished && !input->n_warnings)
         tt_article_add(article, TT_BLOCK_PARA, "none dropped");
     for (size_t i = 0; i < input->n_warnings && i < DROPS; i++)
         tt_article_add(article, TT_BLOCK_BULLET, "%s", tt_phrase_text(input->warnings[i]));
