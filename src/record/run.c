@@ -361,7 +361,7 @@ static int name_agent(struct tt_recorder *rec, const char *program, const char *
 {
     static const char suffix[] = "-cxx.so";
     struct tt_proc_allocator allocator;
-    char beside[PATH_MAX + sizeof suffix], name[PATH_MAX];
+    char beside[PATH_MAX + sizeof suffix], name[PATH_MAX + sizeof suffix];
     tt_proc_allocator(program, &allocator);
     if (allocator.built_in)
         return tt_error_set(err, -ENOTSUP,
