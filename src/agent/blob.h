@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The seam between the core packed as a blob (inside the target) and src/inject (outside). The blob
+ * is telltale-agent.blob, an ELF shared object of the core without relocations, TLS and needed
+ * libraries: inject maps its PT_LOAD segments at any base, writes their bytes through
+ * /proc/PID/mem, and finds the struct tt_blob by the symbol "tt_blob". Everything that a later
+ * telltale needs to undo what an earlier one did stands in that struct, written before the act
+ * (write-ahead), so that a telltale killed at any moment leaves nothing that cannot be cleaned up.
+ * Start: struct tt_blob; inside, tt_blob_run in blob.c. */
+#ifndef TT_AGENT_BLOB_H
+#define TT_AGENT_BLOB_H
+
+#include <stdint.h>
+
+#include "agent/host.h"
+
+#define TT_BLOB_MAGIC 0x31626f6c62745474ULL /* "tTtblob1" */
+#define TT_BLOB_VERSION 1u
+
+/* Definitions of one allocator. Set 0 is the one that the program's own calls are bound to; the
+ * others (libc's beside a jemalloc, a statically linked one) share the tape but take a slower way.
+ */
+#define TT_BLOB_SETS 4u
+
+#define TT_BLOB_PATCHES 192u
+#define TT_BLOB_ISLANDS 8u
+#define TT_BLOB_STACK 0x8000u
+
+/* A place in the target that inject changed: a function's entry, or (got) a pointer to it. */
+struct tt_blob_patch {
+    uint64_t address;
+    uint8_t was[16], is[16];
+    uint32_t length; /* bytes of was and is */
+    uint16_t set, entry;
+    uint32_t active; /* 1 from before it is written until after it is restored */
+    uint32_t got;    /* 1: address is a GOT slot */
+    uint64_t real;   /* what the hook calls instead: moved first instructions, or the function */
+};
+
+/* Executable memory near the code it serves: moved instructions, jumps to the blob, stubs of
+ * counted operations. */
+struct tt_blob_island {
+    uint64_t base, size, used;
+};
+
+enum tt_blob_what {
+    TT_BLOB_START =
+        1, /* make a tape (the second time: a new one in place of the first) and record */
+    TT_BLOB_PASS = 2, /* all entries lead to the real functions; sampled objects stay handled */
+};
+
+/* One call of tt_blob_run, made by inject on a thread that it stopped. */
+struct tt_blob_call {
+    uint32_t what;
+    int32_t result;  /* out: 0 or a negative errno */
+    int32_t tape_fd; /* out of START: a memfd in the target; inject takes and closes it. -1 none */
+    uint32_t sandboxed; /* 1: a seccomp filter is in force: only system calls of allocators later */
+    tt_real_fn *real[TT_BLOB_SETS][TT_E_COUNT]; /* NULL: not hooked in that set */
+    struct tt_host host;                        /* real[] of it is not read; the rest is */
+    struct tt_conf conf;
+    uint64_t pad[2], pad_size[2]; /* for operation stubs, mapped RX by inject; 0 none */
+    char why[128];                /* out: one phrase when result is not 0 */
+};
+
+struct tt_blob {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t patch_count;
+    char build[48];      /* build-id of the blob file, written by inject: only the same is reused */
+    uint64_t base, size; /* of the blob's mappings, written by inject */
+    uint64_t
+        snapshot_pid;  /* inject: a frozen copy that was not yet reaped (target's pid namespace) */
+    uint32_t attached; /* inject: pid of the telltale that holds it, 0 none */
+    uint32_t
+        detached_live; /* blob, at PASS: sampled objects still live whose release needs a hook */
+    struct tt_blob_island island[TT_BLOB_ISLANDS];
+    struct tt_blob_patch patch[TT_BLOB_PATCHES];
+    /* Filled at link time: where a patched entry jumps, as an offset from the start of the blob's
+     * image (the struct holds no addresses, since nothing relocates it). 0: none. */
+    uint32_t entry[TT_BLOB_SETS][TT_E_COUNT];
+    uint32_t enter; /* offset of the code that inject points rip at; it ends with int3 */
+    uint32_t
+        text_end; /* offset: [0, text_end) is what a thread inside the agent has in rip or stack */
+    struct tt_blob_call call;
+    uint8_t stack[TT_BLOB_STACK]; /* rsp for the call: its end, 16-aligned */
+};
+
+#endif
