@@ -70,15 +70,25 @@ struct tt_range {
 };
 
 /* Servers run the same few stacks in turn. A whole stack that was captured twice is kept with all
- * the words that its unwinding read; while they hold, so does its site (exact mode). */
+ * the words that its unwinding read; while they hold, so does its site (exact mode). The words
+ * stand two by two, inner ones first, each with its distance from the innermost return address: so
+ * one load serves two places, and the loads are what bounds the comparing. */
 #define TT_MEMOS 32u
-#define TT_MEMO_CHECKS 64u
-struct tt_memo {
-    uint64_t slot, ra, rbp; /* of the innermost frame; slot 0: empty */
-    uint64_t candidate;     /* hash of the stack that was captured last at this place */
-    uint32_t site, generation, count, need;
-    struct tt_check check[1 + TT_MEMO_CHECKS]; /* [0] does not hold */
+#define TT_MEMO_PAIRS 64u
+struct tt_memo_pair {
+    uint64_t at; /* distances in bytes: of word[0] in the lower half, of word[1] in the upper */
+    uint64_t word[2];
 };
+struct tt_memo {
+    uint64_t slot; /* where the innermost return address lies; 0: empty */
+    uint64_t rbp;  /* in the innermost frame, compared if `need` */
+    uint32_t site, generation;
+    struct tt_tape_tally *tally; /* the site's place on the thread's slot; it may be another's */
+    const struct tt_memo_pair *pair, *end; /* an even number of pairs */
+    uint64_t candidate; /* hash of the stack that was captured last at this place */
+    uint32_t need, reserved;
+};
+_Static_assert(sizeof(struct tt_memo) == 64, "a memo's head is a cache line");
 
 struct tt_thread {
     uint64_t busy;               /* stack pointer of the hook at work, 0 none */
@@ -97,7 +107,8 @@ struct tt_thread {
     struct tt_check never;               /* does not hold: ends the comparing loop */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
     struct tt_info info[TT_CACHE];
-    struct tt_memo memo[TT_MEMOS];
+    _Alignas(64) struct tt_memo memo[TT_MEMOS];
+    struct tt_memo_pair memo_pair[TT_MEMOS][TT_MEMO_PAIRS];
     struct tt_key key[TT_KEYS];
     char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };

@@ -18,6 +18,18 @@ static inline void *tt_arch_thread(void)
     __asm__("mov %%fs:0x40,%0" : "=r"(t));
     return t;
 }
+/* The same after a call: loading it again is cheaper than keeping it over the call. */
+static inline void *tt_arch_thread_again(void)
+{
+    void *t;
+    __asm__ volatile("mov %%fs:0x40,%0" : "=r"(t));
+    return t;
+}
+/* Stores the stack pointer. */
+static inline void tt_arch_mark(uint64_t *at)
+{
+    __asm__ volatile("mov %%rsp,%0" : "=m"(*at) : : "memory");
+}
 static inline void tt_arch_set_thread(void *t)
 {
     __asm__ volatile("mov %0,%%fs:0x40" : : "r"(t) : "memory");

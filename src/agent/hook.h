@@ -34,35 +34,41 @@ static inline uint64_t tt_hook_real(uint32_t entry, uint64_t a, uint64_t b, uint
 
 static inline struct tt_memo *tt_hook_memo(struct tt_thread *t, const uint64_t *slot)
 {
-    uint64_t h = ((uint64_t)slot >> 3 ^ *slot << 5) * 0x9e3779b97f4a7c15ULL;
-    return &t->memo[h >> 59 & (TT_MEMOS - 1)];
+    uint32_t h = (uint32_t)(*slot + 2 * (uint64_t)slot) * 0x9e3779b1u;
+    return &t->memo[h >> 27 & (TT_MEMOS - 1)];
 }
 
-/* The site of the call whose return address lies at `slot`; the thread is entered. Inline is the
- * case of loops: the whole stack is as it was at the last capture, or as a memo has it (see
- * stack.c). */
+/* Whether the whole stack is the one of the memo: every word that its unwinding read is compared,
+ * inner to outer. Stops at the first difference, since each address is only known to be readable by
+ * the words before it (see stack.c). */
+static inline __attribute__((always_inline)) int tt_hook_holds(const struct tt_memo *m,
+                                                               const uint64_t *slot, uint64_t rbp)
+{
+    if (TT_UNLIKELY(m->slot != (uint64_t)slot) ||
+        TT_UNLIKELY(m->generation != tt_agent.generation) || (m->need && m->rbp != rbp))
+        return 0;
+    const struct tt_memo_pair *p = m->pair, *end = m->end;
+    const uint8_t *base = (const uint8_t *)slot;
+    do {
+        uint64_t at = p[0].at, next = p[1].at;
+        if (*(const uint64_t *)(base + (uint32_t)at) != p[0].word[0])
+            return 0;
+        if (*(const uint64_t *)(base + (at >> 32)) != p[0].word[1])
+            return 0;
+        if (*(const uint64_t *)(base + (uint32_t)next) != p[1].word[0])
+            return 0;
+        if (*(const uint64_t *)(base + (next >> 32)) != p[1].word[1])
+            return 0;
+        p += 2;
+    } while (p != end);
+    return 1;
+}
+
+/* The site of the call whose return address lies at `slot`; the thread is entered. */
 static inline uint32_t tt_hook_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
 {
-    if (TT_LIKELY(t->site != 0)) {
-        const struct tt_info *f = &t->info[t->depth - 1];
-        if (f->slot == (uint64_t)slot && f->ra == *slot && (!f->need || f->rbp == rbp)) {
-            const struct tt_check *c = &t->check[f->checks - 1];
-            while (*(const volatile uint64_t *)c->slot == c->word)
-                c--;
-            if (TT_LIKELY(c == &t->never))
-                return t->site;
-        }
-    }
     struct tt_memo *m = tt_hook_memo(t, slot);
-    if (m->slot == (uint64_t)slot && m->ra == *slot && (!m->need || m->rbp == rbp) &&
-        m->generation == tt_agent.generation) {
-        const struct tt_check *c = &m->check[m->count];
-        while (*(const volatile uint64_t *)c->slot == c->word)
-            c--;
-        if (TT_LIKELY(c == m->check))
-            return m->site;
-    }
-    return tt_stack_site(t, slot, rbp, m);
+    return TT_LIKELY(tt_hook_holds(m, slot, rbp)) ? m->site : tt_stack_site(t, slot, rbp, m);
 }
 
 /* Requested bytes of an acquiring entry (not realloc). An overflowing calloc fails anyway. */

@@ -2,7 +2,7 @@
 /* The hooks of exact mode: every block with its full stack. An acquisition captures the stack,
  * calls the real allocator and stores the shadow entry; a release clears the entry, counts it and
  * calls the real one. realloc is a death and a birth; the entry is taken out before the call,
- * since afterwards another thread may own the old address. Start: exact_malloc. */
+ * since afterwards another thread may own the old address. Start: quick and exact_acquire. */
 #include "agent/hook.h"
 
 uint64_t tt_hook_wiped(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
@@ -15,9 +15,10 @@ uint64_t tt_hook_wiped(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
     return tt_hook_real(entry, a, b, c); /* settling right now, below us on this stack */
 }
 
-/* One body for all acquisitions; inlined with a constant entry where it is hot. */
-static inline __attribute__((always_inline)) uint64_t
-acquire(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, uint32_t entry)
+/* Any acquisition, in any case. */
+static __attribute__((noinline)) uint64_t exact_acquire(uint64_t a, uint64_t b, uint64_t c,
+                                                        const uint64_t *slot, uint64_t rbp,
+                                                        uint32_t entry)
 {
     if (TT_UNLIKELY(!tt_agent_recording()))
         return tt_hook_wiped(a, b, c, slot, rbp, entry);
@@ -52,17 +53,68 @@ acquire(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, 
     return result;
 }
 
+/* A birth that found its tally taken by another site, a size not seen yet, or no shadow. */
+static __attribute__((noinline)) uint64_t late_birth(struct tt_thread *t, uint64_t block,
+                                                     uint64_t size, uint32_t site)
+{
+    tt_live_birth(t, block, size, site);
+    tt_hook_leave(t);
+    return block;
+}
+
+/* The common acquisition in few instructions: a stack that a memo knows, a site on its tally.
+ * Whatever else is the case starts anew in exact_acquire, or ends in late_birth. */
+static inline __attribute__((always_inline)) uint64_t
+quick(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, uint32_t entry)
+{
+    struct tt_thread *t = tt_arch_thread();
+    if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
+        return exact_acquire(a, b, c, slot, rbp, entry);
+    t->busy = (uint64_t)slot;
+    __asm__ volatile("" : : : "memory");
+    const struct tt_memo *m = tt_hook_memo(t, slot);
+    if (TT_UNLIKELY(!tt_hook_holds(m, slot, rbp))) {
+        tt_hook_leave(t);
+        return exact_acquire(a, b, c, slot, rbp, entry);
+    }
+    struct tt_tape_tally *tally = m->tally;
+    uint32_t site = m->site;
+    tt_hook_leave(t);
+    uint64_t block, size = tt_hook_size(entry, a, b, c);
+    tt_hook_acquire(entry, a, b, c, &block);
+    if (TT_UNLIKELY(block == 0))
+        return 0;
+    t = tt_arch_thread_again();
+    tt_arch_mark(&t->busy);
+    uint64_t *at = tt_live_find(block);
+    uint32_t span = tally->last_size;
+    if (TT_UNLIKELY(at == NULL) || TT_UNLIKELY(tally->site != site) ||
+        TT_UNLIKELY(size - (uint16_t)span > span >> 16))
+        return late_birth(t, block, size, site);
+    tally->births++;
+    tally->birth_bytes += size;
+    /* Not 0, and not a big one: the site is known and the span ends below TT_TAPE_SIZE_BIG. */
+    __atomic_store_n(at, (uint64_t)site << 44 | size << 24 | (tt_agent_tick() & TT_TAPE_TICK_MAX),
+                     __ATOMIC_RELEASE);
+    tt_hook_leave(t);
+    return block;
+}
+
 static uint64_t exact_malloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
                              uint32_t entry)
 {
+    (void)b;
+    (void)c;
     (void)entry;
-    return acquire(a, b, c, slot, rbp, TT_E_MALLOC);
+    return quick(a, 0, 0, slot, rbp, TT_E_MALLOC);
 }
 
-static uint64_t exact_acquire(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
-                              uint64_t rbp, uint32_t entry)
+static uint64_t exact_calloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                             uint32_t entry)
 {
-    return acquire(a, b, c, slot, rbp, entry);
+    (void)c;
+    (void)entry;
+    return quick(a, b, 0, slot, rbp, TT_E_CALLOC);
 }
 
 /* A death: counted, its releasing stack sampled. t NULL: nested. */
@@ -84,16 +136,15 @@ static void foreign(struct tt_thread *t)
         tt_agent_drop(TT_DROP_FOREIGN_FREE);
 }
 
-static inline __attribute__((always_inline)) uint64_t
-release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, uint32_t entry)
+/* Any release, in any case. */
+static __attribute__((noinline)) uint64_t exact_release(uint64_t a, uint64_t b, uint64_t c,
+                                                        const uint64_t *slot, uint64_t rbp,
+                                                        uint32_t entry)
 {
-    if (TT_UNLIKELY(a == 0))
+    if (a == 0)
         return tt_hook_real(entry, a, b, c);
     if (TT_UNLIKELY(!tt_agent_recording()))
         return tt_hook_wiped(a, b, c, slot, rbp, entry);
-    /* The real free reads the block's header: its miss and the shadow's can be waited for together.
-     */
-    __builtin_prefetch((const void *)(a - 8), 1);
     struct tt_thread *t = tt_thread_get();
     int entered = tt_hook_enter(t, slot);
     if (TT_UNLIKELY(!entered))
@@ -113,17 +164,39 @@ release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, 
     return 0;
 }
 
+/* The common release in few instructions: an early death of a site that is on its tally, from which
+ * no sample is due. It changes nothing before it knows that. */
 static uint64_t exact_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
                            uint32_t entry)
 {
     (void)entry;
-    return release(a, b, c, slot, rbp, TT_E_FREE);
-}
-
-static uint64_t exact_release(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
-                              uint64_t rbp, uint32_t entry)
-{
-    return release(a, b, c, slot, rbp, entry);
+    struct tt_thread *t = tt_arch_thread();
+    if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
+        return exact_release(a, b, c, slot, rbp, TT_E_FREE);
+    /* The real free reads the block's header: its miss and the shadow's can be waited for together.
+     */
+    __builtin_prefetch((const void *)(a - 8), 1);
+    uint64_t *at = tt_live_find(a);
+    if (TT_UNLIKELY(at == NULL))
+        return exact_release(a, b, c, slot, rbp, TT_E_FREE);
+    t->busy = (uint64_t)slot;
+    __asm__ volatile("" : : : "memory");
+    uint64_t e = __atomic_load_n(at, __ATOMIC_RELAXED);
+    uint32_t site = tt_tape_entry_site(e), size = tt_tape_entry_size(e);
+    struct tt_tape_tally *tally = tt_live_tally(t, site);
+    if (TT_UNLIKELY(site == 0) || TT_UNLIKELY(size == TT_TAPE_SIZE_BIG) ||
+        TT_UNLIKELY(((tt_agent_tick() - (uint32_t)e) & TT_TAPE_TICK_MAX) > 1) ||
+        TT_UNLIKELY(t->slot == NULL) || TT_UNLIKELY(tally->site != site) ||
+        TT_UNLIKELY(tally->early_deaths == 0) || TT_UNLIKELY(t->early_left == 1)) {
+        tt_hook_leave(t);
+        return exact_release(a, b, c, slot, rbp, TT_E_FREE);
+    }
+    __atomic_store_n(at, 0, __ATOMIC_RELAXED);
+    t->early_left--;
+    tally->early_deaths++;
+    tally->death_bytes += size;
+    tt_hook_leave(t);
+    return tt_agent.host.real[TT_E_FREE](a, b, c);
 }
 
 static uint64_t exact_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
@@ -205,6 +278,8 @@ void tt_hook_exact(void)
                                : exact_acquire;
         if (e == TT_E_MALLOC)
             hook = exact_malloc;
+        else if (e == TT_E_CALLOC)
+            hook = exact_calloc;
         else if (e == TT_E_FREE)
             hook = exact_free;
         else if (e == TT_E_REALLOC)

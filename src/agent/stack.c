@@ -6,7 +6,7 @@
  * compared. Inner to outer, since then each address is vouched for by words already compared
  * (freed coroutine stacks). That the whole stack is as before, hook.h sees by itself. Start:
  * tt_stack_capture. */
-#include "agent/agent.h"
+#include "agent/live.h"
 
 /* The hash over return addresses is a polynomial, so that that of the innermost TT_TAPE_DEPTH
  * frames follows from two prefix hashes (see finish). */
@@ -252,29 +252,64 @@ uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rb
     return finish(t);
 }
 
+/* Writes the checked words of the whole cached stack as pairs, made an even number by repeating the
+ * innermost word. Returns the end, NULL if they are too many or too far apart. */
+static struct tt_memo_pair *pair_up(const struct tt_thread *t, struct tt_memo_pair *pair)
+{
+    const struct tt_info *f = &t->info[t->depth - 1];
+    uint32_t count = f->checks, padded = (count + 3) & ~3u;
+    if (padded > 2 * TT_MEMO_PAIRS)
+        return NULL;
+    for (uint32_t i = 0; i < padded; i++) {
+        const struct tt_check *c = &t->check[i < count ? count - 1 - i : count - 1];
+        uint64_t distance = c->slot - f->slot;
+        if (distance >> 32)
+            return NULL; /* below the innermost frame, or on another stack */
+        pair[i / 2].at = i % 2 ? pair[i / 2].at | distance << 32 : distance;
+        pair[i / 2].word[i % 2] = c->word;
+    }
+    return pair + padded / 2;
+}
+
+/* The whole stack is as it was at the last capture. */
+static int unchanged(const struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
+{
+    if (t->site == 0)
+        return 0;
+    const struct tt_info *f = &t->info[t->depth - 1];
+    if (f->slot != (uint64_t)slot || f->ra != *slot || (f->need && f->rbp != rbp))
+        return 0;
+    const struct tt_check *c = &t->check[f->checks - 1];
+    while (word_at(c->slot) == c->word)
+        c--;
+    return c == &t->never;
+}
+
 uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
                        struct tt_memo *memo)
 {
-    uint64_t hash = tt_stack_capture(t, slot, rbp);
-    uint32_t site = t->site = tt_site_of(t, hash, 0, 0);
-    if (site == 0 || t->depth == 0)
+    int same = unchanged(t, slot, rbp);
+    uint64_t hash = same ? finish(t) : tt_stack_capture(t, slot, rbp);
+    uint32_t site = t->site = same ? t->site : tt_site_of(t, hash, 0, 0);
+    if (site == 0 || t->depth == 0 || t->slot == NULL)
         return site;
-    const struct tt_info *f = &t->info[t->depth - 1];
-    if (memo->candidate != hash || f->checks > TT_MEMO_CHECKS) {
+    if (memo->candidate != hash) {
         memo->candidate = hash;
         return site;
     }
     /* Empty while it is filled: a signal handler may leave by longjmp. */
+    const struct tt_info *f = &t->info[t->depth - 1];
+    struct tt_memo_pair *pair = t->memo_pair[memo - t->memo];
     memo->slot = 0;
     __asm__ volatile("" : : : "memory");
-    memo->check[0] = t->never;
-    for (uint32_t i = 0; i < f->checks; i++)
-        memo->check[i + 1] = t->check[i];
-    memo->count = f->checks;
-    memo->ra = f->ra;
+    memo->end = pair_up(t, pair);
+    if (!memo->end)
+        return site;
+    memo->pair = pair;
     memo->rbp = rbp;
     memo->need = f->need;
     memo->site = site;
+    memo->tally = tt_live_tally(t, site);
     memo->generation = tt_agent.generation;
     __asm__ volatile("" : : : "memory");
     memo->slot = f->slot;
