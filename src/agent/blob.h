@@ -23,7 +23,7 @@
 
 #define TT_BLOB_PATCHES 192u
 #define TT_BLOB_ISLANDS 8u
-#define TT_BLOB_STACK 0x8000u
+#define TT_BLOB_STACK 0xc000u
 
 /* A place in the target that inject changed: a function's entry, or (got) a pointer to it. */
 struct tt_blob_patch {
@@ -77,11 +77,16 @@ struct tt_blob {
     /* Filled at link time: where a patched entry jumps, as an offset from the start of the blob's
      * image (the struct holds no addresses, since nothing relocates it). 0: none. */
     uint32_t entry[TT_BLOB_SETS][TT_E_COUNT];
-    uint32_t enter; /* offset of the code that inject points rip at; it ends with int3 */
+    /* Offset of a plain function, void enter(void), that does what tt_blob.call says and returns.
+     * inject enters it as a call would (rsp + 8 a multiple of 16, near the end of tt_blob.stack,
+     * signals blocked); it returns to an rt_sigreturn whose frame holds the thread's own registers,
+     * so that the thread goes on by itself if inject has died meanwhile. No int3. */
+    uint32_t enter;
     uint32_t
         text_end; /* offset: [0, text_end) is what a thread inside the agent has in rip or stack */
     struct tt_blob_call call;
-    uint8_t stack[TT_BLOB_STACK]; /* rsp for the call: its end, 16-aligned */
+    /* For the call. inject puts the signal frame (up to 16 KiB) at its end and rsp below it. */
+    uint8_t stack[TT_BLOB_STACK];
 };
 
 #endif
