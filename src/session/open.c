@@ -20,12 +20,36 @@
 #define TEXT_MAX (64 << 10)
 
 static const char *const tables[] = {
-    "meta",         "label",       "process",     "module",     "stack",
-    "site",         "epoch",       "site_sample", "site_death", "survivor",
-    "process_look", "release",     "release_age", "operation",  "operation_sample",
-    "proc_sample",  "limit_value", "dropped",     "symbol",
+    "meta",
+    "label",
+    "process",
+    "module",
+    "stack",
+    "site",
+    "epoch",
+    "site_sample",
+    "site_death",
+    "survivor",
+    "process_look",
+    "release",
+    "release_age",
+    "operation",
+    "operation_sample",
+    "proc_sample",
+    "limit_value",
+    "dropped",
+    "symbol",
+    /* since schema 2 */
+    "snapshot",
+    "lost_group",
+    "lost_share",
+    "holder",
+    "held",
+    "stale",
+    "attach",
 };
 #define TABLES (sizeof tables / sizeof *tables)
+#define TABLES_1 19u
 
 int tt_session_errno(sqlite3 *db)
 {
@@ -169,6 +193,14 @@ void tt_session_damaged(struct tt_session_query *query, const char *what)
                                    query->session->path, query->table, what);
 }
 
+static void out_of_range(struct tt_session_query *query, int column)
+{
+    char what[80];
+    snprintf(what, sizeof what, "%s is out of range",
+             sqlite3_column_name(query->statement, column));
+    tt_session_damaged(query, what);
+}
+
 int64_t tt_session_int(struct tt_session_query *query, int column, int64_t lo, int64_t hi)
 {
     if (query->code)
@@ -179,16 +211,42 @@ int64_t tt_session_int(struct tt_session_query *query, int column, int64_t lo, i
     int64_t value = sqlite3_column_int64(query->statement, column);
     if (type == SQLITE_INTEGER && value >= lo && value <= hi)
         return value;
-    char what[80];
-    snprintf(what, sizeof what, "%s is out of range",
-             sqlite3_column_name(query->statement, column));
-    tt_session_damaged(query, what);
+    out_of_range(query, column);
     return 0;
 }
 
 uint64_t tt_session_count(struct tt_session_query *query, int column)
 {
     return (uint64_t)tt_session_int(query, column, 0, TT_SESSION_COUNT_MAX);
+}
+
+int64_t tt_session_id(struct tt_session_query *query, int column)
+{
+    return tt_session_int(query, column, 0, INT64_MAX);
+}
+
+uint64_t tt_session_ns(struct tt_session_query *query, int column)
+{
+    return (uint64_t)tt_session_int(query, column, 0, TT_SESSION_NS_MAX);
+}
+
+uint32_t tt_session_number(struct tt_session_query *query, int column, uint32_t hi)
+{
+    return (uint32_t)tt_session_int(query, column, 0, hi);
+}
+
+double tt_session_real(struct tt_session_query *query, int column, double lo, double hi)
+{
+    if (query->code)
+        return lo;
+    int type = sqlite3_column_type(query->statement, column);
+    if (type == SQLITE_NULL) /* SQLite keeps NaN as NULL */
+        return lo;
+    double value = sqlite3_column_double(query->statement, column);
+    if ((type == SQLITE_FLOAT || type == SQLITE_INTEGER) && value >= lo && value <= hi)
+        return value;
+    out_of_range(query, column);
+    return lo;
 }
 
 uint64_t tt_session_word(struct tt_session_query *query, int column)
@@ -258,7 +316,8 @@ static int check_tables(struct tt_session *session, struct tt_error *err)
                            -1, &statement, NULL) != SQLITE_OK)
         code = tt_error_set(err, -EBADMSG, "%s is damaged: %s", session->path,
                             sqlite3_errmsg(session->db));
-    for (size_t i = 0; !code && i < TABLES; i++) {
+    size_t n = session->schema < 2 ? TABLES_1 : TABLES;
+    for (size_t i = 0; !code && i < n; i++) {
         sqlite3_reset(statement);
         sqlite3_bind_text(statement, 1, tables[i], -1, SQLITE_STATIC);
         if (sqlite3_step(statement) != SQLITE_ROW || sqlite3_column_int64(statement, 0) != 1)
@@ -417,6 +476,7 @@ struct tt_session *tt_session_open(const char *path, struct tt_error *err)
         tt_error_set(err, -EBADMSG, "%s is damaged: it has no schema version", path);
         goto fail;
     }
+    session->schema = version;
     if (check_structure(session, err) || check_tables(session, err) || read_meta(session, err))
         goto fail;
     /* nothing but names is added to a finished session: no snapshot that would keep them out */

@@ -9,29 +9,6 @@
 
 #include "session/internal.h"
 
-#define TICK_MAX 0xffffff
-#define NS_MAX (INT64_MAX / 2)
-
-/* Runs `take` (an expression that fills and pushes a row; 0 or not) for each row. */
-#define EACH_ROW(query, out, ...)                                                                  \
-    while (tt_session_next(&(query))) {                                                            \
-        if (tt_vec_push((out), __VA_ARGS__))                                                       \
-            tt_session_no_memory(&(query));                                                        \
-    }                                                                                              \
-    return tt_session_done(&(query))
-
-static int64_t id(struct tt_session_query *query, int column)
-{
-    return tt_session_int(query, column, 0, INT64_MAX);
-}
-static uint64_t ns(struct tt_session_query *query, int column)
-{
-    return (uint64_t)tt_session_int(query, column, 0, NS_MAX);
-}
-static uint32_t number(struct tt_session_query *query, int column, uint32_t hi)
-{
-    return (uint32_t)tt_session_int(query, column, 0, hi);
-}
 static bool present(struct tt_session_query *query, int column)
 {
     return sqlite3_column_type(query->statement, column) != SQLITE_NULL;
@@ -46,7 +23,8 @@ int tt_session_labels(struct tt_session *session, tt_session_label_vec *out, str
 {
     struct tt_session_query q =
         tt_session_query(session, "key, value", "label", NULL, -1, NULL, -1, "key", err);
-    EACH_ROW(q, out, (struct tt_session_label){tt_session_text(&q, 0), tt_session_text(&q, 1)});
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_label){tt_session_text(&q, 0), tt_session_text(&q, 1)});
 }
 
 int tt_session_processes(struct tt_session *session, tt_session_process_vec *out,
@@ -57,28 +35,29 @@ int tt_session_processes(struct tt_session *session, tt_session_process_vec *out
         "id, pid, parent, exe, build_id, cmdline, libc, exe_size, exe_mtime, started_ns, ended_ns,"
         "exit_status, state, reason, mode, allocator, granule, sample_mean",
         "process", NULL, -1, NULL, -1, "id", err);
-    EACH_ROW(q, out,
-             (struct tt_session_process){
-                 .id = tt_session_int(&q, 0, 1, INT64_MAX),
-                 .pid = id(&q, 1),
-                 .parent = id(&q, 2),
-                 .exe = tt_session_text(&q, 3),
-                 .build_id = tt_session_text(&q, 4),
-                 .cmdline = tt_session_text(&q, 5),
-                 .libc = tt_session_text(&q, 6),
-                 .exe_size = tt_session_count(&q, 7),
-                 .exe_mtime = tt_session_int(&q, 8, 0, INT64_MAX),
-                 .started_ns = ns(&q, 9),
-                 .ended_ns = ns(&q, 10),
-                 .has_exit = present(&q, 11),
-                 .exit_status = present(&q, 11) ? (int)tt_session_int(&q, 11, -255, 255) : 0,
-                 .state = tt_session_text(&q, 12),
-                 .reason = tt_session_text(&q, 13),
-                 .mode = tt_session_text(&q, 14),
-                 .allocator = tt_session_text(&q, 15),
-                 .granule = number(&q, 16, 4096),
-                 .sample_mean = tt_session_count(&q, 17),
-             });
+    TT_SESSION_EACH_ROW(
+        q, out,
+        (struct tt_session_process){
+            .id = tt_session_int(&q, 0, 1, INT64_MAX),
+            .pid = tt_session_id(&q, 1),
+            .parent = tt_session_id(&q, 2),
+            .exe = tt_session_text(&q, 3),
+            .build_id = tt_session_text(&q, 4),
+            .cmdline = tt_session_text(&q, 5),
+            .libc = tt_session_text(&q, 6),
+            .exe_size = tt_session_count(&q, 7),
+            .exe_mtime = tt_session_int(&q, 8, 0, INT64_MAX),
+            .started_ns = tt_session_ns(&q, 9),
+            .ended_ns = tt_session_ns(&q, 10),
+            .has_exit = present(&q, 11),
+            .exit_status = present(&q, 11) ? (int)tt_session_int(&q, 11, -255, 255) : 0,
+            .state = tt_session_text(&q, 12),
+            .reason = tt_session_text(&q, 13),
+            .mode = tt_session_text(&q, 14),
+            .allocator = tt_session_text(&q, 15),
+            .granule = tt_session_number(&q, 16, 4096),
+            .sample_mean = tt_session_count(&q, 17),
+        });
 }
 
 int tt_session_modules(struct tt_session *session, int64_t process, tt_session_module_vec *out,
@@ -90,7 +69,7 @@ int tt_session_modules(struct tt_session *session, int64_t process, tt_session_m
         "module", "process", process, NULL, -1, "process, since_ns, start", err);
     while (tt_session_next(&q)) {
         struct tt_session_module row = {
-            .process = id(&q, 0),
+            .process = tt_session_id(&q, 0),
             .start = tt_session_word(&q, 1),
             .end = tt_session_word(&q, 2),
             .file_offset = tt_session_word(&q, 3),
@@ -98,8 +77,8 @@ int tt_session_modules(struct tt_session *session, int64_t process, tt_session_m
             .build_id = tt_session_text(&q, 5),
             .file_size = tt_session_count(&q, 6),
             .mtime = tt_session_int(&q, 7, 0, INT64_MAX),
-            .since_ns = ns(&q, 8),
-            .until_ns = ns(&q, 9),
+            .since_ns = tt_session_ns(&q, 8),
+            .until_ns = tt_session_ns(&q, 9),
         };
         if (row.start >= row.end)
             tt_session_damaged(&q, "a mapping ends before it starts");
@@ -158,13 +137,13 @@ int tt_session_sites(struct tt_session *session, int64_t process, tt_session_sit
     q.table = "site";
     while (tt_session_next(&q)) {
         struct tt_session_site row = {
-            .process = id(&q, 0),
-            .id = id(&q, 1),
+            .process = tt_session_id(&q, 0),
+            .id = tt_session_id(&q, 1),
             .resource = tt_session_text(&q, 2),
-            .stack = id(&q, 3),
-            .thin = number(&q, 4, 63),
-            .size_min = number(&q, 5, UINT32_MAX),
-            .size_max = number(&q, 6, UINT32_MAX),
+            .stack = tt_session_id(&q, 3),
+            .thin = tt_session_number(&q, 4, 63),
+            .size_min = tt_session_number(&q, 5, UINT32_MAX),
+            .size_max = tt_session_number(&q, 6, UINT32_MAX),
             .births = tt_session_count(&q, 7),
             .birth_bytes = tt_session_count(&q, 8),
             .deaths = tt_session_count(&q, 9),
@@ -189,8 +168,8 @@ int tt_session_series(struct tt_session *session, int64_t process, int64_t site,
     struct tt_session_sample last = {0};
     while (tt_session_next(&q)) {
         struct tt_session_sample row = {
-            .at_ns = ns(&q, 0),
-            .epoch = id(&q, 1),
+            .at_ns = tt_session_ns(&q, 0),
+            .epoch = tt_session_id(&q, 1),
             .births = tt_session_count(&q, 2),
             .birth_bytes = tt_session_count(&q, 3),
             .deaths = tt_session_count(&q, 4),
@@ -215,7 +194,7 @@ int tt_session_epochs(struct tt_session *session, tt_session_epoch_vec *out, str
         tt_session_query(session, "id, at_ns", "epoch", NULL, -1, NULL, -1, "id", err);
     uint64_t last = 0;
     while (tt_session_next(&q)) {
-        struct tt_session_epoch row = {id(&q, 0), ns(&q, 1)};
+        struct tt_session_epoch row = {tt_session_id(&q, 0), tt_session_ns(&q, 1)};
         if (row.at_ns < last)
             tt_session_damaged(&q, "times run backwards");
         else if (tt_vec_push(out, row))
@@ -232,7 +211,7 @@ int tt_session_deaths(struct tt_session *session, int64_t process, int64_t site,
     struct tt_session_query q = tt_session_query(session, "bin, count", "site_death", "process",
                                                  process, "site", site, "process, site, bin", err);
     while (tt_session_next(&q)) {
-        uint32_t bin = number(&q, 0, TT_SESSION_BINS - 1);
+        uint32_t bin = tt_session_number(&q, 0, TT_SESSION_BINS - 1);
         bins[bin] += tt_session_count(&q, 1);
     }
     return tt_session_done(&q);
@@ -244,13 +223,13 @@ int tt_session_survivors(struct tt_session *session, int64_t process, int64_t si
     struct tt_session_query q =
         tt_session_query(session, "site, size, tick, count", "survivor", "process", process, "site",
                          site, "process, site, size, tick", err);
-    EACH_ROW(q, out,
-             (struct tt_session_survivor){
-                 .site = id(&q, 0),
-                 .size = tt_session_count(&q, 1),
-                 .tick = number(&q, 2, TICK_MAX),
-                 .count = tt_session_count(&q, 3),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_survivor){
+                            .site = tt_session_id(&q, 0),
+                            .size = tt_session_count(&q, 1),
+                            .tick = tt_session_number(&q, 2, TT_SESSION_TICK_MAX),
+                            .count = tt_session_count(&q, 3),
+                        });
 }
 
 int tt_session_look(struct tt_session *session, int64_t process, struct tt_session_look *out,
@@ -264,8 +243,8 @@ int tt_session_look(struct tt_session *session, int64_t process, struct tt_sessi
     bool found = false;
     while (tt_session_next(&q)) {
         found = true;
-        out->at_ns = ns(&q, 0);
-        out->tick = number(&q, 1, TICK_MAX);
+        out->at_ns = tt_session_ns(&q, 0);
+        out->tick = tt_session_number(&q, 1, TT_SESSION_TICK_MAX);
         out->consistent = tt_session_int(&q, 2, 0, 1) != 0;
         out->final = tt_session_int(&q, 3, 0, 1) != 0;
     }
@@ -279,14 +258,14 @@ int tt_session_releases(struct tt_session *session, int64_t process, int64_t sit
     struct tt_session_query q =
         tt_session_query(session, "site, by_stack, samples, weight, last_ns", "release", "process",
                          process, "site", site, "process, site, by_stack", err);
-    EACH_ROW(q, out,
-             (struct tt_session_release){
-                 .site = id(&q, 0),
-                 .by_stack = id(&q, 1),
-                 .samples = tt_session_count(&q, 2),
-                 .weight = tt_session_count(&q, 3),
-                 .last_ns = ns(&q, 4),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_release){
+                            .site = tt_session_id(&q, 0),
+                            .by_stack = tt_session_id(&q, 1),
+                            .samples = tt_session_count(&q, 2),
+                            .weight = tt_session_count(&q, 3),
+                            .last_ns = tt_session_ns(&q, 4),
+                        });
 }
 
 int tt_session_release_ages(struct tt_session *session, int64_t process, int64_t site,
@@ -295,13 +274,13 @@ int tt_session_release_ages(struct tt_session *session, int64_t process, int64_t
     struct tt_session_query q =
         tt_session_query(session, "site, age, samples, weight", "release_age", "process", process,
                          "site", site, "process, site, age", err);
-    EACH_ROW(q, out,
-             (struct tt_session_release_age){
-                 .site = id(&q, 0),
-                 .age = number(&q, 1, TICK_MAX),
-                 .samples = tt_session_count(&q, 2),
-                 .weight = tt_session_count(&q, 3),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_release_age){
+                            .site = tt_session_id(&q, 0),
+                            .age = tt_session_number(&q, 1, TT_SESSION_TICK_MAX),
+                            .samples = tt_session_count(&q, 2),
+                            .weight = tt_session_count(&q, 3),
+                        });
 }
 
 int tt_session_operations(struct tt_session *session, int64_t process,
@@ -310,16 +289,16 @@ int tt_session_operations(struct tt_session *session, int64_t process,
     struct tt_session_query q =
         tt_session_query(session, "process, id, name, function, address, source, since_ns",
                          "operation", "process", process, NULL, -1, "process, id", err);
-    EACH_ROW(q, out,
-             (struct tt_session_operation){
-                 .process = id(&q, 0),
-                 .id = id(&q, 1),
-                 .name = tt_session_text(&q, 2),
-                 .function = tt_session_text(&q, 3),
-                 .address = tt_session_word(&q, 4),
-                 .source = tt_session_text(&q, 5),
-                 .since_ns = ns(&q, 6),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_operation){
+                            .process = tt_session_id(&q, 0),
+                            .id = tt_session_id(&q, 1),
+                            .name = tt_session_text(&q, 2),
+                            .function = tt_session_text(&q, 3),
+                            .address = tt_session_word(&q, 4),
+                            .source = tt_session_text(&q, 5),
+                            .since_ns = tt_session_ns(&q, 6),
+                        });
 }
 
 int tt_session_operation_series(struct tt_session *session, int64_t process, int64_t operation,
@@ -332,7 +311,8 @@ int tt_session_operation_series(struct tt_session *session, int64_t process, int
     q.table = "operation_sample";
     struct tt_session_count last = {0};
     while (tt_session_next(&q)) {
-        struct tt_session_count row = {ns(&q, 0), id(&q, 1), tt_session_count(&q, 2)};
+        struct tt_session_count row = {tt_session_ns(&q, 0), tt_session_id(&q, 1),
+                                       tt_session_count(&q, 2)};
         if (row.count < last.count || row.at_ns < last.at_ns)
             tt_session_damaged(&q, "counts or times run backwards");
         else if (tt_vec_push(out, row))
@@ -351,19 +331,19 @@ int tt_session_procs(struct tt_session *session, int64_t process, tt_session_pro
         "proc_sample JOIN epoch ON epoch.id = proc_sample.epoch", "process", process, NULL, -1,
         "process, epoch", err);
     q.table = "proc_sample";
-    EACH_ROW(q, out,
-             (struct tt_session_proc){
-                 .at_ns = ns(&q, 0),
-                 .epoch = id(&q, 1),
-                 .rss_anon = maybe(&q, 2),
-                 .rss_file = maybe(&q, 3),
-                 .heap_live = maybe(&q, 4),
-                 .heap_held = maybe(&q, 5),
-                 .fds = maybe(&q, 6),
-                 .threads = maybe(&q, 7),
-                 .vm_size = maybe(&q, 8),
-                 .cpu_ms = maybe(&q, 9),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_proc){
+                            .at_ns = tt_session_ns(&q, 0),
+                            .epoch = tt_session_id(&q, 1),
+                            .rss_anon = maybe(&q, 2),
+                            .rss_file = maybe(&q, 3),
+                            .heap_live = maybe(&q, 4),
+                            .heap_held = maybe(&q, 5),
+                            .fds = maybe(&q, 6),
+                            .threads = maybe(&q, 7),
+                            .vm_size = maybe(&q, 8),
+                            .cpu_ms = maybe(&q, 9),
+                        });
 }
 
 int tt_session_limits(struct tt_session *session, int64_t process, tt_session_limit_vec *out,
@@ -372,12 +352,12 @@ int tt_session_limits(struct tt_session *session, int64_t process, tt_session_li
     struct tt_session_query q =
         tt_session_query(session, "process, name, value", "limit_value", "process", process, NULL,
                          -1, "process, name", err);
-    EACH_ROW(q, out,
-             (struct tt_session_limit){
-                 .process = id(&q, 0),
-                 .name = tt_session_text(&q, 1),
-                 .value = tt_session_int(&q, 2, -1, INT64_MAX),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_limit){
+                            .process = tt_session_id(&q, 0),
+                            .name = tt_session_text(&q, 1),
+                            .value = tt_session_int(&q, 2, -1, INT64_MAX),
+                        });
 }
 
 int tt_session_dropped(struct tt_session *session, int64_t process, tt_session_dropped_vec *out,
@@ -386,10 +366,10 @@ int tt_session_dropped(struct tt_session *session, int64_t process, tt_session_d
     struct tt_session_query q =
         tt_session_query(session, "process, what, count", "dropped", "process", process, NULL, -1,
                          "process, what", err);
-    EACH_ROW(q, out,
-             (struct tt_session_dropped){
-                 .process = id(&q, 0),
-                 .what = tt_session_text(&q, 1),
-                 .count = tt_session_count(&q, 2),
-             });
+    TT_SESSION_EACH_ROW(q, out,
+                        (struct tt_session_dropped){
+                            .process = tt_session_id(&q, 0),
+                            .what = tt_session_text(&q, 1),
+                            .count = tt_session_count(&q, 2),
+                        });
 }

@@ -1,7 +1,7 @@
 -- The session file (.tt): one recording in one SQLite database. docs/session-format.md explains each
 -- table to people who query it with the sqlite3 shell. Counters in *_sample rows are cumulative, so a
 -- recording is thinned by deleting rows, and the difference of any two rows is right.
--- PRAGMA application_id = 0x74744c31 ("ttL1"), user_version = 1.
+-- PRAGMA application_id = 0x74744c31 ("ttL1"), user_version = 2 (1: without the tables from `snapshot` on).
 -- Times are nanoseconds of CLOCK_BOOTTIME unless a column says wall.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -76,3 +76,41 @@ CREATE TABLE symbol (process INTEGER, address INTEGER, position INTEGER, functio
   file TEXT, line INTEGER, inlined INTEGER, PRIMARY KEY (process, address, position)) WITHOUT ROWID;
   -- filled by `report` (or at the end of `run`) for the stacks that matter, so that a session can be read
   -- where the binaries are not; position 0 = innermost inlined frame
+
+-- Since schema 2: frozen copies of a process, or a core file, searched for blocks that nothing points to.
+
+CREATE TABLE snapshot (process INTEGER, id INTEGER, at_ns INTEGER, tick INTEGER, source TEXT, allocator TEXT,
+  stop_ns INTEGER, fork_ns INTEGER, scan_ns INTEGER, blocks INTEGER, bytes INTEGER, lost_units INTEGER,
+  lost_bytes INTEGER, lost_roots INTEGER, old_units INTEGER, unknown_units INTEGER, unread_bytes INTEGER,
+  doubt_bytes INTEGER, tagged INTEGER, groups_left_out INTEGER, PRIMARY KEY (process, id)) WITHOUT ROWID;
+  -- source: 'copy' or 'core'; stop_ns: the target stood still, of it fork_ns in clone(2); lost: unreachable blocks;
+  -- old: born before attach; unknown: old and not attributable to a site; tagged: words that would point to a lost
+  -- block if tag bits were cleared
+
+CREATE TABLE lost_group (process INTEGER, snapshot INTEGER, id INTEGER, fingerprint INTEGER, size_min INTEGER,
+  size_max INTEGER, units INTEGER, bytes INTEGER, roots INTEGER, hung_units INTEGER, hung_bytes INTEGER,
+  unknown_units INTEGER, unknown_bytes INTEGER, shape TEXT, samples TEXT,
+  PRIMARY KEY (process, snapshot, id)) WITHOUT ROWID;
+  -- usable bytes; hung: other lost blocks that hang on this group's roots; samples: addresses, hex, by spaces
+
+CREATE TABLE lost_share (process INTEGER, snapshot INTEGER, grp INTEGER, site INTEGER, known_units INTEGER,
+  known_bytes INTEGER, old_units INTEGER, old_bytes INTEGER, probability REAL,
+  PRIMARY KEY (process, snapshot, grp, site)) WITHOUT ROWID;
+  -- known: the live table names the site; old: attributed by fingerprint, one unit with that probability
+
+CREATE TABLE holder (process INTEGER, snapshot INTEGER, id INTEGER, place TEXT, path TEXT, site INTEGER,
+  units INTEGER, bytes INTEGER, PRIMARY KEY (process, snapshot, id)) WITHOUT ROWID;
+  -- who holds what can be reached: units and bytes that would be free without it; site: that made the holding block
+
+CREATE TABLE held (process INTEGER, snapshot INTEGER, holder INTEGER, site INTEGER, units INTEGER, bytes INTEGER,
+  PRIMARY KEY (process, snapshot, holder, site)) WITHOUT ROWID;
+
+CREATE TABLE stale (process INTEGER, site INTEGER, epochs INTEGER, objects INTEGER, untouched INTEGER,
+  untouched_bytes INTEGER, untouched_weight REAL, seconds REAL, PRIMARY KEY (process, site)) WITHOUT ROWID;
+  -- sampled objects with a page of their own, at the latest epoch: how many lived through the last `epochs`
+  -- epochs (together `seconds`), and how many of these were neither read nor written in them; weight: blocks
+  -- that the untouched stand for
+
+CREATE TABLE attach (process INTEGER PRIMARY KEY, at_ns INTEGER, start_ns INTEGER, stop_ns INTEGER,
+  detached_ns INTEGER, detach_stop_ns INTEGER, entries INTEGER, slots INTEGER, kept INTEGER, notes TEXT);
+  -- a process that ran before it was recorded: what attaching and detaching cost it, what could not be hooked

@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/vec.h"
 
-#define TT_SESSION_SCHEMA 1                  /* user_version this build writes and reads */
+#define TT_SESSION_SCHEMA 2 /* user_version that this build writes; it reads 1 as well */
 #define TT_SESSION_APPLICATION_ID 0x74744c31 /* "ttL1" */
 #define TT_SESSION_BINS 48u                  /* half-octave bins of ages; tape.h tt_tape_bin */
 

@@ -94,7 +94,10 @@ int tt_session_put_holder(struct tt_session_writer *writer, const struct tt_sess
 int tt_session_put_held(struct tt_session_writer *writer, const struct tt_session_held *row);
 int tt_session_put_stale(struct tt_session_writer *writer, const struct tt_session_stale *row);
 int tt_session_put_attach(struct tt_session_writer *writer, const struct tt_session_attach *row);
-/* Takes snapshots of a process before `keep` out, so that a session stays bounded. */
+/* Forgets the stale rows of a process, before those of a new epoch are put. */
+int tt_session_clear_stale(struct tt_session_writer *writer, int64_t process);
+/* So that a session stays bounded: of the snapshots of a process with an id below `keep`, all but
+ * the first keep only their totals (table snapshot). */
 int tt_session_drop_snapshots(struct tt_session_writer *writer, int64_t process, int64_t keep);
 
 #endif

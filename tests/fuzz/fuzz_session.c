@@ -6,6 +6,7 @@
 
 #include "fuzz.h"
 #include "session/session.h"
+#include "session/snapshot.h"
 #include "session/writer.h"
 
 /* Runs a reader into a fresh vector and frees it. */
@@ -43,8 +44,16 @@ static void read_process(struct tt_session *s, int64_t process)
     READ(tt_session_release_age_vec, tt_session_release_ages(s, process, -1, &out, &err));
     READ(tt_session_count_vec, tt_session_operation_series(s, process, 1, &out, &err));
     READ(tt_session_symbol_vec, tt_session_symbols_get(s, process, 0x1000, &out, &err));
+    READ(tt_session_snapshot_vec, tt_session_snapshots(s, process, &out, &err));
+    READ(tt_session_lost_group_vec, tt_session_lost_groups(s, process, -1, &out, &err));
+    READ(tt_session_lost_share_vec, tt_session_lost_shares(s, process, -1, &out, &err));
+    READ(tt_session_holder_vec, tt_session_holders(s, process, -1, &out, &err));
+    READ(tt_session_held_vec, tt_session_helds(s, process, -1, &out, &err));
+    READ(tt_session_stale_vec, tt_session_stales(s, process, &out, &err));
     struct tt_session_look look;
+    struct tt_session_attach attach;
     tt_session_look(s, process, &look, &err);
+    tt_session_attach(s, process, &attach, &err);
     tt_session_sites(s, process, &sites, &err);
     for (size_t i = 0; i < sites.len && i < 8; i++) {
         struct tt_session_stack stack;
@@ -127,6 +136,33 @@ static void fill(struct tt_session_writer *w)
         tt_session_put_proc(w, 1,
                             &(struct tt_session_proc){.epoch = e, .rss_anon = e, .vm_size = -1});
     }
+    for (int64_t id = 1; id < 4; id++) {
+        tt_session_put_snapshot(w, &(struct tt_session_snapshot){.process = 1,
+                                                                 .id = id,
+                                                                 .at_ns = 500,
+                                                                 .tick = 4,
+                                                                 .source = "copy",
+                                                                 .allocator = "glibc 2.36",
+                                                                 .blocks = 100,
+                                                                 .bytes = 4800,
+                                                                 .lost_units = 10,
+                                                                 .lost_bytes = 480,
+                                                                 .old_units = 6,
+                                                                 .unknown_units = 2});
+        for (int64_t group = 1; group < 9; group++) {
+            tt_session_put_lost_group(
+                w, &(struct tt_session_lost_group){1, id, group, 0x55aa55aaULL << 20, 48, 56, 7,
+                                                   336, 5, 2, 96, 2, 96, "48 bytes", "55d0 55e0"});
+            tt_session_put_lost_share(
+                w, &(struct tt_session_lost_share){1, id, group, 2, 3, 144, 2, 96, 0.97});
+        }
+        tt_session_put_holder(
+            w, &(struct tt_session_holder){1, id, 1, 0, "global calls", "calls -> b", 90, 4000});
+        tt_session_put_held(w, &(struct tt_session_held){1, id, 1, 2, 80, 3800});
+    }
+    tt_session_put_stale(w, &(struct tt_session_stale){1, 2, 3, 10, 4, 160, 1e6, 90.5});
+    tt_session_put_attach(
+        w, &(struct tt_session_attach){1, 100, 20, 300, 8000, 250, 14, 2, 1, "a line"});
     tt_session_put_limit(w, &(struct tt_session_limit){1, "RLIMIT_AS", -1});
     tt_session_put_dropped(w, &(struct tt_session_dropped){1, "births", 5});
 }

@@ -21,6 +21,7 @@
 #include <sqlite3.h>
 
 #include "session/session.h"
+#include "session/snapshot.h"
 #include "session/writer.h"
 
 static char dir[64];
@@ -65,6 +66,38 @@ static const struct tt_session_process process_row = {.id = 1,
                                                       .mode = "exact",
                                                       .allocator = "glibc",
                                                       .granule = 32};
+
+/* One snapshot with two groups, two shares, a holder and what it holds. */
+static void write_snapshot(struct tt_session_writer *w, int64_t id)
+{
+    uint64_t k = (uint64_t)id;
+    tt_session_put_snapshot(w, &(struct tt_session_snapshot){.process = 1,
+                                                             .id = id,
+                                                             .at_ns = 1000 * k,
+                                                             .tick = 7,
+                                                             .source = "copy",
+                                                             .allocator = "glibc 2.36",
+                                                             .stop_ns = 300,
+                                                             .fork_ns = 200,
+                                                             .scan_ns = 5000,
+                                                             .blocks = 100,
+                                                             .bytes = 4800,
+                                                             .lost_units = 10 * k,
+                                                             .lost_bytes = 480 * k,
+                                                             .lost_roots = 5,
+                                                             .old_units = 6,
+                                                             .unknown_units = 2,
+                                                             .tagged = 1});
+    for (int64_t group = 1; group <= 2; group++)
+        tt_session_put_lost_group(
+            w, &(struct tt_session_lost_group){1, id, group, UINT64_MAX, 48, 56, 7, 336, 5, 2, 96,
+                                               2, 96, "48 bytes: text", "55d0 55e0"});
+    tt_session_put_lost_share(w, &(struct tt_session_lost_share){1, id, 1, 2, 3, 144, 2, 96, 0.97});
+    tt_session_put_lost_share(w, &(struct tt_session_lost_share){1, id, 2, 1, 1, 48, 0, 0, 1});
+    tt_session_put_holder(
+        w, &(struct tt_session_holder){1, id, 1, 0, "global calls", "calls -> block", 90, 4000});
+    tt_session_put_held(w, &(struct tt_session_held){1, id, 1, 2, 80, 3800});
+}
 
 /* A session with one process, two sites and n epochs. */
 static struct tt_session_writer *write_some(const char *path, int n)
@@ -126,6 +159,11 @@ static struct tt_session_writer *write_some(const char *path, int n)
     tt_session_put_module(w, &module);
     module.until_ns = 4000;
     tt_session_end_module(w, &module);
+    for (int64_t id = 1; id <= 4; id++)
+        write_snapshot(w, id);
+    tt_session_put_stale(w, &(struct tt_session_stale){1, 2, 3, 10, 4, 160, 1e6, 90.5});
+    tt_session_put_attach(
+        w, &(struct tt_session_attach){1, 100, 20, 300, 8000, 250, 14, 2, 1, "a line\nanother"});
     assert_int_equal(tt_session_commit(w), 0);
     return w;
 }
@@ -323,17 +361,154 @@ static void refusals_say_why(void **state)
     assert_null(tt_session_create(path, &err));
     unlink(path);
     tt_session_finish(write_some(path, 1), true, NULL);
-    sql(path, "PRAGMA user_version = 2");
-    refused(path, "was written by a newer telltale (schema 2); this one reads up to 1");
-    sql(path, "PRAGMA user_version = 1; DROP TABLE survivor");
+    sql(path, "PRAGMA user_version = 3");
+    refused(path, "was written by a newer telltale (schema 3); this one reads up to 2");
+    sql(path, "PRAGMA user_version = 2; DROP TABLE survivor");
     refused(path, "table survivor is missing");
     sql(path, "CREATE VIEW survivor AS SELECT 1");
     refused(path, "table survivor is missing");
+    tt_session_finish(write_some(path, 1), true, NULL);
+    sql(path, "DROP TABLE lost_group");
+    refused(path, "table lost_group is missing");
     tt_session_finish(write_some(path, 200), true, NULL);
     struct stat st;
     stat(path, &st);
     assert_int_equal(truncate(path, st.st_size / 2), 0);
     refused(path, "is damaged");
+}
+
+/* Reads all tables of schema 2; 0 or the first error. */
+static int read_copies(struct tt_session *s, struct tt_error *err)
+{
+    tt_session_snapshot_vec snapshots = {0};
+    tt_session_lost_group_vec groups = {0};
+    tt_session_lost_share_vec shares = {0};
+    tt_session_holder_vec holders = {0};
+    tt_session_held_vec helds = {0};
+    tt_session_stale_vec stales = {0};
+    struct tt_session_attach attach;
+    int code = tt_session_snapshots(s, 1, &snapshots, err);
+    code = code ? code : tt_session_lost_groups(s, 1, -1, &groups, err);
+    code = code ? code : tt_session_lost_shares(s, 1, -1, &shares, err);
+    code = code ? code : tt_session_holders(s, 1, -1, &holders, err);
+    code = code ? code : tt_session_helds(s, 1, -1, &helds, err);
+    code = code ? code : tt_session_stales(s, 1, &stales, err);
+    code = code ? code : tt_session_attach(s, 1, &attach, err);
+    tt_vec_free(&snapshots);
+    tt_vec_free(&groups);
+    tt_vec_free(&shares);
+    tt_vec_free(&holders);
+    tt_vec_free(&helds);
+    tt_vec_free(&stales);
+    return code;
+}
+
+static void copies_come_back(void **state)
+{
+    (void)state;
+    char *path = in_dir("copies.tt");
+    struct tt_error err = {0};
+    tt_session_finish(write_some(path, 1), true, NULL);
+    struct tt_session *s = tt_session_open(path, &err);
+    if (!s)
+        fail_msg("%s", err.text);
+    tt_session_snapshot_vec snapshots = {0};
+    assert_int_equal(tt_session_snapshots(s, 1, &snapshots, &err), 0);
+    assert_int_equal(snapshots.len, 4);
+    assert_int_equal(snapshots.data[1].id, 2);
+    assert_int_equal(snapshots.data[1].lost_bytes, 960);
+    assert_string_equal(snapshots.data[1].allocator, "glibc 2.36");
+    assert_int_equal(snapshots.data[1].unknown_units, 2);
+    assert_int_equal(snapshots.data[1].tagged, 1);
+    tt_session_lost_group_vec groups = {0};
+    assert_int_equal(tt_session_lost_groups(s, 1, 2, &groups, &err), 0);
+    assert_int_equal(groups.len, 2);
+    assert_true(groups.data[1].fingerprint == UINT64_MAX);
+    assert_int_equal(groups.data[1].hung_bytes, 96);
+    assert_string_equal(groups.data[1].samples, "55d0 55e0");
+    tt_session_lost_share_vec shares = {0};
+    assert_int_equal(tt_session_lost_shares(s, 1, -1, &shares, &err), 0);
+    assert_int_equal(shares.len, 8);
+    assert_true(shares.data[0].probability == 0.97);
+    assert_int_equal(shares.data[0].old_bytes, 96);
+    tt_session_holder_vec holders = {0};
+    assert_int_equal(tt_session_holders(s, 1, 4, &holders, &err), 0);
+    assert_int_equal(holders.len, 1);
+    assert_string_equal(holders.data[0].path, "calls -> block");
+    tt_session_held_vec helds = {0};
+    assert_int_equal(tt_session_helds(s, 1, 4, &helds, &err), 0);
+    assert_int_equal(helds.len, 1);
+    assert_int_equal(helds.data[0].bytes, 3800);
+    tt_session_stale_vec stales = {0};
+    assert_int_equal(tt_session_stales(s, -1, &stales, &err), 0);
+    assert_int_equal(stales.len, 1);
+    assert_true(stales.data[0].untouched_weight == 1e6 && stales.data[0].seconds == 90.5);
+    struct tt_session_attach attach;
+    assert_int_equal(tt_session_attach(s, 1, &attach, &err), 0);
+    assert_int_equal(attach.detach_stop_ns, 250);
+    assert_string_equal(attach.notes, "a line\nanother");
+    assert_int_equal(tt_session_attach(s, 2, &attach, &err), -ENOENT);
+    tt_vec_free(&snapshots);
+    tt_vec_free(&groups);
+    tt_vec_free(&shares);
+    tt_vec_free(&holders);
+    tt_vec_free(&helds);
+    tt_vec_free(&stales);
+    tt_session_close(s);
+}
+
+/* A file of the schema before: readable, and without any of this. */
+static void the_schema_before_is_read(void **state)
+{
+    (void)state;
+    char *path = in_dir("one.tt");
+    struct tt_error err = {0};
+    tt_session_finish(write_some(path, 2), true, NULL);
+    sql(path, "PRAGMA user_version = 1; DROP TABLE snapshot; DROP TABLE lost_group;"
+              "DROP TABLE lost_share; DROP TABLE holder; DROP TABLE held; DROP TABLE stale;"
+              "DROP TABLE attach");
+    struct tt_session *s = tt_session_open(path, &err);
+    if (!s)
+        fail_msg("%s", err.text);
+    tt_session_snapshot_vec snapshots = {0};
+    tt_session_site_vec sites = {0};
+    assert_int_equal(tt_session_snapshots(s, -1, &snapshots, &err), 0);
+    assert_int_equal(snapshots.len, 0);
+    assert_int_equal(read_copies(s, &err), -ENOENT); /* attach: none */
+    assert_int_equal(tt_session_sites(s, -1, &sites, &err), 0);
+    assert_int_equal(sites.len, 2);
+    tt_vec_free(&sites);
+    tt_session_close(s);
+}
+
+static void old_snapshots_keep_their_totals(void **state)
+{
+    (void)state;
+    char *path = in_dir("drop.tt");
+    struct tt_error err = {0};
+    struct tt_session_writer *w = write_some(path, 1);
+    tt_session_begin(w);
+    assert_int_equal(tt_session_drop_snapshots(w, 1, 4), 0);
+    tt_session_commit(w);
+    tt_session_finish(w, true, NULL);
+    struct tt_session *s = tt_session_open(path, &err);
+    if (!s)
+        fail_msg("%s", err.text);
+    tt_session_snapshot_vec snapshots = {0};
+    tt_session_lost_group_vec groups = {0};
+    tt_session_holder_vec holders = {0};
+    assert_int_equal(tt_session_snapshots(s, 1, &snapshots, &err), 0);
+    assert_int_equal(snapshots.len, 4);
+    assert_int_equal(tt_session_lost_groups(s, 1, -1, &groups, &err), 0);
+    assert_int_equal(groups.len, 4);
+    assert_int_equal(groups.data[0].snapshot, 1);
+    assert_int_equal(groups.data[3].snapshot, 4);
+    assert_int_equal(tt_session_holders(s, 1, -1, &holders, &err), 0);
+    assert_int_equal(holders.len, 2);
+    tt_vec_free(&snapshots);
+    tt_vec_free(&groups);
+    tt_vec_free(&holders);
+    tt_session_close(s);
 }
 
 /* Each breaks one promise of a reader; reading everything must fail and say "damaged". */
@@ -363,6 +538,24 @@ static void hostile_values_are_caught(void **state)
         "UPDATE process SET granule = -1",
         "UPDATE operation_sample SET count = -1",
         "UPDATE process_look SET tick = -1",
+        "UPDATE snapshot SET lost_units = blocks + 1",
+        "UPDATE snapshot SET lost_bytes = -1",
+        "UPDATE snapshot SET old_units = 11 WHERE id = 1",
+        "UPDATE snapshot SET id = -1 WHERE id = 1",
+        "UPDATE snapshot SET tick = 16777216",
+        "UPDATE lost_group SET roots = units + 1",
+        "UPDATE lost_group SET units = 9223372036854775807, unknown_units = 0",
+        "UPDATE lost_group SET unknown_bytes = bytes + 1",
+        "UPDATE lost_share SET probability = 1.5",
+        "UPDATE lost_share SET probability = 'sure'",
+        "UPDATE lost_share SET old_units = -1",
+        "UPDATE holder SET bytes = -1",
+        "UPDATE held SET units = 'all'",
+        "UPDATE stale SET untouched = objects + 1",
+        "UPDATE stale SET untouched_weight = 9e999",
+        "UPDATE stale SET seconds = -1",
+        "UPDATE attach SET stop_ns = -1",
+        "UPDATE attach SET entries = 4294967296",
         "UPDATE meta SET value = 'x' WHERE key = 'started_ns'",
         "UPDATE meta SET value = '0' WHERE key = 'ticks_per_second'",
         "UPDATE meta SET value = 'nan' WHERE key = 'horizon_s'",
@@ -397,6 +590,7 @@ static void hostile_values_are_caught(void **state)
             bad |= tt_session_stack(s, 1, 1, &stack, &err) < 0;
             bad |= tt_session_look(s, 1, &look, &err) < 0;
             bad |= tt_session_deaths(s, 1, 1, bins, &err) < 0;
+            bad |= read_copies(s, &err) < 0;
             free(stack.frames);
             tt_vec_free(&sites);
             tt_vec_free(&series);
@@ -497,6 +691,9 @@ int main(void)
         cmocka_unit_test(a_recording_can_be_read),
         cmocka_unit_test(refusals_say_why),
         cmocka_unit_test(hostile_values_are_caught),
+        cmocka_unit_test(copies_come_back),
+        cmocka_unit_test(the_schema_before_is_read),
+        cmocka_unit_test(old_snapshots_keep_their_totals),
         cmocka_unit_test(thinning_keeps_cumulative_counts),
         cmocka_unit_test(a_full_disk_closes_the_writer),
     };
