@@ -28,15 +28,16 @@ enum tt_heap_range_kind {
     TT_HEAP_DATA,   /* writable data of a module, its bss included */
     TT_HEAP_TEXT,   /* code and constants of a module: not read, no roots, but pointed into */
     TT_HEAP_STACK,  /* holds some thread's stack pointer, or [stack] */
-    TT_HEAP_ANON,   /* other private writable memory: heaps, arenas, mmapped chunks, TLS, stacks */
+    TT_HEAP_ANON,   /* other private memory: heaps, arenas, mmapped chunks, TLS, stacks; also what
+                       a program made read-only after filling it */
     TT_HEAP_SHARED, /* shared mappings: not copied by a fork; read live, roots only */
     TT_HEAP_OURS,   /* the tape and other memory of the agent: no roots, not the program's */
 };
 struct tt_heap_range {
     uint64_t start, end;
     const uint8_t *bytes; /* [0, end - start), NULL when not read or not there */
-    const char *path;     /* of a module's file; "" anonymous; owned by the image */
-    uint64_t file_offset;
+    const char *path; /* of a module's file (its bss too); "[stack]"; "" anonymous; the image's */
+    uint64_t file_offset; /* of start; goes on counting in the bss */
     enum tt_heap_range_kind kind;
     bool write, exec;
 };
@@ -90,7 +91,10 @@ struct tt_heap_blocks {
     uint64_t free_bytes; /* held by the allocator, in no block */
     uint64_t
         doubt_bytes; /* heap memory whose layout was not understood: nothing in it is reported */
-    /* Memory of the allocator itself (arena headers, tcache, free lists): not roots. Ascending. */
+    /* Extents that the allocator manages: whole heaps and mmapped chunks (blocks lie inside them:
+     * what is left is headers, free chunks, tcache) and its own variables in a module's data
+     * (main_arena). Ascending, disjoint. No word in them is a root unless a block holds it; memory
+     * that counts as doubt_bytes is not among them and is a root. */
     TT_VEC(struct tt_heap_span) internal;
 };
 /* One allocator's layout. find() looks whether the image has such heaps; walk() appends the blocks.
@@ -132,7 +136,8 @@ struct tt_heap_group {
     uint64_t size_min, size_max; /* usable bytes */
     uint64_t units, bytes;       /* of this fingerprint that cannot be reached */
     uint64_t roots; /* of them: no lost block points to them either (cycles count once) */
-    uint64_t hung_units, hung_bytes;       /* other lost blocks that hang on these roots only */
+    uint64_t hung_units, hung_bytes;       /* other lost blocks that hang on these roots, each
+                                              counted at one root only */
     uint64_t unknown_units, unknown_bytes; /* old and not attributable to any site */
     char shape[240];    /* "48 bytes: pointer into tapisrv .rodata+0x1c0; text "sip:alice@"" */
     uint64_t sample[8]; /* addresses of some */
@@ -157,8 +162,9 @@ struct tt_heap_result {
     uint64_t blocks, bytes, lost_units, lost_bytes, lost_roots;
     uint64_t known_lost_units, old_lost_units, unknown_units; /* of the lost; unknown: no site */
     uint64_t unread_bytes, doubt_bytes,
-        tagged;               /* tagged: words that would point to a lost block if
-                                 low or high tag bits were cleared (a stated limit) */
+        tagged;               /* lost blocks that some reachable word would point to if its upper
+                                 16 bits were cleared (a stated limit; tags in the low bits make
+                                 interior pointers, which count as pointers) */
     uint64_t groups_left_out; /* beyond max_groups */
     uint64_t read_ns, walk_ns, mark_ns, retain_ns;
     TT_VEC(struct tt_heap_group) groups; /* most bytes first */
