@@ -35,7 +35,9 @@ static inline uint64_t tt_hook_real(uint32_t entry, uint64_t a, uint64_t b, uint
 static inline struct tt_memo *tt_hook_memo(struct tt_thread *t, const uint64_t *slot)
 {
     uint32_t h = (uint32_t)(*slot + 2 * (uint64_t)slot) * 0x9e3779b1u;
-    return &t->memo[h >> 27 & (TT_MEMOS - 1)];
+    struct tt_memo *m = &t->memo[h >> 27 & (TT_MEMOS - 1)];
+    __asm__("" : "+r"(m)); /* or the sum is made anew for each field */
+    return m;
 }
 
 /* Whether the whole stack is the one of the memo: every word that its unwinding read is compared,

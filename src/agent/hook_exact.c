@@ -5,6 +5,8 @@
  * since afterwards another thread may own the old address. Start: quick and exact_acquire. */
 #include "agent/hook.h"
 
+#define GLIBC_SHIFT 5u /* its blocks are 32 bytes apart at least */
+
 uint64_t tt_hook_wiped(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
                        uint32_t entry)
 {
@@ -63,30 +65,34 @@ static __attribute__((noinline)) uint64_t late_birth(struct tt_thread *t, uint64
 }
 
 /* The common acquisition in few instructions: a stack that a memo knows, a site on its tally.
- * Whatever else is the case starts anew in exact_acquire, or ends in late_birth. */
+ * Whatever else is the case starts anew in exact_acquire, or ends in late_birth. `glibc` is
+ * constant: its granule is known, and it has no small classes. */
 static inline __attribute__((always_inline)) uint64_t
-quick(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp, uint32_t entry)
+quick(uint64_t a, uint64_t b, const uint64_t *slot, uint64_t rbp, uint32_t entry, int glibc)
 {
     struct tt_thread *t = tt_arch_thread();
     if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
-        return exact_acquire(a, b, c, slot, rbp, entry);
+        return exact_acquire(a, b, 0, slot, rbp, entry);
     t->busy = (uint64_t)slot;
     __asm__ volatile("" : : : "memory");
     const struct tt_memo *m = tt_hook_memo(t, slot);
     if (TT_UNLIKELY(!tt_hook_holds(m, slot, rbp))) {
         tt_hook_leave(t);
-        return exact_acquire(a, b, c, slot, rbp, entry);
+        return exact_acquire(a, b, 0, slot, rbp, entry);
     }
     struct tt_tape_tally *tally = m->tally;
     uint32_t site = m->site;
     tt_hook_leave(t);
-    uint64_t block, size = tt_hook_size(entry, a, b, c);
-    tt_hook_acquire(entry, a, b, c, &block);
+    uint64_t block, size = tt_hook_size(entry, a, b, 0);
+    if (glibc)
+        block = tt_hook_real(entry, a, b, 0);
+    else
+        tt_hook_acquire(entry, a, b, 0, &block);
     if (TT_UNLIKELY(block == 0))
         return 0;
     t = tt_arch_thread_again();
     tt_arch_mark(&t->busy);
-    uint64_t *at = tt_live_find(block);
+    uint64_t *at = tt_live_at(block, glibc ? GLIBC_SHIFT : tt_agent.granule_shift);
     uint32_t span = tally->last_size;
     if (TT_UNLIKELY(at == NULL) || TT_UNLIKELY(tally->site != site) ||
         TT_UNLIKELY(size - (uint16_t)span > span >> 16))
@@ -106,7 +112,7 @@ static uint64_t exact_malloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t 
     (void)b;
     (void)c;
     (void)entry;
-    return quick(a, 0, 0, slot, rbp, TT_E_MALLOC);
+    return quick(a, 0, slot, rbp, TT_E_MALLOC, 0);
 }
 
 static uint64_t exact_calloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
@@ -114,7 +120,24 @@ static uint64_t exact_calloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t 
 {
     (void)c;
     (void)entry;
-    return quick(a, b, 0, slot, rbp, TT_E_CALLOC);
+    return quick(a, b, slot, rbp, TT_E_CALLOC, 0);
+}
+
+static uint64_t glibc_malloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                             uint32_t entry)
+{
+    (void)b;
+    (void)c;
+    (void)entry;
+    return quick(a, 0, slot, rbp, TT_E_MALLOC, 1);
+}
+
+static uint64_t glibc_calloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                             uint32_t entry)
+{
+    (void)c;
+    (void)entry;
+    return quick(a, b, slot, rbp, TT_E_CALLOC, 1);
 }
 
 /* A death: counted, its releasing stack sampled. t NULL: nested. */
@@ -166,19 +189,23 @@ static __attribute__((noinline)) uint64_t exact_release(uint64_t a, uint64_t b, 
 
 /* The common release in few instructions: an early death of a site that is on its tally, from which
  * no sample is due. It changes nothing before it knows that. */
-static uint64_t exact_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
-                           uint32_t entry)
+static inline __attribute__((always_inline)) uint64_t quick_free(uint64_t a, const uint64_t *slot,
+                                                                 uint64_t rbp, int glibc)
 {
-    (void)entry;
     struct tt_thread *t = tt_arch_thread();
     if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
-        return exact_release(a, b, c, slot, rbp, TT_E_FREE);
-    /* The real free reads the block's header: its miss and the shadow's can be waited for together.
-     */
-    __builtin_prefetch((const void *)(a - 8), 1);
-    uint64_t *at = tt_live_find(a);
+        return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
+    /* glibc reads the block's header and that of the next one. Their misses and the shadow's can be
+     * waited for together; one after the other they are most of what a cold block costs, since the
+     * processor looks ahead no farther than this hook is long. */
+    if (glibc) {
+        __builtin_prefetch((const void *)(a - 8), 1);
+        __builtin_prefetch((const void *)(a + 56), 1);
+        __builtin_prefetch((const void *)(a + 120), 1);
+    }
+    uint64_t *at = tt_live_at(a, glibc ? GLIBC_SHIFT : tt_agent.granule_shift);
     if (TT_UNLIKELY(at == NULL))
-        return exact_release(a, b, c, slot, rbp, TT_E_FREE);
+        return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
     t->busy = (uint64_t)slot;
     __asm__ volatile("" : : : "memory");
     uint64_t e = __atomic_load_n(at, __ATOMIC_RELAXED);
@@ -189,14 +216,32 @@ static uint64_t exact_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *s
         TT_UNLIKELY(t->slot == NULL) || TT_UNLIKELY(tally->site != site) ||
         TT_UNLIKELY(tally->early_deaths == 0) || TT_UNLIKELY(t->early_left == 1)) {
         tt_hook_leave(t);
-        return exact_release(a, b, c, slot, rbp, TT_E_FREE);
+        return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
     }
     __atomic_store_n(at, 0, __ATOMIC_RELAXED);
     t->early_left--;
     tally->early_deaths++;
     tally->death_bytes += size;
     tt_hook_leave(t);
-    return tt_agent.host.real[TT_E_FREE](a, b, c);
+    return tt_agent.host.real[TT_E_FREE](a, 0, 0);
+}
+
+static uint64_t exact_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                           uint32_t entry)
+{
+    (void)b;
+    (void)c;
+    (void)entry;
+    return quick_free(a, slot, rbp, 0);
+}
+
+static uint64_t glibc_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                           uint32_t entry)
+{
+    (void)b;
+    (void)c;
+    (void)entry;
+    return quick_free(a, slot, rbp, 1);
 }
 
 static uint64_t exact_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
@@ -271,17 +316,18 @@ void tt_hook_pass(void)
 
 void tt_hook_exact(void)
 {
+    int glibc = tt_agent.granule_shift == GLIBC_SHIFT && tt_agent.host.size_floor == 0;
     for (uint32_t e = 0; e < TT_E_COUNT; e++) {
         tt_hook_fn *hook = e >= TT_E_DELETE || e == TT_E_CFREE || e == TT_E_FREE_SIZED ||
                                    e == TT_E_FREE_ALIGNED_SIZED
                                ? exact_release
                                : exact_acquire;
         if (e == TT_E_MALLOC)
-            hook = exact_malloc;
+            hook = glibc ? glibc_malloc : exact_malloc;
         else if (e == TT_E_CALLOC)
-            hook = exact_calloc;
+            hook = glibc ? glibc_calloc : exact_calloc;
         else if (e == TT_E_FREE)
-            hook = exact_free;
+            hook = glibc ? glibc_free : exact_free;
         else if (e == TT_E_REALLOC)
             hook = exact_realloc;
         else if (e == TT_E_REALLOCARRAY)

@@ -8,8 +8,9 @@
 
 #include "agent/agent.h"
 
-/* Where the entry of the block at `address` lies; NULL if no region of the shadow covers it. */
-static inline uint64_t *tt_live_find(uint64_t address)
+/* Where the entry of the block at `address` lies; NULL if no region of the shadow covers it. With a
+ * constant `shift` it is shorter. */
+static inline __attribute__((always_inline)) uint64_t *tt_live_at(uint64_t address, uint32_t shift)
 {
     uint64_t piece = address >> TT_TAPE_REGION_SHIFT;
     if (TT_UNLIKELY(piece >= TT_TAPE_L1))
@@ -18,9 +19,13 @@ static inline uint64_t *tt_live_find(uint64_t address)
     if (TT_UNLIKELY(region == 0))
         return NULL;
     uint64_t offset = address & ((1ULL << TT_TAPE_REGION_SHIFT) - 1);
-    uint64_t granule = (((uint64_t)region - 1) * (1ULL << TT_TAPE_REGION_SHIFT) + offset) >>
-                       tt_agent.granule_shift;
-    return (uint64_t *)tt_agent.shadow + granule;
+    uint64_t before = (uint64_t)(region - 1) * TT_TAPE_REGION_BYTES(shift);
+    return (uint64_t *)(tt_agent.shadow + before) + (offset >> shift);
+}
+
+static inline uint64_t *tt_live_find(uint64_t address)
+{
+    return tt_live_at(address, tt_agent.granule_shift);
 }
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): the atomic builtin writes it */
