@@ -73,6 +73,7 @@ struct tt_inject_frozen_thread {
 };
 struct tt_inject_frozen {
     pid_t target, copy; /* copy: a stopped child of the target with the same memory */
+    pid_t copy_inside;  /* its pid in the target's pid namespace */
     uint64_t at_ns;     /* CLOCK_BOOTTIME */
     uint64_t stop_ns;   /* the target stood still so long; of it fork_ns in clone(2) */
     uint64_t fork_ns;

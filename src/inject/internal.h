@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share. Start: inject.h. */
+/* What the files of this room share. Start: inject.h, attach.h. */
 #ifndef TT_INJECT_INTERNAL_H
 #define TT_INJECT_INTERNAL_H
 
@@ -11,11 +11,14 @@
 
 #include "base/error.h"
 #include "base/vec.h"
+#include "proc/proc.h"
 
-/* stop.c */
+/* ---- stop.c ---- */
+
+/* A thread in a PTRACE_EVENT_STOP: no signal is held back by us, and what the kernel has to restart
+ * when it goes on still stands in rax and orig_rax. */
 struct tt_stopped_thread {
     pid_t tid;
-    int signal; /* to pass on when let go; 0 none */
     bool stopped;
     struct user_regs_struct regs;
 };
@@ -24,12 +27,86 @@ struct tt_stopped {
     uint64_t since_ns;
     TT_VEC(struct tt_stopped_thread) threads;
 };
-/* Stops all threads and reads their registers. On failure none is left stopped. */
+/* Stops all threads and reads their registers. A system call that any stop makes return EINTR
+ * (signal(7)) is set to be restarted. On failure none is left stopped. */
 int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err);
+/* The same for one thread; the others go on. */
+int tt_inject_stop_one(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err);
 /* Lets all threads go on and frees `stopped`. */
 void tt_inject_resume(struct tt_stopped *stopped);
+/* Waits until a thread that was let run a little stops again. The wait status' upper part (signal |
+ * event << 8), or -ESRCH when it has ended. */
+int tt_inject_await(pid_t pid, pid_t tid);
+/* Whether registers say that the kernel interrupted a system call and will make it again. */
+bool tt_inject_restarts(const struct user_regs_struct *regs);
 
-/* relocate.c: pure functions on bytes. */
+/* ---- target.c ---- */
+
+/* A process that is about to be changed: what is known before it is stopped. */
+struct tt_target {
+    pid_t pid;
+    int mem; /* /proc/PID/mem */
+    struct tt_proc_maps maps;
+    uint64_t syscall_ret; /* address of "syscall; ret" in the target */
+    uint64_t sigreturn;   /* of "mov $15,%rax; syscall", what signal handlers return to */
+    bool sandboxed;       /* a thread has a seccomp filter */
+    bool handles;         /* some signal has a handler */
+};
+/* Looks the process over. 0, or a negative errno with one line that names cause and remedy. */
+int tt_target_open(pid_t pid, struct tt_target *out, struct tt_error *err);
+void tt_target_close(struct tt_target *target);
+/* Says why ptrace(2) refused with `code`. Returns code. */
+int tt_target_explain(pid_t pid, int code, struct tt_error *err);
+/* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
+int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t n);
+int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n);
+
+/* ---- remote.c ---- */
+
+#define TT_REMOTE_FRAME 0x4000u /* most that a signal frame takes */
+
+/* A thread that does calls for us. Whatever happens to us meanwhile, it goes on by itself: what it
+ * executes always returns to an rt_sigreturn(2) of its own registers. */
+struct tt_remote {
+    const struct tt_target *target;
+    pid_t tid;
+    struct user_regs_struct own; /* what it goes on with */
+    uint64_t mask;               /* its blocked signals */
+    uint64_t frame;              /* rsp for calls: the return address, then the frame */
+    bool moved;                  /* its registers are not its own now */
+    bool exiting;                /* it stands at a system call's exit, not in an event stop */
+};
+/* Whether a thread may be used: it is in a system call, or certainly in no restartable sequence
+ * (rseq(2)), and its stack is an ordinary one. */
+bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thread *thread);
+/* Stops one thread that suits; the others go on. -EAGAIN when none does. */
+int tt_remote_stop(const struct tt_target *target, struct tt_stopped *out, struct tt_error *err);
+/* Prepares. frame_end: end of TT_REMOTE_FRAME writable bytes; 0: below the thread's red zone. */
+int tt_remote_begin(struct tt_remote *remote, const struct tt_target *target,
+                    const struct tt_stopped_thread *thread, uint64_t frame_end,
+                    struct tt_error *err);
+/* A system call: its result (negative errno too) in *result. 0, or -errno when it was not made.
+ * For clone(2): *child, if not NULL, is the traced child's pid as we see it; the caller waits. */
+int tt_remote_syscall(struct tt_remote *remote, long number, const uint64_t args[6],
+                      int64_t *result, pid_t *child, struct tt_error *err);
+/* Calls a void function of the target. */
+int tt_remote_call(struct tt_remote *remote, uint64_t function, struct tt_error *err);
+/* Gives the thread its own registers back. It stays stopped. */
+int tt_remote_end(struct tt_remote *remote, struct tt_error *err);
+/* Writes at `at` (8 below a multiple of 16) what a thread with rsp = at that executes a `ret`
+ * restores: own, with the floating-point state if n is not 0. Returns the bytes written or a
+ * negative errno. */
+int tt_remote_frame(const struct tt_target *target, uint64_t at, const struct user_regs_struct *own,
+                    uint64_t mask, const void *xstate, size_t n);
+
+/* ---- freeze.c ---- */
+
+#define TT_COPY_EXIT 0x74 /* status of a copy that was left alone */
+/* Makes the target reap copies that a telltale which was killed left with it. How many. */
+unsigned tt_freeze_reap_left(struct tt_target *target);
+
+/* ---- relocate.c: pure functions on bytes ---- */
+
 #define TT_RELOCATE_NEED 5u /* bytes of a jmp rel32 */
 #define TT_RELOCATE_MAX 64u /* bytes that moved instructions can grow to */
 /* Moves whole instructions that cover at least TT_RELOCATE_NEED bytes of `code` (n bytes, at

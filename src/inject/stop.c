@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stopping all threads of a process by PTRACE_SEIZE and PTRACE_INTERRUPT, without ever consuming an
- * exit status that another waiter (the recorder, a shell) is entitled to. Threads started while
- * we seize are found by reading the task directory until nothing new turns up. The controller
- * takes a real-time priority for the short time if it may: else the threads it wakes first preempt
- * it (MECHANISMS.md 3: 28 ms against 0.6 ms with 64 threads). Start: tt_inject_stop. */
+/* Stopping all threads of a process, or one, by PTRACE_SEIZE and PTRACE_INTERRUPT, without ever
+ * consuming an exit status that another waiter (the recorder, a shell) is entitled to. Threads
+ * started while we seize are found by reading the task directory until nothing new turns up. The
+ * controller takes a real-time priority for the short time if it may: else the threads it wakes
+ * first preempt it (MECHANISMS.md 3: 28 ms against 0.6 ms with 64 threads).
+ * PTRACE_O_EXITKILL is never set, so a controller that dies lets every thread go on.
+ * Start: tt_inject_stop. */
 #include <dirent.h>
 #include <errno.h>
 #include <sched.h>
@@ -12,15 +14,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "inject/internal.h"
 
-#define STOP_LIMIT_NS                                                                              \
-    200000000ULL /* a thread in uninterruptible sleep is not waited for longer                     \
-                  */
+/* A thread in uninterruptible sleep (waiting for a disk, in vfork) is not waited for longer while
+ * the others stand still. */
+#define STOP_LIMIT_NS 20000000ULL
+
+/* What the kernel leaves in rax of an interrupted system call (include/linux/errno.h). */
+enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
 
 static struct tt_stopped_thread *thread_of(struct tt_stopped *s, pid_t tid)
 {
@@ -30,14 +37,64 @@ static struct tt_stopped_thread *thread_of(struct tt_stopped *s, pid_t tid)
     return NULL;
 }
 
-static int seize_error(pid_t pid, int code, struct tt_error *err)
+/* System calls that return EINTR after a stop even where no handler ran (signal(7), "Interruption
+ * of system calls and library functions by stop signals"; sock_intr_errno for socket timeouts). */
+static bool returns_eintr(uint64_t number)
 {
-    if (code == -EPERM)
-        return tt_error_set(err, code,
-                            "cannot stop process %d: ptrace is not permitted; run as root, or set "
-                            "kernel.yama.ptrace_scope=0, or end the debugger that holds it",
-                            (int)pid);
-    return tt_error_sys(err, code, "cannot stop process %d", (int)pid);
+    static const uint16_t list[] = {
+        SYS_epoll_wait,   SYS_epoll_pwait,   441 /* epoll_pwait2 */,
+        SYS_semop,        SYS_semtimedop,    SYS_rt_sigtimedwait,
+        SYS_io_getevents, SYS_io_pgetevents, SYS_io_uring_enter,
+        SYS_accept,       SYS_accept4,       SYS_connect,
+        SYS_recvfrom,     SYS_recvmsg,       SYS_recvmmsg,
+        SYS_sendto,       SYS_sendmsg,       SYS_sendmmsg,
+        SYS_read,         SYS_readv,         SYS_write,
+        SYS_writev,
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (list[i] == number)
+            return true;
+    return false;
+}
+
+bool tt_inject_restarts(const struct user_regs_struct *regs)
+{
+    int64_t rax = (int64_t)regs->rax;
+    return (int64_t)regs->orig_rax >= 0 &&
+           ((rax <= -ERESTARTSYS && rax >= -ERESTARTNOHAND) || rax == -ERESTART_RESTARTBLOCK);
+}
+
+/* With ERESTARTNOHAND in rax the kernel makes the call again if no handler runs, and gives EINTR if
+ * one does: what the program would have seen without us. */
+static int read_registers(struct tt_stopped_thread *t)
+{
+    struct user_regs_struct *r = &t->regs;
+    if (ptrace(PTRACE_GETREGS, t->tid, 0, r) != 0)
+        return -errno;
+    if ((int64_t)r->rax == -EINTR && (int64_t)r->orig_rax >= 0 && returns_eintr(r->orig_rax)) {
+        r->rax = (uint64_t)-ERESTARTNOHAND;
+        if (ptrace(PTRACE_SETREGS, t->tid, 0, r) != 0)
+            return -errno;
+    }
+    return 0;
+}
+
+/* Seizes one thread. 1 held, 0 it is exiting, or a negative errno. */
+static int seize(struct tt_stopped *s, pid_t tid)
+{
+    /* Without TRACESYSGOOD a controller that dies while the thread stands at a system call would
+     * leave it a SIGTRAP. */
+    if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) != 0) {
+        int code = -errno;
+        return code == -ESRCH || (code == -EPERM && tid != s->pid && s->threads.len > 0) ? 0 : code;
+    }
+    struct tt_stopped_thread t = {.tid = tid};
+    if (tt_vec_push(&s->threads, t)) {
+        ptrace(PTRACE_DETACH, tid, 0, 0);
+        return -ENOMEM;
+    }
+    ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+    return 1;
 }
 
 /* Seizes threads not yet held. Returns how many were new, or a negative errno. */
@@ -48,30 +105,15 @@ static int seize_new(struct tt_stopped *s)
     DIR *dir = opendir(path);
     if (!dir)
         return errno == ENOENT ? -ESRCH : -errno;
-    int fresh = 0;
+    int fresh = 0, r = 0;
     struct dirent *e;
-    while ((e = readdir(dir))) {
+    while (r >= 0 && (e = readdir(dir))) {
         pid_t tid = (pid_t)strtol(e->d_name, NULL, 10);
-        if (tid <= 0 || thread_of(s, tid))
-            continue;
-        if (ptrace(PTRACE_SEIZE, tid, 0, 0) != 0) {
-            int code = -errno;
-            if (code == -ESRCH || (code == -EPERM && tid != s->pid && s->threads.len > 0))
-                continue; /* it is exiting */
-            closedir(dir);
-            return code;
-        }
-        struct tt_stopped_thread t = {.tid = tid};
-        if (tt_vec_push(&s->threads, t)) {
-            ptrace(PTRACE_DETACH, tid, 0, 0);
-            closedir(dir);
-            return -ENOMEM;
-        }
-        ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-        fresh++;
+        if (tid > 0 && !thread_of(s, tid) && (r = seize(s, tid)) > 0)
+            fresh++;
     }
     closedir(dir);
-    return fresh;
+    return r < 0 ? r : fresh;
 }
 
 /* A pause between two looks: short, and a sleep, since with a real-time priority a spin would keep
@@ -82,24 +124,59 @@ static void breathe(void)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 }
 
-/* 1 stopped, 0 gone, negative errno. Asks only for stops, so that an exit status stays. */
-static int await_stop(struct tt_stopped_thread *t, uint64_t deadline)
+/* A thread that ended while we traced it stays a zombie until its tracer has waited for it. Only
+ * the status of a child of our own is somebody else's to read. */
+static void bury(pid_t pid, pid_t tid)
+{
+    bool zombie;
+    siginfo_t si;
+    if (tid != pid || tt_proc_parent(pid, &zombie) != getpid())
+        waitid(P_PID, (id_t)tid, &si, WEXITED | WNOHANG | __WALL);
+}
+
+/* 1 and *status, 0 gone, -EAGAIN not stopped (yet). */
+static int look(pid_t pid, pid_t tid, bool block, int *status)
+{
+    siginfo_t si = {0};
+    if (waitid(P_PID, (id_t)tid, &si,
+               WSTOPPED | WEXITED | WNOWAIT | __WALL | (block ? 0 : WNOHANG)) != 0)
+        return errno == EINTR ? -EAGAIN : 0;
+    if (si.si_pid != tid)
+        return -EAGAIN;
+    if (si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED) {
+        bury(pid, tid);
+        return 0;
+    }
+    *status = si.si_status;
+    waitid(P_PID, (id_t)tid, &si, WSTOPPED | WNOHANG | __WALL);
+    return 1;
+}
+
+int tt_inject_await(pid_t pid, pid_t tid)
+{
+    int status, r;
+    while ((r = look(pid, tid, true, &status)) == -EAGAIN)
+        ;
+    return r == 1 ? status : -ESRCH;
+}
+
+/* 1 in an event stop, 0 gone, negative errno. A signal that was on its way is delivered first: the
+ * thread stops again before the first instruction of its handler. */
+static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
 {
     for (;;) {
-        siginfo_t si = {0};
-        if (waitid(P_PID, (id_t)t->tid, &si, WSTOPPED | WNOHANG | __WALL) != 0)
-            return errno == ECHILD ? 0 : -errno;
-        if (si.si_pid == t->tid) {
-            if (si.si_code == CLD_TRAPPED && (si.si_status >> 8) == 0)
-                t->signal = si.si_status; /* a signal was on its way */
+        int status, r = look(pid, t->tid, false, &status);
+        if (r == 0)
+            return 0;
+        if (r == 1 && status >> 8 == PTRACE_EVENT_STOP) {
             t->stopped = true;
             return 1;
         }
-        /* The kernel reports a tracee's stop whatever was asked for: look at the code. */
-        si.si_pid = 0;
-        if (waitid(P_PID, (id_t)t->tid, &si, WEXITED | WNOHANG | WNOWAIT | __WALL) == 0 &&
-            si.si_pid == t->tid && si.si_code != CLD_TRAPPED && si.si_code != CLD_STOPPED)
-            return 0;
+        if (r == 1) {
+            ptrace(PTRACE_INTERRUPT, t->tid, 0, 0);
+            ptrace(PTRACE_CONT, t->tid, 0, (void *)(long)(status < 0x80 ? status : 0));
+            continue;
+        }
         if (tt_clock_now() > deadline)
             return -ETIMEDOUT;
         breathe();
@@ -111,10 +188,10 @@ static int await_all(struct tt_stopped *s, size_t from)
     uint64_t deadline = tt_clock_now() + STOP_LIMIT_NS;
     for (size_t i = from; i < s->threads.len;) {
         struct tt_stopped_thread *t = &s->threads.data[i];
-        int r = await_stop(t, deadline);
+        int r = await_stop(s->pid, t, deadline);
         if (r < 0)
             return r;
-        if (r == 0 || ptrace(PTRACE_GETREGS, t->tid, 0, &t->regs) != 0) {
+        if (r == 0 || read_registers(t) != 0) {
             s->threads.data[i] = s->threads.data[--s->threads.len];
             continue;
         }
@@ -142,47 +219,55 @@ static void restore_priority(void)
     raised = 0;
 }
 
-int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err)
+/* Stops the thread tid, or with 0 all threads. */
+static int stop(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
 {
-    *out = (struct tt_stopped){.pid = pid, .since_ns = tt_clock_now()};
     raised = raise_priority(&old_policy, &old_param);
+    *out = (struct tt_stopped){.pid = pid, .since_ns = tt_clock_now()};
     for (;;) {
         size_t before = out->threads.len;
-        int fresh = seize_new(out);
-        int r = fresh < 0 ? fresh
-                          : await_all(out, before < out->threads.len ? before : out->threads.len);
+        int fresh = tid ? seize(out, tid) : seize_new(out);
+        int r = fresh < 0 ? fresh : await_all(out, before);
         if (r < 0) {
             tt_inject_resume(out);
             if (r == -ETIMEDOUT)
                 return tt_error_set(err, r,
                                     "process %d could not be stopped: a thread is in "
-                                    "uninterruptible sleep; try again",
+                                    "uninterruptible sleep (a disk, or vfork); try again",
                                     (int)pid);
-            return seize_error(pid, r, err);
+            return tt_target_explain(pid, r, err);
         }
-        if (fresh == 0)
+        if (fresh == 0 || tid)
             break;
     }
     if (out->threads.len)
         return 0;
     tt_inject_resume(out);
-    return tt_error_set(err, -ESRCH, "process %d has ended", (int)pid);
+    return tt_target_explain(pid, -ESRCH, err);
+}
+
+int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err)
+{
+    return stop(pid, 0, out, err);
+}
+
+int tt_inject_stop_one(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
+{
+    return stop(pid, tid, out, err);
 }
 
 /* A thread that was told to stop and has not yet must be waited for, however long it takes: let go
  * before, it would stop later with nobody to wake it. */
 void tt_inject_resume(struct tt_stopped *stopped)
 {
-    for (size_t i = 0; i < stopped->threads.len; i++) {
-        struct tt_stopped_thread *t = &stopped->threads.data[i];
-        if (t->stopped)
-            ptrace(PTRACE_DETACH, t->tid, 0, (void *)(long)t->signal);
-    }
+    for (size_t i = 0; i < stopped->threads.len; i++)
+        if (stopped->threads.data[i].stopped)
+            ptrace(PTRACE_DETACH, stopped->threads.data[i].tid, 0, 0);
     restore_priority();
     for (size_t i = 0; i < stopped->threads.len; i++) {
         struct tt_stopped_thread *t = &stopped->threads.data[i];
-        if (!t->stopped && await_stop(t, UINT64_MAX) == 1)
-            ptrace(PTRACE_DETACH, t->tid, 0, (void *)(long)t->signal);
+        if (!t->stopped && await_stop(stopped->pid, t, UINT64_MAX) == 1 && read_registers(t) == 0)
+            ptrace(PTRACE_DETACH, t->tid, 0, 0);
     }
     tt_vec_free(&stopped->threads);
 }
