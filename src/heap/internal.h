@@ -145,14 +145,16 @@ enum {
     TT_HEAP_LEVELS
 };
 struct tt_heap_shape {
-    uint64_t key[TT_HEAP_LEVELS];
-    bool points_to_module; /* BY_MODULE says more than BY_SIZE */
+    uint64_t key[TT_HEAP_LEVELS]; /* a level that adds nothing repeats the next one's key */
+};
+struct tt_heap_module {
+    uint64_t name; /* hash of the file's base name, 0: the range belongs to no file */
+    uint64_t base; /* lowest address of the file's mappings */
 };
 struct tt_heap_shaper {
     const struct tt_heap_index *index;
     const struct tt_heap_blocks *blocks;
-    uint64_t *module; /* by range: hash of its module's name, 0 none */
-    uint64_t *base;   /* by range: lowest address of its module */
+    struct tt_heap_module *modules; /* by range */
 };
 /* 0 or -ENOMEM. The index must outlive it. */
 int tt_heap_shaper_make(const struct tt_heap_index *index, const struct tt_heap_blocks *blocks,

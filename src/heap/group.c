@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The lost blocks: which of them are roots, and which belong together. A root is what the program
+ * dropped; the rest hangs on it. In a graph walked in any order, the start of the last walk that
+ * found something new is led to by nothing later; so a second pass over the starts in reverse order
+ * meets every source component once, cycles included, and needs neither in-degrees nor the
+ * components themselves. Start: tt_heap_lost_find, tt_heap_group. */
+#include "heap/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- lost blocks and their roots ---- */
+
+/* Number of lost blocks before each word of the bitmap: a block's place by rank. */
+struct places {
+    const struct tt_heap_marks *marks;
+    uint32_t *before;
+};
+
+static uint32_t place_of(const struct places *p, uint32_t block)
+{
+    uint64_t lost = ~p->marks->reached[block / 64] & ((1ull << block % 64) - 1);
+    return p->before[block / 64] + (uint32_t)__builtin_popcountll(lost);
+}
+
+typedef TT_VEC(uint32_t) place_vec;
+
+/* Follows lost blocks from `start`, setting owner[] of those that have none. 0 or -ENOMEM. */
+static int follow(const struct tt_heap_index *x, const struct places *places,
+                  const struct tt_heap_lost *lost, uint32_t start, uint32_t *owner,
+                  place_vec *stack)
+{
+    owner[start] = start;
+    if (tt_vec_push(stack, start))
+        return -ENOMEM;
+    while (stack->len) {
+        uint32_t block = lost->list.data[stack->data[--stack->len]];
+        uint64_t n = 0;
+        for (uint64_t from = 0; from < x->list[block].size; from += n ? n * 8 : 4096) {
+            const uint64_t *words = tt_heap_words(x, block, from, &n);
+            for (uint64_t i = 0; i < n; i++) {
+                uint32_t target = tt_heap_find(x, words[i]);
+                if (target == TT_HEAP_NONE || tt_heap_bit(places->marks->reached, target))
+                    continue;
+                uint32_t place = place_of(places, target);
+                if (owner[place] != TT_HEAP_NONE)
+                    continue;
+                owner[place] = start;
+                if (tt_vec_push(stack, place))
+                    return -ENOMEM;
+            }
+        }
+    }
+    return 0;
+}
+
+static int find_roots(const struct tt_heap_index *x, const struct places *places,
+                      struct tt_heap_lost *lost)
+{
+    size_t n = lost->list.len;
+    place_vec stack = {0}, starts = {0};
+    int rc = 0;
+    memset(lost->root, 0xff, n * sizeof *lost->root);
+    for (uint32_t i = 0; i < n && !rc; i++)
+        if (lost->root[i] == TT_HEAP_NONE)
+            rc = tt_vec_push(&starts, i) ? -ENOMEM : follow(x, places, lost, i, lost->root, &stack);
+    memset(lost->root, 0xff, n * sizeof *lost->root);
+    for (size_t i = starts.len; i-- > 0 && !rc;)
+        if (lost->root[starts.data[i]] == TT_HEAP_NONE) {
+            lost->roots++;
+            rc = follow(x, places, lost, starts.data[i], lost->root, &stack);
+        }
+    tt_vec_free(&stack);
+    tt_vec_free(&starts);
+    return rc;
+}
+
+int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
+                      const struct tt_heap_shaper *shaper, struct tt_heap_lost *out)
+{
+    *out = (struct tt_heap_lost){0};
+    struct places places = {.marks = marks, .before = malloc((index->n / 64 + 1) * 4)};
+    size_t n = index->n - marks->reached_units;
+    out->root = malloc((n + 1) * sizeof *out->root);
+    out->group = malloc((n + 1) * sizeof *out->group);
+    out->shape = malloc((n + 1) * sizeof *out->shape);
+    int rc = -ENOMEM;
+    if (!places.before || !out->root || !out->group || !out->shape || tt_vec_reserve(&out->list, n))
+        goto out;
+    for (uint32_t i = 0; i < index->n; i++) {
+        if (i % 64 == 0)
+            places.before[i / 64] = (uint32_t)out->list.len;
+        if (!tt_heap_bit(marks->reached, i))
+            out->list.data[out->list.len++] = i;
+    }
+    for (size_t i = 0; i < n; i++)
+        tt_heap_shape_of(shaper, out->list.data[i], &out->shape[i]);
+    rc = find_roots(index, &places, out);
+out:
+    free(places.before);
+    if (rc)
+        tt_heap_lost_free(out);
+    return rc;
+}
+
+void tt_heap_lost_free(struct tt_heap_lost *lost)
+{
+    tt_vec_free(&lost->list);
+    free(lost->root);
+    free(lost->group);
+    free(lost->shape);
+    *lost = (struct tt_heap_lost){0};
+}
+
+/* ---- groups ---- */
+
+/* A set of lost blocks with one key, at one of the three levels that people are told. */
+struct node {
+    uint64_t key;
+    uint64_t units, bytes;
+    uint32_t parent; /* the coarser node; its own number at the coarsest level */
+    uint32_t children;
+    uint32_t into; /* the node whose group it ends in */
+    uint32_t level;
+};
+typedef TT_VEC(struct node) node_vec;
+
+static int node_of(struct tt_map maps[TT_HEAP_LEVELS], node_vec *nodes, unsigned level,
+                   const struct tt_heap_shape *shape, uint32_t *out)
+{
+    uint64_t *known = tt_map_get(&maps[level], shape->key[level]);
+    if (known) {
+        *out = (uint32_t)*known;
+        return 0;
+    }
+    uint32_t parent = TT_HEAP_NONE, number;
+    if (level != TT_HEAP_BY_SIZE) {
+        if (node_of(maps, nodes, level + 1, shape, &parent))
+            return -ENOMEM;
+        nodes->data[parent].children++;
+    }
+    number = (uint32_t)nodes->len;
+    if (tt_vec_push(nodes, (struct node){.key = shape->key[level],
+                                         .parent = parent == TT_HEAP_NONE ? number : parent,
+                                         .into = number,
+                                         .level = level}) ||
+        tt_map_put(&maps[level], shape->key[level], number))
+        return -ENOMEM;
+    *out = number;
+    return 0;
+}
+
+/* Whether the node is too small a part of its parent to be told apart from it: contents that vary
+ * from block to block would else make a group of each block. Blocks that point into modules are
+ * told apart unless there are very many sorts of them. */
+static bool folds(const node_vec *nodes, const struct node *n)
+{
+    const struct node *parent = &nodes->data[n->parent];
+    if (n->level == TT_HEAP_BY_KIND)
+        return n->units * 20 < parent->units || (n->units == 1 && parent->children > 2);
+    return n->level == TT_HEAP_BY_MODULE && n->units <= 2 && parent->children > 16;
+}
+
+/* Numbers of the nodes that make groups, in `into` of all others. The finer levels were made after
+ * the coarser ones they belong to, so that one backward pass moves every remainder upwards. */
+static void fold(node_vec *nodes)
+{
+    for (size_t i = nodes->len; i-- > 0;) {
+        struct node *n = &nodes->data[i];
+        if (n->level != TT_HEAP_BY_SIZE && folds(nodes, n))
+            n->into = n->parent;
+    }
+    for (size_t i = 0; i < nodes->len; i++) /* parents come first */
+        nodes->data[i].into = nodes->data[nodes->data[i].into].into;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+    const struct tt_heap_group *x = a, *y = b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return x->fingerprint < y->fingerprint ? -1 : x->fingerprint > y->fingerprint;
+}
+
+static int make_nodes(const struct tt_heap_index *x, struct tt_heap_lost *lost, node_vec *nodes)
+{
+    struct tt_map maps[TT_HEAP_LEVELS] = {{0}};
+    int rc = 0;
+    for (size_t i = 0; i < lost->list.len && !rc; i++) {
+        uint32_t number;
+        rc = node_of(maps, nodes, TT_HEAP_BY_KIND, &lost->shape[i], &number);
+        if (rc)
+            break;
+        lost->group[i] = number;
+        uint64_t size = x->list[lost->list.data[i]].size;
+        for (;; number = nodes->data[number].parent) {
+            nodes->data[number].units++;
+            nodes->data[number].bytes += size;
+            if (nodes->data[number].parent == number)
+                break;
+        }
+    }
+    for (int i = 0; i < TT_HEAP_LEVELS; i++)
+        tt_map_free(&maps[i]);
+    return rc;
+}
+
+static void add_block(struct tt_heap_group *g, const struct tt_heap_block *b, bool root)
+{
+    if (!g->units || b->size < g->size_min)
+        g->size_min = b->size;
+    if (b->size > g->size_max)
+        g->size_max = b->size;
+    g->units++;
+    g->bytes += b->size;
+    if (!root)
+        return;
+    if (g->roots < sizeof g->sample / sizeof *g->sample)
+        g->sample[g->roots] = b->address;
+    g->roots++;
+}
+
+/* Gives each block its group's number after sorting and cutting; hung blocks to their root's. */
+static void settle(const struct tt_heap_index *x, struct tt_heap_lost *lost, const uint32_t *rank,
+                   struct tt_heap_result *result)
+{
+    for (size_t i = 0; i < lost->list.len; i++)
+        lost->group[i] = rank[lost->group[i]];
+    for (size_t i = 0; i < lost->list.len; i++) {
+        const struct tt_heap_block *b = &x->list[lost->list.data[i]];
+        uint32_t own = lost->group[i], root = lost->group[lost->root[i]];
+        if (lost->root[i] != i && root != TT_HEAP_NONE) {
+            result->groups.data[root].hung_units++;
+            result->groups.data[root].hung_bytes += b->size;
+        }
+        if (own == TT_HEAP_NONE || lost->root[i] == i)
+            continue;
+        struct tt_heap_group *g = &result->groups.data[own];
+        for (size_t k = g->roots; k < sizeof g->sample / sizeof *g->sample; k++)
+            if (!g->sample[k]) {
+                g->sample[k] = b->address;
+                break;
+            }
+    }
+}
+
+int tt_heap_group(const struct tt_heap_index *index, const struct tt_heap_shaper *shaper,
+                  struct tt_heap_lost *lost, size_t max, tt_heap_name_fn *name, void *name_arg,
+                  struct tt_heap_result *result)
+{
+    node_vec nodes = {0};
+    uint32_t *rank = NULL;
+    TT_VEC(struct tt_heap_group) groups = {0};
+    int rc = make_nodes(index, lost, &nodes);
+    if (rc)
+        goto out;
+    rc = -ENOMEM;
+    fold(&nodes);
+    rank = malloc((nodes.len + 1) * sizeof *rank);
+    if (!rank)
+        goto out;
+    /* One group per node that something ends in; its place in the unsorted list, by node. */
+    memset(rank, 0xff, nodes.len * sizeof *rank);
+    for (size_t i = 0; i < lost->list.len; i++) {
+        uint32_t into = nodes.data[lost->group[i]].into;
+        if (rank[into] == TT_HEAP_NONE) {
+            rank[into] = (uint32_t)groups.len;
+            if (tt_vec_push(&groups, (struct tt_heap_group){.fingerprint = nodes.data[into].key}))
+                goto out;
+        }
+        lost->group[i] = rank[into];
+        add_block(&groups.data[rank[into]], &index->list[lost->list.data[i]], lost->root[i] == i);
+    }
+    /* While sorting, unknown_units holds the old place. */
+    for (size_t i = 0; i < groups.len; i++)
+        groups.data[i].unknown_units = i;
+    if (groups.len)
+        qsort(groups.data, groups.len, sizeof *groups.data, by_bytes);
+    size_t keep = groups.len < max ? groups.len : max;
+    if (tt_vec_reserve(&result->groups, keep))
+        goto out;
+    result->groups_left_out = groups.len - keep;
+    for (size_t i = 0; i < groups.len; i++) {
+        rank[groups.data[i].unknown_units] = i < keep ? (uint32_t)i : TT_HEAP_NONE;
+        groups.data[i].unknown_units = 0;
+        if (i < keep)
+            result->groups.data[result->groups.len++] = groups.data[i];
+    }
+    settle(index, lost, rank, result);
+    for (size_t i = 0; i < keep; i++) {
+        struct tt_heap_group *g = &result->groups.data[i];
+        uint32_t block = tt_heap_find(index, g->sample[0]);
+        tt_heap_shape_text(shaper, block, name, name_arg, g->shape, sizeof g->shape);
+    }
+    rc = 0;
+out:
+    tt_vec_free(&groups);
+    tt_vec_free(&nodes);
+    free(rank);
+    return rc;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The whole search in order, with the time of each step. Start: tt_heap_search. */
+#include "heap/internal.h"
+
+#include <stdio.h>
+
+#include "base/clock.h"
+
+enum { MOST_GROUPS = 64, MOST_HOLDERS = 32 };
+
+static uint64_t lap(uint64_t *since)
+{
+    uint64_t now = tt_clock_read(CLOCK_MONOTONIC), took = now - *since;
+    *since = now;
+    return took;
+}
+
+static void totals(const struct tt_heap_index *x, const struct tt_heap_blocks *blocks,
+                   const struct tt_heap_marks *marks, const struct tt_heap_lost *lost,
+                   struct tt_heap_result *out)
+{
+    snprintf(out->allocator, sizeof out->allocator, "%s", blocks->allocator);
+    out->blocks = x->n;
+    for (uint32_t i = 0; i < x->n; i++)
+        out->bytes += x->list[i].size;
+    out->lost_units = lost->list.len;
+    for (size_t i = 0; i < lost->list.len; i++)
+        out->lost_bytes += x->list[lost->list.data[i]].size;
+    out->lost_roots = lost->roots;
+    out->unread_bytes = x->image->unread_bytes;
+    out->doubt_bytes = blocks->doubt_bytes;
+    out->tagged = marks->tagged_lost;
+}
+
+int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_options *options,
+                   tt_heap_name_fn *name, void *name_arg, struct tt_heap_result *out,
+                   struct tt_error *err)
+{
+    static const struct tt_heap_options defaults = {0};
+    struct tt_heap_options o = options ? *options : defaults;
+    if (!o.max_groups)
+        o.max_groups = MOST_GROUPS;
+    if (!o.max_holders)
+        o.max_holders = MOST_HOLDERS;
+    struct tt_heap_blocks blocks = {0};
+    struct tt_heap_index index = {0};
+    struct tt_heap_marks marks = {0};
+    struct tt_heap_shaper shaper = {0};
+    struct tt_heap_lost lost = {0};
+    tt_heap_root_vec roots = {0};
+    uint64_t since = tt_clock_read(CLOCK_MONOTONIC);
+
+    *out = (struct tt_heap_result){0};
+    int rc = tt_heap_walk(image, &blocks, err);
+    if (rc)
+        goto out;
+    out->walk_ns = lap(&since);
+    rc = tt_heap_index_build(image, &blocks, &index, err);
+    if (rc)
+        goto out;
+    rc = -ENOMEM;
+    if (tt_heap_roots_collect(image, &blocks, &roots) ||
+        tt_heap_mark(&index, &roots, o.threads, &marks))
+        goto out;
+    out->mark_ns = lap(&since);
+    if (tt_heap_shaper_make(&index, &blocks, &shaper) ||
+        tt_heap_lost_find(&index, &marks, &shaper, &lost) ||
+        tt_heap_group(&index, &shaper, &lost, o.max_groups, name, name_arg, out))
+        goto out;
+    totals(&index, &blocks, &marks, &lost, out);
+    if (tt_heap_attribute(&index, &marks, &shaper, &lost, &o, out))
+        goto out;
+    since = tt_clock_read(CLOCK_MONOTONIC);
+    if (tt_heap_retain(&index, &marks, &roots, &shaper, &o, name, name_arg, out))
+        goto out;
+    out->retain_ns = lap(&since);
+    rc = 0;
+out:
+    if (rc == -ENOMEM)
+        tt_error_set(err, rc,
+                     "not enough memory to search %zu heap blocks: search on another"
+                     " machine from a core file (telltale core)",
+                     blocks.list.len);
+    if (rc)
+        tt_heap_result_free(out);
+    tt_heap_lost_free(&lost);
+    tt_heap_shaper_free(&shaper);
+    tt_heap_marks_free(&marks);
+    tt_vec_free(&roots);
+    tt_heap_index_free(&index);
+    tt_heap_blocks_free(&blocks);
+    return rc;
+}
+
+void tt_heap_result_free(struct tt_heap_result *result)
+{
+    for (size_t i = 0; i < result->groups.len; i++)
+        tt_vec_free(&result->groups.data[i].shares);
+    for (size_t i = 0; i < result->holders.len; i++)
+        tt_vec_free(&result->holders.data[i].held);
+    tt_vec_free(&result->groups);
+    tt_vec_free(&result->holders);
+    *result = (struct tt_heap_result){0};
+}
