@@ -6,6 +6,7 @@ of redis and sqlite, memory, size of the session. Every figure is a ratio or a p
 docs/performance.md. Start: main, GROUPS."""
 import argparse
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -19,8 +20,8 @@ import sys
 import tempfile
 import time
 
-from measure import (Process, cpu_seconds, descendants, difference, find_below, limited, output_of, paired, pss_bytes, ratio,
-                     rounds)
+from measure import (Process, cpu_seconds, descendants, difference, find_below, interval, limited, output_of, paired,
+                     pss_bytes, ratio, rounds)
 
 MODES = ("exact", "sampled", "adaptive")
 GIB = 1 << 30
@@ -96,6 +97,8 @@ def pairs(b):
     tools = ["bare", "counting", *MODES] + (["heaptrack"] if has_heaptrack() else [])
     for threads, depth, live, sites, exact_bar, sampled_bar, adaptive_bar, heaptrack_bar in LOOPS:
         label = f"{threads} thr, depth {depth}, {live:,} live" + (f", {sites} sites" if sites > 1 else "")
+        if not re.search(b.args.loops, label):
+            continue
         print("pairs: " + label, flush=True)
         here = [t for t in tools if t != "heaptrack" or heaptrack_bar is not None]
 
@@ -153,17 +156,34 @@ REDIS = ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--d
          "--enable-debug-command", "yes"]  # DEBUG POPULATE
 
 
+ON_CORE_1 = ["taskset", "-c", "1"] if (os.cpu_count() or 1) > 1 else []
+
+
+def alike():
+    """Before exec: the same addresses in each process, and all but the server on core 1."""
+    ctypes.CDLL(None).personality(0x0040000)  # ADDR_NO_RANDOMIZE
+    if ON_CORE_1:
+        os.sched_setaffinity(0, {1})
+
+
+def pin(pid, core):
+    """All threads of a process on one core, where there are two."""
+    for task in os.listdir(f"/proc/{pid}/task") if ON_CORE_1 else []:
+        os.sched_setaffinity(int(task), {core})
+
+
 class Redis:
     """A redis server under a tool, on a socket of its own."""
 
     def __init__(self, b, tool):
         self.tool = tool
         self.sock = os.path.join(b.directory, f"{tool.replace(' ', '-')}.sock")
-        command, env, preexec = b.under(tool, [*REDIS, "--unixsocket", self.sock, "--dir", b.directory])
-        self.process = Process(command, env=env, preexec=preexec)
+        command, env, _ = b.under(tool, [*REDIS, "--unixsocket", self.sock, "--dir", b.directory])
+        self.process = Process(command, env=env, preexec=alike)
         for _ in range(500):
             self.pid = find_below(self.process.pid, "redis-check-rdb") or find_below(self.process.pid, "redis-server")
             if self.pid and os.path.exists(self.sock) and "PONG" in self.cli("PING"):
+                pin(self.pid, 0)
                 return
             time.sleep(0.02)
         said = self.process.complaints()
@@ -177,8 +197,8 @@ class Redis:
     def burst(self, requests):
         """CPU seconds of the server for a burst of pipelined requests."""
         before = cpu_seconds(self.pid)
-        subprocess.run(["redis-benchmark", "-s", self.sock, "-P", "16", "-c", "20", "-n", str(requests), "-r", "10000", "-d", "64",
-                        "-q", "-t", "set,get"], stdout=subprocess.DEVNULL, check=True, timeout=120)
+        subprocess.run([*ON_CORE_1, "redis-benchmark", "-s", self.sock, "-P", "16", "-c", "20", "-n", str(requests),
+                        "-r", "10000", "-d", "64", "-q", "-t", "set,get"], stdout=subprocess.DEVNULL, check=True, timeout=120)
         return cpu_seconds(self.pid) - before
 
     def close(self):
@@ -192,23 +212,25 @@ class Redis:
 
 def redis(b):
     """Servers under all tools at once, bursts in turn; CPU of the server process, not of the recorder. Two processes of one
-    program differ by some per cent (memory layout), so each round starts new servers, and a second bare one is the control."""
+    program differ by some per cent (memory layout): so each round starts new servers, addresses are not randomised, servers
+    keep to one core and all else to the other, and the base is the mean of two bare servers, whose ratio is the control."""
     if not shutil.which("redis-server") or not shutil.which("redis-benchmark"):
         b.row("redis", "redis -P 16: server CPU, exact / bare", None, "times", 1.3, note="redis is not installed")
         return
     print("redis: SET and GET, -P 16", flush=True)
     tools = ["bare", "bare again", *MODES]
     ratios, recorder = {tool: [] for tool in tools}, {tool: [] for tool in MODES}
-    for n in range(b.args.rounds):
+    for n in range(b.args.rounds * 3):
         servers = {}
         try:
             for tool in tools[n % len(tools):] + tools[:n % len(tools)]:
                 servers[tool] = Redis(b, tool)
                 servers[tool].burst(20_000)  # allocate the keys before measuring
             before, began = {t: recorder_cpu(servers[t]) for t in MODES}, time.monotonic()
-            bursts = rounds(10, tools, lambda tool: servers[tool].burst(max(60_000 // b.args.hurry, 20_000)))
+            bursts = rounds(6, tools, lambda tool: servers[tool].burst(max(40_000 // b.args.hurry, 20_000)))
+            bursts["both bare"] = [(x + y) / 2 for x, y in zip(bursts["bare"], bursts["bare again"])]
             for tool in tools:
-                ratios[tool].append(paired(bursts, tool, "bare", ratio))
+                ratios[tool].append(paired(bursts, tool, "bare" if tool == "bare again" else "both bare", ratio))
             for tool in MODES:
                 recorder[tool].append(100 * (recorder_cpu(servers[tool]) - before[tool]) / (time.monotonic() - began))
         finally:
@@ -217,8 +239,9 @@ def redis(b):
             b.clear()
     bars = {"exact": 1.3, "sampled": 1.03}
     for tool in tools[1:]:
+        lo, hi = interval(ratios[tool])
         b.row("redis", f"redis -P 16: server CPU, {tool} / bare", statistics.median(ratios[tool]), "times", bars.get(tool),
-              note=f"{min(ratios[tool]):.3f} to {max(ratios[tool]):.3f}")
+              note=f"95 %: {lo:.3f} to {hi:.3f}, {len(ratios[tool])} servers")
     for tool in MODES:
         b.row("redis", f"redis -P 16: recorder, {tool}", statistics.median(recorder[tool]), "% of a core")
 
@@ -261,7 +284,7 @@ def sqlite_rows(b):
         times = [line.split() for line in (text or "").splitlines() if line.startswith("Run Time:")]
         return sum(float(t[5]) + float(t[7]) for t in times) if len(times) == 6 else None
 
-    values = rounds(max(b.args.rounds * 2 // 3, 2), tools, once)
+    values = rounds(b.args.rounds, tools, once)
     b.row("sqlite", f"sqlite, {rows:,} rows: CPU, bare", statistics.median(v for v in values["bare"] if v), "s")
     for tool in tools[1:]:
         b.row("sqlite", f"sqlite, {rows:,} rows: CPU, {tool} / bare", paired(values, tool, "bare", ratio), "times",
@@ -380,6 +403,7 @@ def main():
     parser.add_argument("--programs", default="build/bench", help="directory of pairloop, heapblocks, busyserver, countshim.so")
     parser.add_argument("--groups", default=",".join(GROUPS), help="of " + ",".join(GROUPS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--loops", default="", help="of the pairs, only those whose name this pattern matches: '^2 thr'")
     parser.add_argument("--session-minutes", type=int, default=3, help="60 for the full hour")
     parser.add_argument("--hurry", type=int, default=1, help="divide the work by this (a trial of the benchmark itself)")
     parser.add_argument("--output", default="bench-results.json")

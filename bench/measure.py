@@ -2,6 +2,7 @@
 """How the benchmarks measure: every tool in turn within each round, differences and ratios within the round, the
 median over rounds. A machine whose clock changes or whose neighbours are noisy then disturbs all tools alike.
 Start: rounds, Process."""
+import math
 import os
 import pathlib
 import resource
@@ -28,6 +29,16 @@ def paired(values, tool, base, how):
     """Median over the rounds in which both were measured of how(tool's value, base's value); None if none."""
     both = [how(a, b) for a, b in zip(values[tool], values[base]) if a is not None and b is not None]
     return statistics.median(both) if both else None
+
+
+def interval(values):
+    """A 95 % confidence interval of the median, by order statistics: it assumes no distribution."""
+    ordered, tail, cut = sorted(values), 0.5 ** len(values), 0
+    while tail <= 0.025 and cut < len(ordered) // 2:  # tail: P(at most `cut` of the values lie below the median)
+        cut += 1
+        tail += math.comb(len(ordered), cut) * 0.5 ** len(values)
+    cut = max(cut - 1, 0)
+    return ordered[cut], ordered[-1 - cut]
 
 
 def difference(a, b):

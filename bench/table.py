@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Puts the figures of bench.py into docs/performance.md, between its two markers.
-Usage: table.py RESULTS.json... docs/performance.md (later files replace the groups of earlier ones)."""
+Usage: table.py RESULTS.json... docs/performance.md (rows of later files replace those of the same name)."""
 import json
 import pathlib
 import sys
@@ -19,11 +19,11 @@ def cell(row):
 
 def tables(results):
     """Markdown of all groups."""
-    groups, where = {}, {}
+    groups, counts = {}, {}
     for result in results:
-        for group in dict.fromkeys(r["group"] for r in result["rows"]):
-            groups[group] = [r for r in result["rows"] if r["group"] == group]
-            where[group] = result
+        for r in result["rows"]:
+            groups.setdefault(r["group"], {})[r["name"]] = r
+            counts.setdefault(r["group"], {})[r["name"]] = result["rounds"]
     machine = results[-1]["machine"]
     versions = ", ".join(f"{tool} {version}" for tool, version in machine["versions"].items())
     out = [f"Measured {results[-1]['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
@@ -32,12 +32,14 @@ def tables(results):
               "session": "Size of the session"}
     for group, rows in groups.items():
         out += ["", f"### {titles.get(group, group)}", "", "| what | measured | bar | |", "| --- | ---: | ---: | --- |"]
-        for r in rows:
+        for r in rows.values():
             bar = "" if r["bar"] is None else f"{'≥' if r['relation'] == '>=' else '≤'} {r['bar']:.4g}"
             verdict = "" if r["pass"] is None else "held" if r["pass"] else "**missed**"
             note = f" ({r['note']})" if r["note"] else ""
             out.append(f"| {r['name']} | {cell(r)}{note} | {bar} | {verdict} |")
-        out += ["", f"Medians of {where[group]['rounds']} rounds."] if group in ("pairs", "start", "redis", "sqlite") else []
+        used = sorted(set(counts[group].values()))
+        rounds = " or ".join(map(str, used))
+        out += ["", f"Medians of {rounds} rounds."] if group in ("pairs", "start", "sqlite") else []
     return "\n".join(out)
 
 
