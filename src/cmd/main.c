@@ -9,10 +9,8 @@
 #include "session/session.h"
 
 static const struct tt_cmd *const commands[] = {
-    &tt_cmd_run,
-    &tt_cmd_report,
-    &tt_cmd_check,
-    &tt_cmd_list,
+    &tt_cmd_run,      &tt_cmd_attach, &tt_cmd_report, &tt_cmd_check,  &tt_cmd_list,
+    &tt_cmd_snapshot, &tt_cmd_core,   &tt_cmd_switch, &tt_cmd_detach,
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -28,6 +26,7 @@ static void help(void)
         "\nEXAMPLES\n"
         "  telltale run -o call.tt -- ./tapisrv      record a server until it ends, print its "
         "article\n"
+        "  telltale attach -p 4711 -d 10m            record one that runs, leave it running\n"
         "  telltale report call.tt --format json     the same findings for a program\n"
         "  telltale check call.tt                    exit status 1 if it leaks\n"
         "\nExit status: 0 clean, 1 leak found (check), 2 wrong usage, 3 trouble; `run` gives the\n"

@@ -40,6 +40,34 @@ struct tape_name {
     unsigned pid, number;
 };
 
+struct tt_image *tt_image_new(struct tt_recorder *rec, int fd, int64_t pid, const char *name)
+{
+    struct stat st;
+    struct tt_image *image = NULL;
+    if (rec->next_image <= TT_RECORD_IMAGES && fstat(fd, &st) == 0)
+        image = calloc(1, sizeof *image);
+    /* a list of pointers: images do not move */
+    if (!image || tt_vec_push(&rec->images, image)) { /* NOLINT(bugprone-sizeof-expression) */
+        rec->images_lost++;
+        close(fd);
+        free(image);
+        return NULL;
+    }
+    image->tape.fd = fd;
+    image->tape.device = st.st_dev;
+    image->tape.inode = st.st_ino;
+    snprintf(image->name, sizeof image->name, "%s", name);
+    image->pid = pid;
+    image->heap_held = -1;
+    image->mem_fd = -1;
+    image->alive = true;
+    image->opened_ns = tt_clock_now();
+    image->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+    if (image->pidfd >= 0)
+        fcntl(image->pidfd, F_SETFD, FD_CLOEXEC);
+    return image;
+}
+
 static void adopt(struct tt_recorder *rec, const struct tape_name *tape)
 {
     struct stat st;
@@ -56,29 +84,12 @@ static void adopt(struct tt_recorder *rec, const struct tape_name *tape)
         close(fd);
         return;
     }
-    struct tt_image *image = NULL;
-    if (rec->next_image <= TT_RECORD_IMAGES)
-        image = calloc(1, sizeof *image);
-    /* a list of pointers: images do not move */
-    if (!image || tt_vec_push(&rec->images, image)) { /* NOLINT(bugprone-sizeof-expression) */
-        rec->images_lost++;
+    struct tt_image *image = tt_image_new(rec, fd, pid, name);
+    if (!image) {
         unlinkat(rec->dir_fd, name, 0);
-        close(fd);
-        free(image);
         return;
     }
-    image->tape.fd = fd;
-    image->tape.device = st.st_dev;
-    image->tape.inode = st.st_ino;
-    snprintf(image->name, sizeof image->name, "%s", name);
-    image->pid = pid;
-    image->heap_held = -1;
-    image->alive = true;
-    image->opened_ns = tt_clock_now();
     describe_early(image);
-    image->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
-    if (image->pidfd >= 0)
-        fcntl(image->pidfd, F_SETFD, FD_CLOEXEC);
     /* the same process under another tape: it has called exec, and that image is gone */
     for (size_t i = 0; i + 1 < rec->images.len; i++)
         if (rec->images.data[i]->pid == image->pid)
@@ -282,6 +293,12 @@ enum tt_image_state tt_image_state(struct tt_image *image)
     if (image->pidfd >= 0 ? poll(&p, 1, 0) == 1
                           : tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie)
         return TT_IMAGE_ENDED;
+    uint64_t word;
+    if (image->mem_fd >= 0) /* nothing can be read of a memory that exec or the end took away */
+        return pread(image->mem_fd, &word, sizeof word, (off_t)image->map_base) == sizeof word ||
+                       !image->map_base
+                   ? TT_IMAGE_RUNS
+                   : TT_IMAGE_REPLACED;
     if (!image->visible || !image->exe_inode)
         return TT_IMAGE_RUNS;
     char link[64];
@@ -426,9 +443,15 @@ void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *s
 
 void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
 {
-    unlinkat(rec->dir_fd, image->name, 0);
+    if (*image->name)
+        unlinkat(rec->dir_fd, image->name, 0);
+    if (rec->search && rec->search->image == image)
+        rec->search->image = NULL;
     if (image->pidfd >= 0)
         close(image->pidfd);
+    if (image->mem_fd >= 0)
+        close(image->mem_fd);
+    tt_stale_free(&image->stale);
     tt_tape_free(&image->tape);
     tt_look_free(&image->look);
     tt_proc_maps_free(&image->maps);

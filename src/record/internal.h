@@ -5,20 +5,30 @@
  *   tape.c    reading a tape, all of it hostile     look.c    the shadow: which units live
  *   modules.c what is mapped where                  count.c   operations
  *   image.c   life of an image                      rows.c    rows of a session
- *   setting.c what is changed in the caller         run.c     the loop
+ *   setting.c what is changed in the caller         loop.c    the loop
+ *   run.c     recording a command                   attach.c  recording what runs already
+ *   ask.c     requests to a recorder                shadow.c  the shadow as it was at a moment
+ *   snapshot.c frozen copies, and when to make one  search.c  one copy searched, and its rows
+ *   stale.c   sampled objects not touched           once.c    one snapshot, or a core file
  * Start: struct tt_recorder, then tt_record_run in run.c. */
 #ifndef TT_RECORD_INTERNAL_H
 #define TT_RECORD_INTERNAL_H
 
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "base/map.h"
 #include "base/vec.h"
+#include "heap/heap.h"
+#include "inject/attach.h"
 #include "inject/inject.h"
 #include "proc/proc.h"
 #include "record/record.h"
+#include "session/snapshot.h"
 #include "session/writer.h"
 
 #define TT_SECOND 1000000000ULL
@@ -52,6 +62,7 @@ struct tt_site {
     bool stack;  /* its stack row is written */
     bool bins_changed;
     uint64_t base_live; /* live units when the image was first read, to rank growth */
+    uint64_t copy_live; /* live units at the last snapshot */
     bool operations;    /* functions on its stack are counted or were refused */
     uint32_t n_releases, n_ages;
 };
@@ -136,6 +147,60 @@ int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick
                  uint32_t now_tick);
 void tt_look_free(struct tt_look *look);
 
+/* ---- the shadow at a moment ---- */
+
+/* All of it copied, since heap search asks for every block and from several threads. */
+struct tt_shadow {
+    uint64_t **chunks; /* regions * TT_SHADOW_CHUNKS; NULL: nothing lives there */
+    uint32_t n_regions, shift;
+    struct tt_map regions; /* address >> TT_TAPE_REGION_SHIFT -> index */
+    struct tt_map big;     /* address -> size */
+    uint32_t tick;         /* entries born later are not of that moment */
+};
+struct tt_shadow_entry {
+    uint32_t site, tick;
+    uint64_t size; /* requested; 0 not known */
+};
+/* 0 or a negative errno. Free with tt_shadow_free. */
+int tt_shadow_copy(struct tt_shadow *shadow, const struct tt_tape *tape, uint32_t tick);
+/* What lives at an address: false, nothing that was followed. */
+bool tt_shadow_at(const struct tt_shadow *shadow, uint64_t address, struct tt_shadow_entry *out);
+/* Calls take for what lives in [start, end), ascending. */
+void tt_shadow_each(const struct tt_shadow *shadow, uint64_t start, uint64_t end,
+                    void (*take)(void *arg, uint64_t address, const struct tt_shadow_entry *entry),
+                    void *arg);
+void tt_shadow_free(struct tt_shadow *shadow);
+
+/* ---- snapshots of an image ---- */
+
+/* When the next one is due, and why there were none. */
+struct tt_copies {
+    uint64_t taken, tried_ns;
+    uint64_t no_memory, too_slow, failed; /* not taken because of */
+    char failed_why[200];
+    double ns_per_byte; /* measured pause; 0: none yet */
+    bool last_done;     /* one was tried when the recording was about to end */
+};
+
+/* ---- staleness of an image ---- */
+
+/* A sampled object that has mappings of its own. */
+struct tt_stale_object {
+    uint64_t address, size;
+    uint32_t site, born;       /* with the address: who it is */
+    uint32_t lived, untouched; /* epochs in a row up to now */
+};
+typedef TT_VEC(struct tt_stale_object) tt_stale_object_vec;
+#define TT_STALE_EPOCHS_MOST 10u
+struct tt_stale {
+    tt_stale_object_vec objects; /* ascending */
+    uint64_t due_ns, cleared_ns;
+    uint32_t cleared_tick, epochs;        /* whole epochs seen */
+    double seconds[TT_STALE_EPOCHS_MOST]; /* of the latest, the last one first */
+    bool armed, given_up, changed;
+    tt_session_stale_vec rows;
+};
+
 /* ---- an image ---- */
 
 struct tt_module {
@@ -181,7 +246,14 @@ struct tt_image {
     uint64_t units_off; /* |births - deaths - survivors| over all sites at the last look */
     int64_t heap_held;  /* -1 unknown */
     uint64_t dropped_wrote[TT_DROP_KINDS + 8];
+    /* one that ran before it was recorded */
+    struct tt_session_attach attach;
+    char notes[4096];
+    uint64_t attach_due; /* not looked at before, see attach.c */
+    struct tt_copies copies;
+    struct tt_stale stale;
     int pidfd;        /* -1 none */
+    int mem_fd;       /* of an attached one: its memory as it was at attaching; -1 none */
     uint32_t slots;   /* of the tape's ops given out */
     uint32_t checked; /* sites whose addresses were looked up in the modules */
     uint32_t chosen;  /* sites with rows of their own */
@@ -193,6 +265,7 @@ struct tt_image {
     bool counted;       /* a first visit for operations was made */
     bool has_look, look_written;
     bool first_read, limits_written, row_changed;
+    bool attached, attach_changed; /* it was attached to; its row changed */
 };
 
 /* ---- the recording ---- */
@@ -203,6 +276,17 @@ struct tt_patched {
     struct tt_inject_pad pads[2];
     TT_VEC(struct tt_operation) operations;
 };
+
+/* A process that was given with -p. */
+struct tt_given {
+    pid_t pid;
+    enum tt_tape_mode mode;
+    bool gone;         /* ended, or let go */
+    uint64_t again_ns; /* after an exec: when to try again; 0: not */
+    uint64_t until_ns; /* and how long */
+};
+
+struct tt_search; /* search.c */
 
 struct tt_recorder {
     const struct tt_record_options *options;
@@ -220,9 +304,17 @@ struct tt_recorder {
     TT_VEC(struct tt_session_epoch) epochs;
     uint64_t sample_rows;
     uint64_t write_due, read_due;
-    pid_t child;
+    pid_t child; /* 0: attached */
     bool child_ended;
     bool recording; /* false once -d is over or the session cannot be written */
+    const char
+        *ending; /* why it is to end as soon as the last snapshots are taken; NULL: not yet */
+    /* attached */
+    TT_VEC(struct tt_given) given;
+    tt_proc_pid_vec looked_at; /* children of theirs that have no tape of their own */
+    uint64_t children_due;
+    struct tt_search *search; /* of the copy that exists now; NULL none */
+    bool no_staleness_said;
 };
 
 static inline uint32_t tt_record_tick_at(const struct tt_recorder *rec, uint64_t now_ns)
@@ -242,6 +334,118 @@ static inline int tt_record_status(int status)
 /* dir.c: makes the directory for tapes, and removes those that dead recorders left. */
 int tt_record_dir_make(struct tt_recorder *rec, struct tt_error *err);
 void tt_record_dir_remove(struct tt_recorder *rec);
+
+/* loop.c */
+enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FDS };
+
+/* Timer, signals, directory. 0 or a negative errno. */
+int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_error *err);
+void tt_loop_close(struct pollfd fds[TT_FDS]);
+/* Until the command has ended, or nothing attached is left. */
+void tt_loop(struct tt_recorder *rec, struct pollfd fds[TT_FDS]);
+/* Reads everything for the last time, detaches, and finishes the session. */
+void tt_loop_end(struct tt_recorder *rec, const char *outcome);
+void tt_loop_say(struct tt_recorder *rec, const char *line);
+/* A process that was started under this recording and still runs; 0 none. */
+pid_t tt_loop_left_over(const struct tt_recorder *rec);
+/* Creates the session for pid. -ENOSPC and the like: what is recorded goes on unrecorded, and
+ * `goes_on` says so; any other error is the caller's. */
+int tt_loop_session(struct tt_recorder *rec, pid_t pid, const char *goes_on, struct tt_error *err);
+
+/* attach.c */
+/* Attaches to a process in a mode: a new image. 0 or a negative errno with err. */
+int tt_attach_to(struct tt_recorder *rec, pid_t pid, enum tt_tape_mode mode, struct tt_error *err);
+/* Requests, what called exec, children of other mount namespaces. */
+void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns);
+/* Whether a process is about to be attached to again. */
+bool tt_attach_waits(const struct tt_recorder *rec);
+/* Takes the agent out of an image's process, and says in its row what that cost. The tape can be
+ * read afterwards. */
+void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image);
+/* Leaves all, and children that came to carry the agent. */
+void tt_attach_leave_all(struct tt_recorder *rec);
+/* Gives the memory of a tape back that nothing needs any more. */
+void tt_attach_forget(struct tt_image *image);
+
+/* ask.c */
+/* Puts a mark for a target into the directory, or takes it out. */
+void tt_ask_offer(struct tt_recorder *rec, pid_t pid, bool there);
+/* The request for a target, if there is one: true, and it is taken. */
+bool tt_ask_take(struct tt_recorder *rec, pid_t pid, char out[64]);
+void tt_ask_answer(struct tt_recorder *rec, pid_t pid, const char *text);
+
+/* snapshot.c */
+/* Starts copies that are due, ends those that are done. */
+void tt_snapshot_visit(struct tt_recorder *rec, uint64_t now_ns);
+/* While the recording is about to end: whether some are wanted or under way. */
+bool tt_snapshot_last(const struct tt_recorder *rec);
+/* Waits for what is under way and writes it. */
+void tt_snapshot_finish(struct tt_recorder *rec);
+int tt_snapshot_fd(const struct tt_recorder *rec);
+/* Whether one is worth its pause; pure, for tests. */
+struct tt_snapshot_question {
+    uint64_t now_ns, began_ns; /* of the image's recording */
+    uint64_t grown;            /* most units that a site grew by since the last one */
+    bool ending;
+};
+bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt_copies *copies,
+                        const struct tt_snapshot_question *question);
+/* 0, or a negative errno with err when a copy of pid would be too large for memory, or its pause
+ * for a budget that was given. */
+int tt_snapshot_room(const struct tt_record_options *options, pid_t pid, struct tt_error *err);
+/* Nanoseconds that a process of these resident bytes may be stopped. */
+uint64_t tt_snapshot_budget(const struct tt_record_options *options, uint64_t bytes);
+
+/* search.c */
+/* What a search is of and what came out. */
+struct tt_search {
+    struct tt_image *image; /* NULL: its image is gone, or there is none */
+    int64_t process, id;
+    pid_t pid;
+    uint32_t tick;
+    struct tt_inject_frozen frozen;
+    bool held;           /* the frozen copy exists */
+    struct tt_tape tape; /* a descriptor of its own; fd -1: none */
+    struct tt_shadow shadow;
+    struct tt_heap_image heap;
+    struct tt_heap_result result;
+    int (*place)(void *arg, const char *path, uint64_t file_offset, uint64_t address, char *out,
+                 size_t size);
+    void *place_arg;
+    int code;
+    struct tt_error err;
+    uint64_t began_ns, read_ns, ended_ns;
+    pthread_t thread;
+    int event_fd; /* readable when `stage` went on */
+    _Atomic int stage;
+};
+enum { TT_SEARCH_READING, TT_SEARCH_READ, TT_SEARCH_DONE };
+/* Starts a thread that reads the frozen copy and then searches what it read. */
+int tt_search_start(struct tt_search *search);
+/* Searches search->heap in the calling thread. */
+void tt_search_run(struct tt_search *search);
+/* Rows of what was found; source "copy" or "core". */
+void tt_search_rows(struct tt_session_writer *writer, const struct tt_search *search,
+                    const char *source);
+void tt_search_free(struct tt_search *search);
+
+/* stale.c */
+void tt_stale_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns);
+void tt_stale_put(struct tt_recorder *rec, struct tt_image *image);
+void tt_stale_free(struct tt_stale *stale);
+/* A mapping that smaps tells about. */
+struct tt_stale_map {
+    uint64_t start, end, referenced; /* bytes */
+};
+typedef TT_VEC(struct tt_stale_map) tt_stale_map_vec;
+/* The mappings within [start, end), from text in the format of /proc/PID/smaps. */
+int tt_stale_maps(FILE *smaps, uint64_t start, uint64_t end, tt_stale_map_vec *out);
+/* An epoch of so many seconds has ended: what lived through it, ascending by address, with
+ * `untouched` 1 or 0 for it; `lived` is not looked at. Takes the objects. */
+void tt_stale_epoch(struct tt_stale *stale, tt_stale_object_vec *now, double seconds);
+/* Rows per site from the counts. weight(arg, object): the blocks that it stands for. */
+int tt_stale_sum(struct tt_stale *stale,
+                 double (*weight)(void *arg, const struct tt_stale_object *object), void *arg);
 
 /* setting.c */
 /* What tt_record_run changes in the caller and puts back. */
@@ -288,6 +492,8 @@ void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *s
 enum tt_image_state { TT_IMAGE_RUNS, TT_IMAGE_ENDED, TT_IMAGE_REPLACED };
 enum tt_image_state tt_image_state(struct tt_image *image);
 void tt_image_free(struct tt_recorder *rec, struct tt_image *image);
+/* A new image for a tape; takes the descriptor. NULL, too many: it is closed. */
+struct tt_image *tt_image_new(struct tt_recorder *rec, int fd, int64_t pid, const char *name);
 /* Totals, ring, and a look if one is due or `look` asks for it. */
 void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool look);
 
@@ -313,5 +519,8 @@ int tt_rows_start(struct tt_recorder *rec, pid_t pid);
 /* Writes what changed since the last time; `final` writes last rows. */
 void tt_rows_write(struct tt_recorder *rec, uint64_t now_ns, bool final);
 void tt_rows_finish(struct tt_recorder *rec, uint64_t now_ns, const char *outcome);
+/* Meta of the session: host, times, mode. */
+int tt_rows_meta(struct tt_session_writer *writer, const struct tt_record_options *options,
+                 pid_t pid, uint64_t started_ns, uint64_t started_wall);
 
 #endif

@@ -19,7 +19,16 @@
 #define SURE_SITES 8192u /* below this number every site gets rows; above, only growing ones */
 
 /* What the counts of tape.h and of the recorder are called in table dropped. */
-enum { LOST_RELEASES = TT_DROP_KINDS, LOST_AGES, LOST_PATHS, LOST_BIG, LOST_SITES, LOST_LOOK };
+enum {
+    LOST_RELEASES = TT_DROP_KINDS,
+    LOST_AGES,
+    LOST_PATHS,
+    LOST_BIG,
+    LOST_SITES,
+    LOST_LOOK,
+    COPIES_MEMORY,
+    COPIES_SLOW
+};
 static const char *const drop_names[TT_DROP_KINDS + 8] = {
     [TT_DROP_SITES] = "births at an unknown stack: the site table was full",
     [TT_DROP_FRAMES] = "births at an unknown stack: the frame store was full",
@@ -39,6 +48,8 @@ static const char *const drop_names[TT_DROP_KINDS + 8] = {
     [LOST_PATHS] = "release samples without their path: too many different paths at a site",
     [LOST_BIG] = "live blocks of 1 MiB and more without their size",
     [LOST_SITES] = "sites summed in site 0: too many for rows of their own",
+    [COPIES_MEMORY] = "snapshots not taken: too little memory for a copy of the process",
+    [COPIES_SLOW] = "snapshots not taken: the pause would be beyond the budget (--pause-budget)",
     [LOST_LOOK] = "units by which the last look and the counts differ",
 };
 
@@ -71,10 +82,9 @@ static void put_command(struct tt_session_writer *w, char *const *argv)
     tt_text_free(&text);
 }
 
-int tt_rows_start(struct tt_recorder *rec, pid_t pid)
+int tt_rows_meta(struct tt_session_writer *w, const struct tt_record_options *o, pid_t pid,
+                 uint64_t started_ns, uint64_t started_wall)
 {
-    const struct tt_record_options *o = rec->options;
-    struct tt_session_writer *w = rec->writer;
     static const char *const modes[] = {"exact", "exact", "sampled", "adaptive"};
     struct utsname host = {0};
     uname(&host);
@@ -84,14 +94,17 @@ int tt_rows_start(struct tt_recorder *rec, pid_t pid)
     tt_session_put_metaf(w, "kernel", "%.60s %.100s", host.sysname, host.release);
     tt_session_put_meta(w, "machine", host.machine);
     tt_session_put_metaf(w, "libc", "glibc %s", gnu_get_libc_version());
-    put_command(w, o->argv);
+    if (o->argv)
+        put_command(w, o->argv);
+    else
+        tt_session_put_meta(w, "command", ""); /* attached */
     tt_session_put_meta(w, "mode", modes[o->mode <= TT_MODE_ADAPTIVE ? o->mode : 0]);
     tt_session_put_metaf(w, "pid", "%d", (int)pid);
     tt_session_put_metaf(w, "follow", "%d", o->follow);
-    tt_session_put_metaf(w, "started_wall", "%llu", (unsigned long long)rec->started_wall);
-    tt_session_put_metaf(w, "started_ns", "%llu", (unsigned long long)rec->started_ns);
-    tt_session_put_metaf(w, "ended_ns", "%llu", (unsigned long long)rec->started_ns);
-    tt_session_put_metaf(w, "origin_ns", "%llu", (unsigned long long)rec->origin_ns);
+    tt_session_put_metaf(w, "started_wall", "%llu", (unsigned long long)started_wall);
+    tt_session_put_metaf(w, "started_ns", "%llu", (unsigned long long)started_ns);
+    tt_session_put_metaf(w, "ended_ns", "%llu", (unsigned long long)started_ns);
+    tt_session_put_metaf(w, "origin_ns", "%llu", (unsigned long long)started_ns);
     tt_session_put_metaf(w, "ticks_per_second", "%u", TT_TAPE_TICKS_PER_SECOND);
     if (o->horizon > 0)
         tt_session_put_metaf(w, "horizon_s", "%.17g", o->horizon);
@@ -99,6 +112,11 @@ int tt_rows_start(struct tt_recorder *rec, pid_t pid)
     for (size_t i = 0; i < o->n_labels; i++)
         tt_session_put_label(w, o->labels[i].key, o->labels[i].value);
     return tt_session_commit(w);
+}
+
+int tt_rows_start(struct tt_recorder *rec, pid_t pid)
+{
+    return tt_rows_meta(rec->writer, rec->options, pid, rec->origin_ns, rec->started_wall);
 }
 
 /* ---- sites ---- */
@@ -354,6 +372,14 @@ static void put_dropped(struct tt_recorder *rec, struct tt_image *image, uint64_
     counts[LOST_BIG] = image->look.big_lost;
     counts[LOST_SITES] = summed;
     counts[LOST_LOOK] = image->has_look && image->look_row.final ? image->units_off : 0;
+    counts[COPIES_MEMORY] = image->copies.no_memory;
+    counts[COPIES_SLOW] = image->copies.too_slow;
+    if (image->copies.failed) {
+        char what[240];
+        snprintf(what, sizeof what, "snapshots not taken: %s", image->copies.failed_why);
+        tt_session_put_dropped(rec->writer,
+                               &(struct tt_session_dropped){image->id, what, image->copies.failed});
+    }
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         if (!drop_names[i] || counts[i] == image->dropped_wrote[i])
             continue;
@@ -381,6 +407,11 @@ static void put_image(struct tt_recorder *rec, struct tt_image *image, bool fina
     put_survivors(rec, image);
     put_operations(rec, image, last);
     put_figures(rec, image);
+    tt_stale_put(rec, image);
+    image->attach.process = image->id;
+    if (image->attached && image->attach_changed)
+        tt_session_put_attach(rec->writer, &image->attach);
+    image->attach_changed = false;
     put_dropped(rec, image, summed);
 }
 
@@ -459,7 +490,7 @@ void tt_rows_finish(struct tt_recorder *rec, uint64_t now_ns, const char *outcom
     tt_rows_write(rec, now_ns, true);
     tt_session_begin(w);
     tt_session_put_meta(w, "outcome", outcome);
-    if (rec->child_ended)
+    if (rec->child && rec->child_ended)
         tt_session_put_metaf(w, "exit_status", "%d", tt_record_status(rec->result->status));
     tt_session_commit(w);
     tt_session_finish(w, true, &rec->trouble);

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recording processes that run already. The agent is written into them (src/inject), its tape is a
+ * memory file whose descriptor we take; from then on they are images like any other. What is
+ * different: they are not our children and their ends are not our status; we leave while they run,
+ * and then nothing of us may remain that costs them anything; exec takes the agent away, and with
+ * -f it is put in again; children of another mount namespace cannot make their tapes in our
+ * directory, and are found by the memory files that they map. Start: tt_record_attach,
+ * tt_attach_to. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "record/internal.h"
+
+#define AGAIN_NS (TT_SECOND / 10) /* an exec needs a moment until its libraries are there */
+#define AGAIN_MOST_NS (10 * TT_SECOND)
+#define CHILDREN_NS TT_SECOND
+#define CHILDREN_MOST 4096u
+#define MEMFD_NAME "memfd:telltale"
+
+/* ---- coming ---- */
+
+static void note(struct tt_image *image, const char *line)
+{
+    size_t at = strlen(image->notes);
+    if (at + strlen(line) + 2 > sizeof image->notes)
+        return;
+    snprintf(image->notes + at, sizeof image->notes - at, "%s%s", at ? "\n" : "", line);
+    image->attach_changed = true;
+}
+
+static struct tt_image *image_of(const struct tt_recorder *rec, pid_t pid)
+{
+    for (size_t i = 0; i < rec->images.len; i++)
+        if (rec->images.data[i]->alive && rec->images.data[i]->pid == pid)
+            return rec->images.data[i];
+    return NULL;
+}
+
+static int open_memory(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+int tt_attach_to(struct tt_recorder *rec, pid_t pid, enum tt_tape_mode mode, struct tt_error *err)
+{
+    const struct tt_record_options *o = rec->options;
+    struct tt_inject_attach_options options = {
+        .conf = {.mode = mode,
+                 .follow = o->follow,
+                 .rate = o->rate ? o->rate : 1,
+                 .mean = o->sample_mean ? o->sample_mean : 512 << 10,
+                 .origin_ns = rec->origin_ns},
+        .blob = o->agent,
+    };
+    struct tt_inject_attached attached = {.tape_fd = -1};
+    snprintf(options.conf.dir, sizeof options.conf.dir, "%.199s", rec->dir);
+    int mem = open_memory(pid);
+    int code = tt_inject_attach(pid, &options, &attached, err);
+    if (code) {
+        if (mem >= 0)
+            close(mem);
+        return code;
+    }
+    fcntl(attached.tape_fd, F_SETFD, FD_CLOEXEC);
+    struct tt_image *image = tt_image_new(rec, attached.tape_fd, pid, "");
+    if (!image) {
+        if (mem >= 0)
+            close(mem);
+        tt_inject_attached_free(&attached);
+        struct tt_inject_detached detached;
+        tt_inject_detach(pid, true, &detached, NULL);
+        return tt_error_set(err, -ENOMEM, "too many processes in one recording");
+    }
+    image->attached = image->attach_changed = true;
+    image->mem_fd = mem;
+    image->attach = (struct tt_session_attach){
+        .at_ns = tt_clock_now(),
+        .start_ns = attached.start_ns,
+        .stop_ns = attached.stop_ns,
+        .entries = attached.entries,
+        .slots = attached.slots,
+        .notes = image->notes,
+    };
+    for (size_t i = 0; i < attached.notes.len; i++)
+        note(image, attached.notes.data[i].text);
+    tt_inject_attached_free(&attached);
+    tt_tape_tick(&image->tape, tt_record_tick_at(rec, tt_clock_now()), rec->origin_ns, false);
+    tt_image_settle(rec, image);
+    image->attach.process = image->id;
+    return 0;
+}
+
+/* ---- going ---- */
+
+void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image)
+{
+    struct tt_inject_detached detached = {0};
+    struct tt_error err = {0};
+    int code = tt_inject_detach((pid_t)image->pid, true, &detached, &err);
+    if (code == -ESRCH)
+        return;
+    if (code) {
+        if (!rec->result->left)
+            snprintf(rec->result->left_why, sizeof rec->result->left_why, "%.255s", err.text);
+        rec->result->left = true;
+        note(image, err.text);
+        return;
+    }
+    image->attach.detached_ns = tt_clock_now();
+    image->attach.detach_stop_ns = detached.stop_ns;
+    image->attach.kept = detached.kept;
+    image->attach_changed = true;
+    if (detached.kept) {
+        char line[160];
+        snprintf(line, sizeof line,
+                 "%u release functions stay hooked: %llu sampled blocks still live", detached.kept,
+                 (unsigned long long)detached.live);
+        note(image, line);
+    }
+}
+
+/* Without -f a forked child carries the patched entries and passes everything on. */
+static void leave_children(const struct tt_recorder *rec)
+{
+    tt_proc_pid_vec pids = {0};
+    struct tt_proc_maps maps = {0};
+    tt_proc_list(0, &pids);
+    for (size_t i = 0; i < pids.len; i++) {
+        if (pids.data[i] == getpid() || tt_proc_maps_read(pids.data[i], &maps))
+            continue;
+        bool ours = false;
+        for (size_t m = 0; m < maps.maps.len && !ours; m++)
+            for (size_t k = 0; maps.maps.data[m].shared && k < rec->images.len && !ours; k++) {
+                const struct tt_image *image = rec->images.data[k];
+                ours = maps.maps.data[m].inode == image->tape.inode && pids.data[i] != image->pid &&
+                       strstr(tt_proc_map_path(&maps, &maps.maps.data[m]), MEMFD_NAME);
+            }
+        struct tt_inject_detached detached;
+        struct tt_error err;
+        if (ours)
+            tt_inject_detach(pids.data[i], true, &detached, &err);
+    }
+    tt_proc_maps_free(&maps);
+    tt_vec_free(&pids);
+}
+
+void tt_attach_leave_all(struct tt_recorder *rec)
+{
+    if (rec->child)
+        return;
+    for (size_t i = 0; i < rec->images.len; i++)
+        if (rec->images.data[i]->alive && rec->images.data[i]->id)
+            tt_attach_leave(rec, rec->images.data[i]);
+    leave_children(rec);
+    for (size_t i = 0; i < rec->given.len; i++)
+        tt_ask_offer(rec, rec->given.data[i].pid, false);
+}
+
+void tt_attach_forget(struct tt_image *image)
+{
+    if (!image->attached)
+        return;
+    /* what a release of a sampled object needs stays while there are any: which site, which age */
+    off_t from = image->attach.kept ? (off_t)TT_TAPE_OFF_SITES : 0;
+    off_t to = image->attach.kept ? (off_t)TT_TAPE_OFF_SHADOW
+                                  : (off_t)TT_TAPE_FILE_BYTES(image->tape.head.granule_shift);
+    if (image->attach.detached_ns || !image->alive)
+        fallocate(image->tape.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, to - from);
+}
+
+/* ---- meanwhile ---- */
+
+static enum tt_tape_mode mode_of(const char *text)
+{
+    return strcmp(text, "mode exact") == 0      ? TT_MODE_EXACT
+           : strcmp(text, "mode sampled") == 0  ? TT_MODE_SAMPLED
+           : strcmp(text, "mode adaptive") == 0 ? TT_MODE_ADAPTIVE
+                                                : 0;
+}
+
+/* Leaves and comes again in another mode: a new image, since what the tape counts means something
+ * else from then on. */
+static void change_mode(struct tt_recorder *rec, struct tt_given *given, enum tt_tape_mode mode,
+                        struct tt_error *err)
+{
+    struct tt_image *image = image_of(rec, given->pid);
+    if (image) {
+        tt_attach_leave(rec, image);
+        tt_image_end(rec, image, "quiet", tt_clock_now());
+        tt_attach_forget(image);
+    }
+    given->mode = mode;
+    if (tt_attach_to(rec, given->pid, mode, err))
+        given->gone = true;
+}
+
+static void answer(struct tt_recorder *rec, struct tt_given *given)
+{
+    char text[64];
+    struct tt_error err = {0};
+    if (!tt_ask_take(rec, given->pid, text))
+        return;
+    struct tt_image *image = image_of(rec, given->pid);
+    enum tt_tape_mode mode = mode_of(text);
+    if (given->gone) {
+        tt_error_set(&err, -ESRCH, "process %d is not recorded any more", (int)given->pid);
+    } else if (strcmp(text, "detach") == 0) {
+        if (image) {
+            tt_attach_leave(rec, image);
+            tt_image_end(rec, image, "quiet", tt_clock_now());
+            tt_attach_forget(image);
+        }
+        given->gone = true;
+    } else if (!mode) {
+        tt_error_set(&err, -EINVAL, "not understood: %s", text);
+    } else if (mode != given->mode) {
+        if (rec->search && rec->search->held && rec->search->pid == given->pid)
+            tt_error_set(&err, -EAGAIN, "a snapshot is being taken: try again in a moment");
+        else
+            change_mode(rec, given, mode, &err);
+    }
+    tt_ask_answer(rec, given->pid, err.code ? err.text : "done");
+    if (given->gone)
+        tt_ask_offer(rec, given->pid, false);
+}
+
+/* Whether the process still runs. */
+static bool runs(pid_t pid)
+{
+    bool zombie = false;
+    return tt_proc_parent(pid, &zombie) >= 0 && !zombie;
+}
+
+/* Its image has ended: was it exec? Then, with -f, once more from the start. */
+static void come_again(struct tt_recorder *rec, struct tt_given *given, uint64_t now)
+{
+    struct tt_error err = {0};
+    if (given->gone || image_of(rec, given->pid))
+        return;
+    if (!rec->options->follow || !runs(given->pid)) {
+        given->gone = true;
+        tt_ask_offer(rec, given->pid, false);
+        return;
+    }
+    if (!given->until_ns)
+        given->until_ns = now + AGAIN_MOST_NS;
+    if (now < given->again_ns)
+        return;
+    given->again_ns = now + AGAIN_NS;
+    if (tt_attach_to(rec, given->pid, given->mode, &err) == 0) {
+        given->until_ns = 0;
+    } else if (now > given->until_ns) {
+        char line[sizeof err.text + 64];
+        snprintf(line, sizeof line, "process %d runs another program now: %s", (int)given->pid,
+                 err.text);
+        tt_loop_say(rec, line);
+        given->gone = true;
+        tt_ask_offer(rec, given->pid, false);
+    }
+}
+
+bool tt_attach_waits(const struct tt_recorder *rec)
+{
+    for (size_t i = 0; i < rec->given.len; i++)
+        if (!rec->given.data[i].gone && rec->given.data[i].until_ns)
+            return true;
+    return false;
+}
+
+/* ---- children whose tapes are not in our directory ---- */
+
+static bool looked_at(const struct tt_recorder *rec, pid_t pid)
+{
+    for (size_t i = 0; i < rec->looked_at.len; i++)
+        if (rec->looked_at.data[i] == pid)
+            return true;
+    return false;
+}
+
+/* A tape that the process maps and that no image has. */
+static void adopt_memory_file(struct tt_recorder *rec, pid_t pid)
+{
+    struct tt_proc_maps maps = {0};
+    int fd = -1;
+    if (tt_proc_maps_read(pid, &maps) == 0)
+        for (size_t i = 0; i < maps.maps.len && fd < 0; i++) {
+            const struct tt_proc_map *map = &maps.maps.data[i];
+            bool known = !map->shared || map->offset != 0 ||
+                         !strstr(tt_proc_map_path(&maps, map), MEMFD_NAME);
+            for (size_t k = 0; k < rec->images.len && !known; k++)
+                known = rec->images.data[k]->tape.inode == map->inode;
+            if (known)
+                continue;
+            char path[96];
+            snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", (int)pid,
+                     (unsigned long long)map->start, (unsigned long long)map->end);
+            fd = open(path, O_RDWR | O_CLOEXEC);
+        }
+    tt_proc_maps_free(&maps);
+    struct tt_image *image = fd < 0 ? NULL : tt_image_new(rec, fd, pid, "");
+    if (image)
+        tt_image_settle(rec, image);
+}
+
+static void look_at_children(struct tt_recorder *rec, pid_t pid, unsigned depth)
+{
+    char path[96];
+    tt_proc_pid_vec tids = {0};
+    tt_proc_list(pid, &tids);
+    for (size_t i = 0; i < tids.len; i++) {
+        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)tids.data[i]);
+        FILE *f = fopen(path, "re");
+        long child;
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
+        while (f && fscanf(f, "%ld", &child) == 1) {
+            if (!looked_at(rec, (pid_t)child) && rec->looked_at.len < CHILDREN_MOST &&
+                tt_vec_push(&rec->looked_at, (pid_t)child) == 0 && !image_of(rec, (pid_t)child))
+                adopt_memory_file(rec, (pid_t)child);
+            if (depth < 8)
+                look_at_children(rec, (pid_t)child, depth + 1);
+        }
+        if (f)
+            fclose(f);
+    }
+    tt_vec_free(&tids);
+}
+
+void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns)
+{
+    for (size_t i = 0; i < rec->given.len; i++) {
+        answer(rec, &rec->given.data[i]);
+        if (!rec->ending)
+            come_again(rec, &rec->given.data[i], now_ns);
+    }
+    if (!rec->options->follow || now_ns < rec->children_due)
+        return;
+    rec->children_due = now_ns + CHILDREN_NS;
+    for (size_t i = 0; i < rec->given.len; i++)
+        if (!rec->given.data[i].gone)
+            look_at_children(rec, rec->given.data[i].pid, 0);
+}
+
+/* ---- the recording ---- */
+
+/* Attaches to all that can be. 0, or the error of the first when there is none. */
+static int attach_all(struct tt_recorder *rec, struct tt_error *err)
+{
+    const struct tt_record_options *o = rec->options;
+    enum tt_tape_mode mode = o->mode ? o->mode : TT_MODE_EXACT;
+    struct tt_error first = {0};
+    for (size_t i = 0; i < o->n_pids; i++) {
+        struct tt_given given = {.pid = o->pids[i], .mode = mode};
+        struct tt_error why = {0};
+        if (tt_attach_to(rec, given.pid, mode, &why)) {
+            if (!first.code)
+                first = why;
+            if (o->n_pids > 1)
+                tt_loop_say(rec, why.text);
+            continue;
+        }
+        rec->result->attached++;
+        if (tt_vec_push(&rec->given, given) == 0)
+            tt_ask_offer(rec, given.pid, true);
+    }
+    if (rec->result->attached)
+        return 0;
+    *err = first;
+    return first.code;
+}
+
+int tt_record_attach(const struct tt_record_options *options, struct tt_record_result *result,
+                     struct tt_error *err)
+{
+    struct tt_recorder rec = {.options = options,
+                              .result = result,
+                              .next_image = 1,
+                              .dir_fd = -1,
+                              .owner_fd = -1,
+                              .child_ended = true, /* there is none */
+                              .recording = true};
+    struct pollfd fds[TT_FDS];
+    struct tt_setting before = {0};
+    *result = (struct tt_record_result){0};
+    *err = (struct tt_error){0};
+    for (int i = 0; i < TT_FDS; i++)
+        fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+    tt_setting_enter(&before);
+    tt_setting_parent(&before);
+    rec.origin_ns = rec.started_ns = tt_clock_now();
+    rec.started_wall = tt_clock_wall();
+    result->pid = options->pids[0];
+    int code = tt_record_dir_make(&rec, err);
+    if (!code)
+        code = tt_loop_open(&rec, fds, err);
+    if (!code)
+        code = tt_loop_session(&rec, options->pids[0], "nothing is recorded", err);
+    if (!code && !rec.recording) /* a full disk: nothing to do here without a session */
+        code = tt_error_set(err, -ENOSPC, "nothing was attached to");
+    if (!code) {
+        rec.write_due = rec.read_due = rec.started_ns + TT_SECOND / 4;
+        code = attach_all(&rec, err);
+        if (code) {
+            tt_session_finish(rec.writer, false, NULL);
+            rec.writer = NULL;
+            unlink(result->output);
+            *result->output = '\0';
+        }
+    }
+    if (!code) {
+        tt_loop(&rec, fds);
+        if (rec.recording)
+            tt_loop_end(&rec, "the process ended");
+    }
+    tt_vec_free(&rec.given);
+    tt_vec_free(&rec.looked_at);
+    tt_loop_close(fds);
+    tt_record_dir_remove(&rec);
+    tt_setting_leave(&before, true);
+    return code;
+}
