@@ -20,23 +20,7 @@
 
 #include "proc/command.h"
 #include "proc/proc.h"
-
-static char dir[64];
-
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/tt-proc-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
-}
+#include "scratch.h"
 
 static void mappings_are_parsed(void **state)
 {
@@ -141,7 +125,7 @@ static void files_are_identified(void **state)
 static char *file(const char *name, const void *bytes, size_t n, mode_t mode)
 {
     static char path[160];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    snprintf(path, sizeof path, "%s/%s", scratch, name);
     unlink(path);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0700);
     assert_true(fd >= 0);
@@ -187,7 +171,7 @@ static void commands_are_refused_with_a_reason(void **state)
     says("no-such-command-anywhere", -ENOENT, "not found in PATH");
     says("/no/such/command", -ENOENT, "No such file");
     says("", -ENOENT, "empty");
-    says(dir, -EISDIR, "directory");
+    says(scratch, -EISDIR, "directory");
     says(file("plain", "text", 4, 0644), -EACCES, "not executable");
     says(file("garbage", "text", 4, 0755), -ENOEXEC, "neither a program nor a script");
     says(file("static", elf, make_elf(elf, "", ELFCLASS64, EM_X86_64), 0755), -ENOTSUP,
@@ -199,12 +183,12 @@ static void commands_are_refused_with_a_reason(void **state)
          "another machine");
     says(file("cut", ELFMAG, 4, 0755), -ENOEXEC, "not a whole program");
     char script[200];
-    snprintf(script, sizeof script, "#! %s/static -x\n", dir);
+    snprintf(script, sizeof script, "#! %s/static -x\n", scratch);
     file("static", elf, make_elf(elf, "", ELFCLASS64, EM_X86_64), 0755);
     says(file("script", script, strlen(script), 0755), -ENOTSUP, "statically linked");
     says(file("bad", "#!/no/such\n", 11, 0755), -ENOENT, "/no/such");
     says(file("none", "#!  \n", 5, 0755), -ENOEXEC, "names no interpreter");
-    snprintf(script, sizeof script, "#!%s/loop\n", dir);
+    snprintf(script, sizeof script, "#!%s/loop\n", scratch);
     says(file("loop", script, strlen(script), 0755), -ELOOP, "too many interpreters");
     if (getuid() == 0) {
         size_t n = make_elf(elf, glibc, ELFCLASS64, EM_X86_64);
@@ -243,5 +227,5 @@ int main(void)
         cmocka_unit_test(commands_are_refused_with_a_reason),
         cmocka_unit_test(commands_are_found),
     };
-    return cmocka_run_group_tests_name("proc", tests, make_dir, remove_dir);
+    return cmocka_run_group_tests_name("proc", tests, scratch_make, scratch_remove);
 }

@@ -20,33 +20,15 @@
 
 #include <cmocka.h>
 
+#include "scratch.h"
 #include "test_record_fake.h"
 
 #define HARMLESS "/lib/x86_64-linux-gnu/libm.so.6" /* in the agent's place: does nothing */
 
-static char dir[64];
-
-static int make_dir(void **state)
-{
-    (void)state;
-    /* thousands of commits: not on a disk if that can be */
-    snprintf(dir, sizeof dir, "%s/tt-record-XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
-}
-
 static char *in_dir(const char *name)
 {
     static char path[160];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    snprintf(path, sizeof path, "%s/%s", scratch, name);
     return path;
 }
 
@@ -532,7 +514,7 @@ static void commands_that_cannot_start_leave_nothing(void **state)
     assert_non_null(strstr(err.text, "cannot run"));
     assert_int_equal(access(path, F_OK), -1);
     /* the output cannot be written: the command is not started */
-    snprintf(script, sizeof script, "echo >%s/started", dir);
+    snprintf(script, sizeof script, "echo >%s/started", scratch);
     char *writes[] = {"sh", "-c", script, NULL};
     assert_true(run(writes, "/no/such/dir/s.tt", &result, &err) < 0);
     assert_int_equal(access(in_dir("started"), F_OK), -1);
@@ -567,7 +549,8 @@ static void a_full_disk_does_not_stop_the_command(void **state)
 {
     (void)state;
     char script[160], *path = in_dir("full.tt");
-    snprintf(script, sizeof script, "ulimit -f unlimited 2>/dev/null; echo x >%s/ran; exit 4", dir);
+    snprintf(script, sizeof script, "ulimit -f unlimited 2>/dev/null; echo x >%s/ran; exit 4",
+             scratch);
     pid_t pid = fork();
     if (pid == 0) {
         char *argv[] = {"sh", "-c", script, NULL};
@@ -606,5 +589,5 @@ int main(void)
         cmocka_unit_test(the_caller_is_left_as_it_was),
         cmocka_unit_test(a_full_disk_does_not_stop_the_command),
     };
-    return cmocka_run_group_tests_name("record", tests, make_dir, remove_dir);
+    return cmocka_run_group_tests_name("record", tests, scratch_make_fast, scratch_remove);
 }

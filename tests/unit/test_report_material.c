@@ -15,9 +15,8 @@
 #include <cmocka.h>
 
 #include "report/material.h"
+#include "scratch.h"
 #include "session/writer.h"
-
-static char dir[] = "/tmp/tt-material-XXXXXX";
 
 /* Functions of this file that stand on the recorded stacks. */
 __attribute__((noinline)) static int acquiring(int n)
@@ -69,7 +68,7 @@ static void write_session(const char *name, bool gone, const char *mode, char pa
     struct tt_session_module module = own_module(exe);
     if (gone)
         module.path = nowhere;
-    snprintf(path, 600, "%s/%s", dir, name);
+    snprintf(path, 600, "%s/%s", scratch, name);
     struct tt_session_writer *w = tt_session_create(path, &err);
     assert_non_null(w);
     tt_session_begin(w);
@@ -290,17 +289,8 @@ static void test_saved_names(void **state)
 
 static int prepare(void **state)
 {
-    (void)state;
     /* What the compiler would otherwise drop. */
-    return mkdtemp(dir) && acquiring(0) + serving(0) == 3 ? 0 : -1;
-}
-
-static int clean(void **state)
-{
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command) ? -1 : 0;
+    return scratch_make(state) == 0 && acquiring(0) + serving(0) == 3 ? 0 : -1;
 }
 
 int main(void)
@@ -310,5 +300,5 @@ int main(void)
         cmocka_unit_test(test_sites),
         cmocka_unit_test(test_saved_names),
     };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, prepare, scratch_remove);
 }

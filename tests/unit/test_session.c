@@ -20,34 +20,18 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "scratch.h"
 #include "session/session.h"
 #include "session/snapshot.h"
 #include "session/writer.h"
-
-static char dir[64];
 
 static char *in_dir(const char *name)
 {
     static char path[4][160];
     static unsigned turn;
     char *p = path[turn++ % 4];
-    snprintf(p, 160, "%s/%s", dir, name);
+    snprintf(p, 160, "%s/%s", scratch, name);
     return p;
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/tt-session-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
 }
 
 static const struct tt_session_process process_row = {.id = 1,
@@ -348,7 +332,7 @@ static void refusals_say_why(void **state)
     char *path = in_dir("bad.tt");
     struct tt_error err = {0};
     refused(in_dir("none.tt"), "No such file");
-    refused(dir, "is a directory");
+    refused(scratch, "is a directory");
     write_file(path, "", 0);
     refused(path, "is empty");
     write_file(path, "hello, this is just text\n", 25);
@@ -697,5 +681,5 @@ int main(void)
         cmocka_unit_test(thinning_keeps_cumulative_counts),
         cmocka_unit_test(a_full_disk_closes_the_writer),
     };
-    return cmocka_run_group_tests_name("session", tests, make_dir, remove_dir);
+    return cmocka_run_group_tests_name("session", tests, scratch_make, scratch_remove);
 }
