@@ -3,6 +3,7 @@
  * entry_x86_64.S, but through the table that preload_cxx.c fills: for each entry either a hook of
  * the core or, where the next definition is not the allocator's own, straight on to that one
  * (it will call malloc, which is hooked). Start: the macro STUB. */
+#include "agent/entry_save.h"
 #include "agent/host.h"
 
         .text
@@ -32,27 +33,7 @@
         .type   early, @function
 early:
         .cfi_startproc
-        push    %rdi
-        .cfi_adjust_cfa_offset 8
-        push    %rsi
-        .cfi_adjust_cfa_offset 8
-        push    %rdx
-        .cfi_adjust_cfa_offset 8
-        push    %r9
-        .cfi_adjust_cfa_offset 8
-        sub     $8, %rsp
-        .cfi_adjust_cfa_offset 8
-        call    tt_cxx_resolve
-        add     $8, %rsp
-        .cfi_adjust_cfa_offset -8
-        pop     %r9
-        .cfi_adjust_cfa_offset -8
-        pop     %rdx
-        .cfi_adjust_cfa_offset -8
-        pop     %rsi
-        .cfi_adjust_cfa_offset -8
-        pop     %rdi
-        .cfi_adjust_cfa_offset -8
+        CALL_KEEPING tt_cxx_resolve rdi rsi rdx r9
         lea     tt_cxx_real(%rip), %rax
         jmp     *(%rax,%r9,8)
         .cfi_endproc

@@ -5,6 +5,7 @@
  * library (TT_PACK_PRELOAD) the stubs also carry the allocator's names, and an entry that nobody
  * filled yet leads to the pack's start-up. Start: the macro STUB. */
 #include "agent/arch_x86_64.h"
+#include "agent/entry_save.h"
 #include "agent/host.h"
 
         .text
@@ -51,27 +52,7 @@ tt_entry_\name:
         .type   early, @function
 early:
         .cfi_startproc
-        push    %rdi
-        .cfi_adjust_cfa_offset 8
-        push    %rsi
-        .cfi_adjust_cfa_offset 8
-        push    %rdx
-        .cfi_adjust_cfa_offset 8
-        push    %r9
-        .cfi_adjust_cfa_offset 8
-        sub     $8, %rsp
-        .cfi_adjust_cfa_offset 8
-        call    tt_preload_resolve
-        add     $8, %rsp
-        .cfi_adjust_cfa_offset -8
-        pop     %r9
-        .cfi_adjust_cfa_offset -8
-        pop     %rdx
-        .cfi_adjust_cfa_offset -8
-        pop     %rsi
-        .cfi_adjust_cfa_offset -8
-        pop     %rdi
-        .cfi_adjust_cfa_offset -8
+        CALL_KEEPING tt_preload_resolve rdi rsi rdx r9
         mov     %rsp, %rcx
         mov     %rbp, %r8
         lea     tt_agent(%rip), %rax
@@ -111,35 +92,7 @@ early:
 1:      cmpq    $0, \where(%rip)
         je      2f
         jmp     *\where(%rip)
-2:      push    %rdi
-        .cfi_adjust_cfa_offset 8
-        push    %rsi
-        .cfi_adjust_cfa_offset 8
-        push    %rdx
-        .cfi_adjust_cfa_offset 8
-        push    %rcx
-        .cfi_adjust_cfa_offset 8
-        push    %r8
-        .cfi_adjust_cfa_offset 8
-        push    %r9
-        .cfi_adjust_cfa_offset 8
-        sub     $8, %rsp
-        .cfi_adjust_cfa_offset 8
-        call    tt_preload_resolve
-        add     $8, %rsp
-        .cfi_adjust_cfa_offset -8
-        pop     %r9
-        .cfi_adjust_cfa_offset -8
-        pop     %r8
-        .cfi_adjust_cfa_offset -8
-        pop     %rcx
-        .cfi_adjust_cfa_offset -8
-        pop     %rdx
-        .cfi_adjust_cfa_offset -8
-        pop     %rsi
-        .cfi_adjust_cfa_offset -8
-        pop     %rdi
-        .cfi_adjust_cfa_offset -8
+2:      CALL_KEEPING tt_preload_resolve rdi rsi rdx rcx r8 r9
         xor     %eax, %eax
         jmp     *\where(%rip)
         .cfi_endproc
