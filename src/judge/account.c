@@ -30,6 +30,8 @@ static const struct tt_case_process *largest(const struct tt_case *c)
 int tt_judge_account(const struct tt_dossiers *all, struct tt_findings *out)
 {
     out->process_heap.verdict = TT_VERDICT_UNDETERMINED;
+    if (!all->c->epochs.len)
+        return 0; /* one look at the heap and no recording */
     const struct tt_case_process *p = largest(all->c);
     size_t n = p ? p->rows.len : 0, from = (size_t)(SETTLE * (double)n), m = 0;
     double *series = calloc(3 * n + 1, sizeof *series);

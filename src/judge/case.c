@@ -25,6 +25,13 @@ void tt_case_free(struct tt_case *c)
         tt_vec_free(&c->operations.data[i].rows);
     for (size_t i = 0; i < c->pcs.len; i++)
         free(c->pcs.data[i]);
+    tt_vec_free(&c->snapshots);
+    tt_vec_free(&c->groups);
+    tt_vec_free(&c->shares);
+    tt_vec_free(&c->holders);
+    tt_vec_free(&c->helds);
+    tt_vec_free(&c->stales);
+    tt_vec_free(&c->attaches);
     tt_vec_free(&c->labels);
     tt_vec_free(&c->processes);
     tt_vec_free(&c->sites);
@@ -102,6 +109,18 @@ double tt_case_operation_at(const struct tt_case_operation *op, double t)
         return count;
     double t0 = op->rows.data[lo - 1].t, t1 = op->rows.data[lo].t;
     return count + (op->rows.data[lo].count - count) * (t - t0) / (t1 - t0);
+}
+
+const struct tt_case_snapshot *tt_case_snapshot_of(const struct tt_case *c, size_t target, double t)
+{
+    const struct tt_case_snapshot *latest = NULL;
+    for (size_t i = 0; i < c->snapshots.len; i++) {
+        const struct tt_case_snapshot *s = &c->snapshots.data[i];
+        if (s->detailed && c->processes.data[s->process].target == target && s->t <= t &&
+            (!latest || s->t >= latest->t))
+            latest = s;
+    }
+    return latest;
 }
 
 double tt_case_inclusion(const struct tt_case *c, const struct tt_case_site *site, double size)

@@ -77,7 +77,9 @@ struct tt_case_limit {
 };
 
 struct tt_case_process {
-    int64_t id;
+    int64_t id, pid;
+    size_t target; /* the first image of the same running program: an attached process has a new
+                      image each time its mode is switched */
     char exe[256], build_id[48], allocator[64];
     double sample_mean; /* bytes between samples when sampled by bytes; 0: every unit, or thinned */
     double started;
@@ -87,6 +89,67 @@ struct tt_case_process {
     TT_VEC(struct tt_case_proc_row) rows;
     TT_VEC(struct tt_case_limit) limits;
     TT_VEC(struct tt_case_module) modules;
+};
+
+/* ---- frozen copies of a process, and core files ---- */
+
+struct tt_case_snapshot {
+    size_t process;
+    int64_t id;
+    double t; /* when the process was copied */
+    uint32_t tick;
+    bool core;     /* a core file, else a copy of the running process */
+    bool detailed; /* its groups and holders are in the session, not only its totals */
+    char allocator[64];
+    double stop, fork, scan; /* seconds */
+    double blocks, bytes, lost_units, lost_bytes, lost_roots, old_units, unknown_units;
+    double unread_bytes, doubt_bytes, tagged, groups_left_out;
+};
+
+/* Lost blocks of one fingerprint in one snapshot (index). */
+struct tt_case_group {
+    size_t snapshot;
+    int64_t id;
+    uint64_t fingerprint, size_min, size_max;
+    double units, bytes, roots, hung_units, hung_bytes, unknown_units, unknown_bytes;
+    char shape[240], samples[200];
+};
+
+/* Lost blocks of a site in one snapshot: born since recording began, and before (or not followed),
+ * of one group. */
+struct tt_case_share {
+    size_t snapshot;
+    int64_t group, site;
+    double known_units, known_bytes, old_units, old_bytes, probability;
+};
+
+struct tt_case_holder {
+    size_t snapshot;
+    int64_t id, site;
+    double units, bytes;
+    char place[160], path[400];
+};
+
+struct tt_case_held {
+    size_t snapshot;
+    int64_t holder, site;
+    double units, bytes;
+};
+
+struct tt_case_stale {
+    size_t process;
+    int64_t site;
+    uint32_t epochs;
+    double objects, untouched, weight, seconds;
+};
+
+/* A process that ran before it was recorded. */
+struct tt_case_attach {
+    size_t process;
+    double t, stop, detached, detach_stop; /* seconds; detached 0: it was not, or not cleanly */
+    double ran;                            /* how long the process had run at t */
+    uint32_t entries, slots, kept;
+    char notes[1024];
 };
 
 struct tt_case_label {
@@ -102,7 +165,14 @@ struct tt_case {
     TT_VEC(struct tt_case_process) processes;
     TT_VEC(struct tt_case_site) sites;
     TT_VEC(struct tt_case_operation) operations;
-    TT_VEC(double) epochs; /* ascending */
+    TT_VEC(double) epochs;                     /* ascending */
+    TT_VEC(struct tt_case_snapshot) snapshots; /* ascending time in each process */
+    TT_VEC(struct tt_case_group) groups;
+    TT_VEC(struct tt_case_share) shares;
+    TT_VEC(struct tt_case_holder) holders;
+    TT_VEC(struct tt_case_held) helds;
+    TT_VEC(struct tt_case_stale) stales;
+    TT_VEC(struct tt_case_attach) attaches;
     TT_VEC(struct tt_case_stack) stacks;
     struct tt_map stack_of; /* tt_case_stack_key -> index into stacks */
     TT_VEC(uint64_t *) pcs; /* owned blocks that stacks point into */
@@ -127,6 +197,10 @@ struct tt_case_row tt_case_at(const struct tt_case_site *site, double t);
 
 /* Cumulative count of an operation at time t, linear between rows; 0 before the first. */
 double tt_case_operation_at(const struct tt_case_operation *op, double t);
+
+/* The latest detailed snapshot of a target (tt_case_process.target) not after t, or NULL. */
+const struct tt_case_snapshot *tt_case_snapshot_of(const struct tt_case *c, size_t target,
+                                                   double t);
 
 /* Probability with which a unit of `size` bytes at this site is followed. */
 double tt_case_inclusion(const struct tt_case *c, const struct tt_case_site *site, double size);

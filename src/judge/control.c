@@ -17,7 +17,8 @@ void tt_judge_exposure(const struct tt_dossiers *judged, const struct tt_dossier
                        const struct tt_operation_ref *op, const struct tt_dossiers *other,
                        struct tt_exposure *out)
 {
-    *out = (struct tt_exposure){.horizon = other->horizon};
+    /* The judged site may have a horizon of its own; others are asked at theirs. */
+    *out = (struct tt_exposure){.horizon = other == judged ? d->horizon : other->horizon};
     for (size_t i = 0; i < other->list.len; i++) {
         const struct tt_dossier *same = &other->list.data[i];
         if (same != d && !tt_dossier_same(judged, d, other, same))
@@ -26,7 +27,7 @@ void tt_judge_exposure(const struct tt_dossiers *judged, const struct tt_dossier
         out->lost += same->retained.units;
         out->lost_variance += same->retained.variance;
     }
-    double ops = op->kind == TT_OP_NONE ? -1 : tt_judge_operations(judged, op, other);
+    double ops = op->kind == TT_OP_NONE ? -1 : tt_judge_operations(judged, op, other, out->horizon);
     out->ops = fmax(ops, 0);
     out->exercised = ops > 0 || (op->kind == TT_OP_NONE && out->births > 0);
 }

@@ -68,7 +68,7 @@ static double weight_of(const struct tt_case *c, const struct tt_case_site *s, d
     return p > 0 ? 1 / p : 1;
 }
 
-static double mean_weight(const struct tt_case *c, const struct tt_case_site *s)
+double tt_dossier_weight(const struct tt_case *c, const struct tt_case_site *s)
 {
     struct tt_case_row last = tt_case_at(s, INFINITY);
     return weight_of(c, s, last.births > 0 ? last.birth_bytes / last.births : s->size_max);
@@ -117,9 +117,10 @@ static int add_member(struct tt_dossiers *all, struct tt_dossier *d, size_t inde
     struct tt_member m = {.site = index};
     place_cut(c, s, &m);
     struct tt_case_row at = tt_case_at(s, m.until);
-    double weight = mean_weight(c, s), live = at.births - at.deaths;
+    double weight = tt_dossier_weight(c, s), live = at.births - at.deaths;
     if (!d->members.len) {
         d->resource = s->resource;
+        d->horizon = all->horizon;
         d->size_min = UINT32_MAX;
         d->first = INFINITY;
         d->live = -1;
@@ -167,7 +168,7 @@ static int fill_grid(const struct tt_dossiers *all, struct tt_dossier *d)
     for (size_t i = 0; i < d->members.len; i++) {
         const struct tt_member *m = &d->members.data[i];
         const struct tt_case_site *s = &all->c->sites.data[m->site];
-        double weight = mean_weight(all->c, s);
+        double weight = tt_dossier_weight(all->c, s);
         struct tt_case_row row = {0};
         size_t next = 0;
         for (size_t k = 0; k < n; k++) {
@@ -223,7 +224,7 @@ static int list_survivors(const struct tt_case *c, struct tt_dossier *d, const s
 static int list_by_series(const struct tt_case *c, struct tt_dossier *d, const struct tt_member *m)
 {
     const struct tt_case_site *s = &c->sites.data[m->site];
-    double weight = mean_weight(c, s);
+    double weight = tt_dossier_weight(c, s);
     size_t head = d->units.len;
     double births = 0, deaths = 0;
     double until = m->until * TT_STATS_TICKS_PER_SECOND;

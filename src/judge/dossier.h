@@ -71,6 +71,29 @@ struct tt_dossier {
     } trend;          /* trend.c */
     bool leak;        /* weigh.c said so */
     struct {
+        bool looked;      /* the latest snapshot of a process of this site has details */
+        bool complete;    /* of it: no memory was left unread, tagged pointers explain nothing */
+        double at;        /* of the latest snapshot */
+        size_t snapshots; /* in which units of this site were found unreachable */
+        /* Followed units, at the latest snapshot: found unreachable; live; of the unreachable those
+         * that were surely no objects in flight. */
+        double known, live, sure;
+        double units, bytes, variance; /* the unreachable ones weighted; usable bytes */
+        double chance; /* bound on the probability that a scan as bad as promised lost them */
+        bool returned; /* units that were unreachable were seen to be released: do not believe it */
+        bool holds;    /* definite loss since recording began */
+        bool explains; /* nearly all units that survive are the unreachable ones */
+        double old_units, old_bytes, probability; /* lost before, attributed to this site */
+        bool old_holds;
+    } lost; /* unreachable.c */
+    struct {
+        bool known, untouched; /* nearly all of them are untouched */
+        double objects, share, lower, seconds;
+        uint32_t epochs;
+    } stale;        /* staleness.c */
+    double horizon; /* seconds after which a live unit of this site counts as retained: that of all
+                       sites, or less where snapshots have shown that they are lost */
+    struct {
         bool known, following;
         const char *gauge;
         double r2, growth;
@@ -120,11 +143,24 @@ bool tt_dossier_same_program(const struct tt_dossiers *a, size_t process,
 bool tt_dossier_same(const struct tt_dossiers *a, const struct tt_dossier *x,
                      const struct tt_dossiers *b, const struct tt_dossier *y);
 
+/* Units of a session site that one followed unit of its mean size stands for. */
+double tt_dossier_weight(const struct tt_case *c, const struct tt_case_site *site);
+
+/* Counts anew which live units are older than the dossier's horizon. */
+void tt_dossier_count_retained(const struct tt_dossiers *all, struct tt_dossier *d);
+
 /* Evidence files. Each reads the dossier and fills its own part. */
 int tt_judge_survival(struct tt_dossiers *all);                          /* survival.c; all sites */
 int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d); /* delay.c */
 int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d); /* trend.c */
-int tt_judge_follow(const struct tt_dossiers *all, struct tt_dossier *d); /* follow.c */
+int tt_judge_follow(const struct tt_dossiers *all, struct tt_dossier *d);       /* follow.c */
+void tt_judge_unreachable(const struct tt_dossiers *all, struct tt_dossier *d); /* unreachable.c */
+void tt_judge_staleness(const struct tt_dossiers *all, struct tt_dossier *d);   /* staleness.c */
+/* unreachable.c: the bound on the probability that a scan that calls at most one block in a
+ * thousand unreachable by mistake calls `lost` or more of `blocks` so. */
+double tt_judge_scan_chance(double lost, double blocks);
+/* Whether a snapshot could see all that may point to blocks. */
+bool tt_judge_scan_complete(const struct tt_case_snapshot *snapshot);
 
 /* What the operation clock of a finding is, so that other sessions can be asked for the same. */
 struct tt_operation_ref {
@@ -144,10 +180,10 @@ struct tt_exposure {
 /* rate.c: which operation explains the retained units; fills rate and *op. */
 int tt_judge_rate(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_rate *rate,
                   struct tt_operation_ref *op);
-/* Operations of that kind in another (or the same) case, up to the horizon before the end of each
+/* Operations of that kind in another (or the same) case, up to a horizon before the end of each
  * process; -1 when that case does not know the operation. */
 double tt_judge_operations(const struct tt_dossiers *judged, const struct tt_operation_ref *op,
-                           const struct tt_dossiers *other);
+                           const struct tt_dossiers *other, double horizon);
 /* rate.c: the site whose births are the operations one to one, in the judged session: an index into
  * the list, or -1. */
 long tt_judge_operation_site(const struct tt_dossiers *all, const struct tt_dossier *d,
@@ -181,6 +217,13 @@ double tt_judge_cost(const char *allocator, double size);
 void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d,
                        struct tt_finding *f);
 int tt_judge_account(const struct tt_dossiers *all, struct tt_findings *out);
+/* before.c: what snapshots say besides sites: the snapshots themselves, attaching, who holds the
+ * units of a finding, which of them were lost before; groups of lost blocks without a site become
+ * findings. 0 or -ENOMEM. */
+int tt_judge_frozen(const struct tt_dossiers *all, struct tt_findings *out);
+int tt_judge_before(const struct tt_dossiers *all, const struct tt_dossier *d,
+                    struct tt_finding *f);
+int tt_judge_groups(const struct tt_dossiers *all, struct tt_findings *out);
 int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f);
 
 /* Everything on cases: tt_judge_sessions after reading. cases[i] belongs to sessions[i]. */

@@ -30,6 +30,7 @@ void tt_finding_free(struct tt_finding *finding)
     tt_vec_free(&finding->releases);
     tt_vec_free(&finding->operation_releases);
     tt_vec_free(&finding->controls);
+    tt_vec_free(&finding->holders);
     tt_vec_free(&finding->series);
     tt_vec_free(&finding->law.points);
 }
@@ -40,6 +41,10 @@ void tt_findings_free(struct tt_findings *findings)
         tt_finding_free(&findings->list.data[i]);
     for (size_t i = 0; i < findings->strings.len; i++)
         free(findings->strings.data[i]);
+    for (size_t i = 0; i < findings->snapshots.len; i++)
+        tt_vec_free(&findings->snapshots.data[i].holders);
+    tt_vec_free(&findings->snapshots);
+    tt_vec_free(&findings->attaches);
     tt_vec_free(&findings->strings);
     tt_vec_free(&findings->list);
 }

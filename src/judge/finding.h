@@ -34,11 +34,15 @@ struct tt_interval {
 
 /* One piece of evidence: a kind, a number people can weigh, one plain sentence. */
 struct tt_evidence {
-    const char
-        *kind;    /* "survival", "growth", "trend", "release-age", "accounting", "control", ... */
-    double value; /* the kind's own figure (e-value, share, exponent); NaN if none */
-    double log_e; /* natural log of the e-value for retention, or NaN */
+    const char *kind; /* "survival", "growth", "trend", "release-age", "accounting", "control",
+                         "unreachable", "staleness", ... */
+    double value;     /* the kind's own figure (e-value, share, exponent); NaN if none */
+    double log_e;     /* natural log of the e-value for retention, or NaN */
     char text[256];
+    struct { /* further figures of the kind; a NULL key ends them */
+        const char *key;
+        double value;
+    } figure[8];
 };
 
 /* One release path of a site's blocks: stack id of the session and how often it was sampled. */
@@ -118,6 +122,20 @@ struct tt_control {
     char text[256];    /* "owners=2: 0 lost in 400 calls" */
 };
 
+/* Who holds units of a finding that can be reached. */
+struct tt_holding {
+    char place[160], path[400]; /* "global `calls+0x10` in tapisrv (.bss)"; the way from there */
+    double units, bytes;        /* of the finding's site */
+};
+
+/* Lost blocks of one shape that no site is known for. */
+struct tt_lost_group {
+    uint64_t fingerprint;
+    double roots;                  /* of them: nothing lost points to them either */
+    double hung_units, hung_bytes; /* other lost blocks that hang on these */
+    char shape[240], samples[200]; /* what they look like; addresses, hex */
+};
+
 struct tt_finding {
     int id;               /* 1.. in the order of the report */
     const char *resource; /* "heap" */
@@ -149,6 +167,20 @@ struct tt_finding {
     TT_VEC(struct tt_control) controls;
     char workaround[256]; /* "" or "keep owners <= 2 (0 lost in 400 calls)" */
     TT_VEC(struct tt_point) series;
+    bool has_group; /* a finding without a site (site and stack 0): these blocks are all there is */
+    struct tt_lost_group group;
+    TT_VEC(struct tt_holding) holders; /* most bytes first */
+    struct {                           /* the latest snapshot of the process, where there is one */
+        bool looked;
+        double at;           /* seconds since the session's origin */
+        double units, of;    /* followed units found unreachable, of those live then */
+        bool holds, doubted; /* enough to say lost; unread memory or tagged pointers forbid it */
+    } unreachable;
+    struct { /* of this site, lost before recording began; also units that were not sampled */
+        bool looked;
+        double units, bytes; /* usable bytes */
+        double probability;  /* that one such unit is of this site */
+    } before;
     struct {
         double exposure; /* losses that A's law predicts for the fixed build's operations */
         double residual; /* lost there / exposure */
@@ -160,7 +192,34 @@ struct tt_finding {
     } fix;
 };
 
+/* The latest snapshot of a process. */
+struct tt_snapshot_fact {
+    int64_t process;
+    double at; /* seconds since the session's origin */
+    bool core, complete;
+    size_t taken; /* snapshots of this process */
+    char allocator[64];
+    double stop, fork, scan; /* seconds; of the longest stop */
+    double blocks, bytes;    /* in use */
+    double lost_units, lost_bytes, lost_roots;
+    double unread_bytes, doubt_bytes, tagged, groups_left_out;
+    /* Of the lost: born before attach (or not sampled), and of these without a site. Bytes as far
+     * as the groups that were kept say. */
+    double old_units, old_bytes, unknown_units, unknown_bytes;
+    TT_VEC(struct tt_holding) holders; /* of everything that can be reached, most bytes first */
+};
+
+struct tt_attach_fact {
+    int64_t process;
+    double at, stop, detached, detach_stop; /* seconds; detached 0: not detached by telltale */
+    double ran;                             /* how long the process had run */
+    uint32_t entries, slots, kept;          /* patched; found in place from an earlier attach */
+    char notes[1024];                       /* lines: what could not be hooked */
+};
+
 struct tt_findings {
+    TT_VEC(struct tt_snapshot_fact) snapshots;
+    TT_VEC(struct tt_attach_fact) attaches;
     TT_VEC(struct tt_finding) list; /* leaks first, then by severity */
     bool leak;                      /* any leak verdict */
     TT_VEC(char *) strings;         /* owns what findings point to (resource names) */

@@ -9,6 +9,7 @@
 
 #include "judge/dossier.h"
 #include "judge/read.h"
+#include "stats/special.h"
 
 #define MAX_OTHERS 200u
 #define SERIES_POINTS 64u
@@ -101,6 +102,22 @@ static char *intern(struct tt_findings *out, const char *text)
     return copy;
 }
 
+/* A site that keeps some units and loses others: which birth was lost is not known, so all that can
+ * be said is how many were in the time until the copy. */
+static void tell_lost_rate(const struct tt_dossier *d, struct tt_rate *rate,
+                           struct tt_operation_ref *op)
+{
+    double span = d->lost.at - d->first;
+    *rate = (struct tt_rate){.operation_source = ""};
+    *op = (struct tt_operation_ref){0};
+    if (!d->lost.holds || span <= 0)
+        return;
+    struct tt_stats_interval k = tt_stats_garwood(d->lost.known, 0.95);
+    double weight = d->lost.units / d->lost.known;
+    rate->per_second = d->lost.units / span;
+    rate->per_second_interval = (struct tt_interval){k.lo * weight / span, k.hi * weight / span};
+}
+
 /* The full account of a leak. */
 static int tell_leak(const struct tt_judge_input *input, const struct tt_dossiers *all,
                      const struct tt_dossier *d, struct tt_finding *f)
@@ -110,6 +127,8 @@ static int tell_leak(const struct tt_judge_input *input, const struct tt_dossier
     size_t n = input->n_sessions;
     double delta = input->fix_delta > 0 ? input->fix_delta : FIX_DELTA;
     int rc = tt_judge_rate(&all[0], d, &f->rate, &op);
+    if (!rc && f->verdict == TT_VERDICT_LEAK_LOST && !d->lost.explains)
+        tell_lost_rate(d, &f->rate, &op);
     if (!rc)
         rc = tt_judge_law(all, input->sessions, n, d, &op, f, &model);
     if (!rc)
@@ -135,8 +154,12 @@ static int by_weight(const void *a, const void *b)
     bool xl = tt_verdict_is_leak(x->verdict), yl = tt_verdict_is_leak(y->verdict);
     if (xl != yl)
         return xl ? -1 : 1;
+    if (x->has_group != y->has_group)
+        return x->has_group ? 1 : -1;
     if (xl && x->severity != y->severity)
         return x->severity > y->severity ? -1 : 1;
+    if (x->has_group && x->before.bytes != y->before.bytes)
+        return x->before.bytes > y->before.bytes ? -1 : 1;
     double lx = (double)x->live * (x->unit_cost > 0 ? x->unit_cost : x->size_max);
     double ly = (double)y->live * (y->unit_cost > 0 ? y->unit_cost : y->size_max);
     if (lx != ly)
@@ -174,6 +197,8 @@ static int weigh_site(const struct tt_dossiers *all, struct tt_dossier *d, struc
         rc = tt_judge_trend(all, d);
     if (!rc)
         rc = tt_judge_follow(all, d);
+    tt_judge_unreachable(all, d);
+    tt_judge_staleness(all, d);
     return rc ? rc : tt_judge_weigh(all, d, f);
 }
 
@@ -181,6 +206,8 @@ static int judge_site(struct tt_dossiers *all, struct tt_dossier *d, struct tt_f
 {
     struct tt_finding f = {.resource = intern(out, d->resource), .rate.operation_source = ""};
     int rc = f.resource ? weigh_site(all, d, &f) : -ENOMEM;
+    if (!rc)
+        rc = tt_judge_before(all, d, &f);
     if (!rc)
         rc = tell_series(all, d, &f);
     if (!rc)
@@ -196,7 +223,7 @@ static int judge_other(struct tt_dossiers *all)
     int rc = 0;
     for (size_t i = 0; !rc && i < all->list.len; i++) {
         struct tt_finding unused = {.resource = "", .rate.operation_source = ""};
-        if (all->list.data[i].rejected)
+        if (all->list.data[i].rejected || all->c->shares.len)
             rc = weigh_site(all, &all->list.data[i], &unused);
         tt_finding_free(&unused);
     }
@@ -244,8 +271,12 @@ int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cas
             rc = tell_leak(input, all, dossier_of(&all[0], &out->list.data[i]), &out->list.data[i]);
     if (!rc)
         rc = tt_judge_account(&all[0], out);
+    out->sites_looked_at = out->list.len;
+    if (!rc)
+        rc = tt_judge_frozen(&all[0], out);
+    if (!rc)
+        rc = tt_judge_groups(&all[0], out);
     if (!rc) {
-        out->sites_looked_at = out->list.len;
         out->log_threshold = all[0].log_threshold;
         out->horizon = horizon;
         order(out, input->max_others ? input->max_others : MAX_OTHERS);

@@ -46,7 +46,7 @@ static int open_window(const struct tt_dossiers *all, const struct tt_dossier *d
     w->ops = w->t + room;
     w->lost[0] = w->t + 2 * room;
     w->lost[1] = w->t + 3 * room;
-    double to = d->until - all->horizon, least = d->live;
+    double to = d->until - d->horizon, least = d->live;
     for (size_t k = 0; k < n; k++)
         if (all->grid.data[k] <= to)
             w->t[w->n++] = all->grid.data[k];
@@ -349,7 +349,7 @@ int tt_judge_rate(const struct tt_dossiers *all, const struct tt_dossier *d, str
 }
 
 double tt_judge_operations(const struct tt_dossiers *judged, const struct tt_operation_ref *op,
-                           const struct tt_dossiers *other)
+                           const struct tt_dossiers *other, double horizon)
 {
     double sum = 0;
     bool known = false;
@@ -359,7 +359,7 @@ double tt_judge_operations(const struct tt_dossiers *judged, const struct tt_ope
         if (strcmp(op->name, same->name) != 0 && strcmp(op->name, same->function) != 0)
             continue;
         known = true;
-        sum += tt_case_operation_at(same, tt_dossier_end(c, same->process) - other->horizon);
+        sum += tt_case_operation_at(same, tt_dossier_end(c, same->process) - horizon);
     }
     for (size_t i = 0; op->kind == TT_OP_SITE && i < other->list.len; i++) {
         const struct tt_dossier *d = &other->list.data[i];
@@ -368,7 +368,7 @@ double tt_judge_operations(const struct tt_dossiers *judged, const struct tt_ope
         known = true;
         for (size_t m = 0; m < d->members.len; m++) {
             const struct tt_case_site *s = &c->sites.data[d->members.data[m].site];
-            sum += tt_case_at(s, tt_dossier_end(c, s->process) - other->horizon).births;
+            sum += tt_case_at(s, tt_dossier_end(c, s->process) - horizon).births;
         }
     }
     return known ? sum : -1;

@@ -114,6 +114,20 @@ static int read_limits(struct reader *r, int64_t id, struct tt_case_process *p)
     return rc;
 }
 
+/* The first image of the program that the last process of the case is an image of. */
+static size_t target_of(const struct tt_case *c)
+{
+    size_t last = c->processes.len - 1;
+    const struct tt_case_process *p = &c->processes.data[last];
+    for (size_t i = 0; i < last; i++) {
+        const struct tt_case_process *q = &c->processes.data[i];
+        if (q->pid == p->pid && strcmp(q->exe, p->exe) == 0 &&
+            strcmp(q->build_id, p->build_id) == 0)
+            return i;
+    }
+    return last;
+}
+
 static int read_processes(struct reader *r)
 {
     tt_session_process_vec rows = {0};
@@ -122,6 +136,7 @@ static int read_processes(struct reader *r)
         const struct tt_session_process *s = &rows.data[i];
         struct tt_session_look look;
         struct tt_case_process p = {.id = s->id,
+                                    .pid = s->pid,
                                     .started = seconds(r, s->started_ns),
                                     .ended = s->ended_ns != 0,
                                     .ended_at = s->ended_ns ? seconds(r, s->ended_ns) : 0};
@@ -142,6 +157,7 @@ static int read_processes(struct reader *r)
             rc = no_memory(r);
             break;
         }
+        r->c->processes.data[r->c->processes.len - 1].target = target_of(r->c);
         struct tt_case_process *kept = &r->c->processes.data[r->c->processes.len - 1];
         rc = read_modules(r, s->id, kept);
         if (!rc)
@@ -315,6 +331,8 @@ int tt_judge_read(struct tt_session *session, const char *name, struct tt_case *
         rc = read_lives(&r, &site_of, p);
     if (!rc)
         rc = read_operations(&r);
+    if (!rc)
+        rc = tt_judge_read_frozen(session, out, r.origin, &r.process_of, err);
     tt_map_free(&r.process_of);
     tt_map_free(&site_of);
     return rc;

@@ -13,4 +13,9 @@ struct tt_session;
 int tt_judge_read(struct tt_session *session, const char *name, struct tt_case *out,
                   struct tt_error *err);
 
+/* read_frozen.c: the rows of frozen copies, staleness and attaching. process_of: the session's ids
+ * to indices. Part of tt_judge_read. */
+int tt_judge_read_frozen(struct tt_session *session, struct tt_case *out, uint64_t origin_ns,
+                         const struct tt_map *process_of, struct tt_error *err);
+
 #endif

@@ -9,6 +9,7 @@
 #include "judge/dossier.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "stats/evalue.h"
 
@@ -86,14 +87,16 @@ static double reached(const struct tt_dossier *d)
     return d->retention.n ? d->retention.octave[0].survivors + d->retention.octave[0].deaths : 0;
 }
 
-static void count_retained(const struct tt_dossiers *all, struct tt_dossier *d)
+void tt_dossier_count_retained(const struct tt_dossiers *all, struct tt_dossier *d)
 {
     int64_t last_slice = -1;
     uint32_t slice = slice_ticks(all);
+    uint32_t horizon = (uint32_t)fmax(1, ceil(d->horizon * TT_STATS_TICKS_PER_SECOND));
+    memset(&d->retained, 0, sizeof d->retained);
     d->retained.first = INFINITY;
     for (size_t i = 0; i < d->units.len; i++) {
         const struct tt_unit *u = &d->units.data[i];
-        if (u->age < all->horizon_ticks)
+        if (u->age < horizon)
             continue;
         double n = (double)u->count, t = u->tick / TT_STATS_TICKS_PER_SECOND;
         d->retained.followed += n;
@@ -140,7 +143,7 @@ int tt_judge_survival(struct tt_dossiers *all)
     for (size_t i = 0; !rc && i < n; i++) {
         struct tt_dossier *d = &all->list.data[i];
         rc = read_lifetimes(all, d, log(1 / all->alpha));
-        count_retained(all, d);
+        tt_dossier_count_retained(all, d);
         d->eligible = births_go_on(all, d) && reached(d) >= MIN_REACHED;
         if (d->eligible) {
             which[m] = i;

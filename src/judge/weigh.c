@@ -5,9 +5,11 @@
  * at least MIN_SLICES separate moments. What remains growing without that is undetermined, and says
  * what would decide it. A program whose work ends with its exit (a compiler, an import) and that
  * keeps its units for longer than the horizon while it makes more is called retained: the verdict
- * says no more than that. Confidence of a leak is one minus the false-discovery rate at which it
- * would still stand, capped by what a short horizon can carry; that of other verdicts is a rule of
- * thumb. Start: tt_judge_weigh. */
+ * says no more than that. Definite loss (unreachable.c) needs no horizon and stands before all
+ * that; where a site keeps more than twice of what it is shown to have lost, it is called retained,
+ * and both are told. Confidence of a leak is one minus the false-discovery rate at which it would
+ * still stand, capped by what a short horizon can carry; that of other verdicts is a rule of thumb.
+ * Start: tt_judge_weigh. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,6 +31,9 @@
 #define ALL_DIE 0.02   /* share that outlives all observation: a population that comes and goes */
 #define CAP_FULL 0.99  /* confidence at the full horizon, without controls */
 #define CAP_SHORT 0.95 /* with a shortened one */
+#define CAP_LOST 0.99  /* of a definite loss seen in one copy, */
+#define CAP_LOST_TWICE 0.999 /* in several */
+#define LOST_GRACE 2.0 /* seconds between the birth of a lost unit and the copy that shows it */
 
 /* The live count over time, from the first birth on. */
 struct shape {
@@ -132,6 +137,23 @@ static bool paced(const struct view *v)
 }
 
 /* ---- the rules ---- */
+
+static bool is_leak(const struct view *v, struct tt_finding *f);
+
+static bool is_lost(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    f->note[0] = '\0';
+    if (!d->lost.holds && !d->lost.old_holds)
+        return false;
+    return !is_leak(v, f) || d->lost.units >= d->retained.units / 2;
+}
+
+/* Growing, and nobody looks at the units: no cache, and no table that only fills up. */
+static bool is_forgotten(const struct view *v)
+{
+    return v->d->stale.untouched && !flat(&v->shape) && v->shape.late > v->shape.middle;
+}
 
 /* Releases pile up at an age beyond half the horizon: old units do die, just later. */
 static bool timer_past_horizon(const struct view *v)
@@ -250,7 +272,7 @@ static bool is_cache(const struct view *v, struct tt_finding *f)
 {
     const struct tt_dossier *d = v->d;
     bool replaced = d->deaths >= 0.2 * d->births;
-    if (d->live < FEW || !replaced ||
+    if (d->live < FEW || !replaced || is_forgotten(v) ||
         !((held_at_bound(v) && !paced(v)) || (is_filled(v) && flat(&v->shape) && !d->by_series)))
         return false;
     snprintf(f->note, sizeof f->note, "bounded: about %.0f units, old ones make room for new",
@@ -261,7 +283,7 @@ static bool is_cache(const struct view *v, struct tt_finding *f)
 static bool is_warm_up(const struct view *v, struct tt_finding *f)
 {
     const struct tt_dossier *d = v->d;
-    if (d->live < FEW || !is_filled(v) || d->deaths > 0.2 * d->births)
+    if (d->live < FEW || !is_filled(v) || is_forgotten(v) || d->deaths > 0.2 * d->births)
         return false;
     if (d->trend.reach < OVER)
         snprintf(f->note, sizeof f->note, "%.0f units, made in the first %.3g s and kept", d->live,
@@ -343,7 +365,8 @@ static const struct rule {
     bool (*holds)(const struct view *view, struct tt_finding *f);
     double confidence;
 } rules[] = {
-    {TT_VERDICT_LEAK_RETAINED, is_leak, 0}, /* confidence from the evidence */
+    {TT_VERDICT_LEAK_LOST, is_lost, 0}, /* confidence from the evidence */
+    {TT_VERDICT_LEAK_RETAINED, is_leak, 0},
     {TT_VERDICT_STEADY, is_short_process, 0.95},
     /* what comes and goes by a rule of its own */
     {TT_VERDICT_DELAYED_RELEASE, is_delayed, 0.95},
@@ -366,7 +389,12 @@ static double leak_confidence(const struct view *v, const struct tt_finding *f)
     /* the FDR level at which the site would still be rejected */
     double level = v->all->alpha * exp(v->all->log_threshold - v->d->retention.log_e);
     double cap = f->horizon_short ? CAP_SHORT : CAP_FULL;
-    return fmin(cap, 1 - fmin(0.5, level));
+    double retained = v->d->rejected ? fmin(cap, 1 - fmin(0.5, level)) : 0;
+    if (f->verdict == TT_VERDICT_LEAK_RETAINED)
+        return v->d->stale.untouched ? 1 - (1 - retained) / 2 : retained;
+    double once = v->d->lost.snapshots > 1 ? CAP_LOST_TWICE : CAP_LOST;
+    double lost = v->d->lost.holds ? 1 - v->d->lost.chance : v->d->lost.probability;
+    return fmax(retained, fmin(once, lost));
 }
 
 static int add_evidence(struct tt_finding *f, struct tt_evidence e)
@@ -374,11 +402,73 @@ static int add_evidence(struct tt_finding *f, struct tt_evidence e)
     return tt_vec_push(&f->evidence, e);
 }
 
+static void add_figure(struct tt_evidence *e, const char *key, double value)
+{
+    size_t i = 0;
+    while (e->figure[i].key)
+        i++;
+    e->figure[i].key = key;
+    e->figure[i].value = value;
+}
+
+static int tell_unreachable(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    struct tt_evidence e = {.kind = "unreachable", .log_e = NAN};
+    e.value = d->lost.live > 0 ? d->lost.known / d->lost.live : NAN;
+    size_t used =
+        (size_t)snprintf(e.text, sizeof e.text,
+                         "nothing points to %.0f of %.0f followed units in the copy at %.0f s",
+                         d->lost.known, d->lost.live, d->lost.at);
+    if (d->lost.known > 0 && d->lost.snapshots > 1)
+        used += (size_t)snprintf(e.text + used, sizeof e.text - used, ", found so in %zu copies",
+                                 d->lost.snapshots);
+    if (d->lost.old_units >= 1)
+        used += (size_t)snprintf(e.text + used, sizeof e.text - used,
+                                 "; and to %.0f old blocks of this shape (probability %.2f)",
+                                 d->lost.old_units, d->lost.probability);
+    const char *but = d->lost.returned ? "; but such units are released later: their pointers are "
+                                         "hidden, not lost"
+                      : !d->lost.complete
+                          ? "; but not all memory that may hold pointers could be understood"
+                      : d->lost.known > 0 && !d->lost.holds ? "; too few, or too young, to count"
+                                                            : "";
+    snprintf(e.text + used, sizeof e.text - used, "%s", but);
+    add_figure(&e, "units", d->lost.known);
+    add_figure(&e, "of", d->lost.live);
+    add_figure(&e, "sure", d->lost.sure);
+    add_figure(&e, "copies", (double)d->lost.snapshots);
+    add_figure(&e, "old_units", d->lost.old_units);
+    add_figure(&e, "probability", d->lost.old_units >= 1 ? d->lost.probability : NAN);
+    add_figure(&e, "chance", d->lost.chance);
+    return add_evidence(f, e);
+}
+
+static int tell_staleness(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    struct tt_evidence e = {.kind = "staleness", .value = d->stale.share, .log_e = NAN};
+    char span[32];
+    snprintf(e.text, sizeof e.text,
+             "%.0f of %.0f sampled units that lived through the last %u epochs (%s) were neither "
+             "read nor written in them",
+             d->stale.share * d->stale.objects, d->stale.objects, d->stale.epochs,
+             tt_text_duration(span, d->stale.seconds));
+    add_figure(&e, "objects", d->stale.objects);
+    add_figure(&e, "untouched", round(d->stale.share * d->stale.objects));
+    add_figure(&e, "epochs", d->stale.epochs);
+    add_figure(&e, "seconds", d->stale.seconds);
+    add_figure(&e, "lower", d->stale.lower);
+    return add_evidence(f, e);
+}
+
 static int tell_evidence(const struct view *v, struct tt_finding *f)
 {
     const struct tt_dossier *d = v->d;
-    int rc = 0;
-    if (d->retention.n > 0) {
+    int rc = d->lost.looked ? tell_unreachable(v, f) : 0;
+    if (!rc && d->stale.known)
+        rc = tell_staleness(v, f);
+    if (!rc && d->retention.n > 0) {
         struct tt_evidence e = {.kind = "survival", .log_e = d->retention.log_e};
         double beyond = d->retention.beyond_seconds;
         double a = beyond > 0 ? beyond : v->all->horizon;
@@ -450,6 +540,37 @@ static void tell_lost(const struct tt_dossiers *all, const struct tt_dossier *d,
     f->lost_bytes = d->retained.bytes;
     f->lost_cost = f->unit_cost * d->retained.units;
     f->estimate_sd = sqrt(d->retained.variance);
+    if (f->verdict != TT_VERDICT_LEAK_LOST || d->lost.explains)
+        return;
+    double mean = d->live > 0 ? d->live_bytes / d->live : d->size_max;
+    f->lost_units = (uint64_t)llround(d->lost.units);
+    f->lost_bytes = d->lost.units * mean;
+    f->lost_cost = f->unit_cost * d->lost.units;
+    f->estimate_sd = sqrt(d->lost.variance);
+}
+
+/* Units that copies have shown to be lost need not outlive the horizon of all sites: what survives
+ * from before the last copy is what it found. */
+static void shorten_horizon(const struct tt_dossiers *all, struct tt_dossier *d)
+{
+    if (!d->lost.explains)
+        return;
+    d->horizon = fmin(d->horizon, fmax(0, d->until - d->lost.at) + LOST_GRACE);
+    tt_dossier_count_retained(all, d);
+}
+
+static void tell_doubt(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_dossier *d = v->d;
+    if (f->verdict == TT_VERDICT_LEAK_LOST)
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "a pointer to these units that a scan of memory cannot see: encoded, in a device "
+                 "or in another process");
+    else
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "a release later than %.0f s after birth: none was seen, units up to %.0f s old "
+                 "were watched",
+                 fmax(d->retention.beyond_seconds, v->all->horizon), d->until - d->retained.first);
 }
 
 int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f)
@@ -467,7 +588,6 @@ int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct t
     f->horizon = all->horizon;
     f->horizon_short = all->horizon < TT_JUDGE_HORIZON_S;
     tell_quiet(all, d, f);
-    tell_lost(all, d, f);
     const struct rule *rule = rules;
     while (!rule->holds(&v, f))
         rule++; /* the last one always holds */
@@ -476,10 +596,10 @@ int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct t
     d->leak = tt_verdict_is_leak(f->verdict);
     if (d->leak) {
         f->confidence = leak_confidence(&v, f);
-        snprintf(f->would_change_it, sizeof f->would_change_it,
-                 "a release later than %.0f s after birth: none was seen, units up to %.0f s old "
-                 "were watched",
-                 fmax(d->retention.beyond_seconds, all->horizon), d->until - d->retained.first);
+        tell_doubt(&v, f);
     }
+    if (f->verdict == TT_VERDICT_LEAK_LOST)
+        shorten_horizon(all, d);
+    tell_lost(all, d, f);
     return tell_evidence(&v, f);
 }

@@ -213,7 +213,8 @@ static void per_connection(struct sim *sim)
     connections.list.len = 0;
     for (size_t i = 0; i < sim->ops.len; i++) {
         double t = sim->ops.data[i];
-        struct sim_life life = {t, t + tt_stats_rng_exponential(&sim->rng, now.horizon / 10), 40};
+        struct sim_life life = {t, t + tt_stats_rng_exponential(&sim->rng, now.horizon / 10), 40,
+                                SIM_NEVER};
         assert_int_equal(tt_vec_push(&connections.list, life), 0);
         sim_unit(sim, life.birth, life.death, life.size);
     }

@@ -75,9 +75,80 @@ void sim_operation(struct sim *sim, const char *name, bool declared, uint64_t ad
 
 void sim_unit(struct sim *sim, double birth, double death, uint32_t size)
 {
-    struct sim_life life = {birth, death, size};
+    struct sim_life life = {birth, death, size, SIM_NEVER};
     if (birth < sim->seconds && birth < sim->exit_at)
         assert_int_equal(tt_vec_push(&sim->lives, life), 0);
+}
+
+void sim_lose(struct sim *sim, double birth, double lost, uint32_t size)
+{
+    struct sim_life life = {birth, SIM_NEVER, size, lost};
+    if (birth < sim->seconds && birth < sim->exit_at)
+        assert_int_equal(tt_vec_push(&sim->lives, life), 0);
+}
+
+void sim_copy(struct sim *sim, double t)
+{
+    struct tt_case_snapshot s = {.id = (int64_t)sim->c.snapshots.len + 1,
+                                 .t = t,
+                                 .tick = (uint32_t)(t * TT_STATS_TICKS_PER_SECOND),
+                                 .detailed = true,
+                                 .stop = 0.013};
+    assert_int_equal(tt_vec_push(&sim->c.snapshots, s), 0);
+}
+
+static bool found_lost(struct sim *sim, const struct sim_life *life, double t)
+{
+    double u = tt_stats_rng_uniform(&sim->rng);
+    if (life->lost <= t)
+        return u >= sim->scan.missed;
+    return u < (t - life->birth < sim->scan.young ? sim->scan.in_flight : sim->scan.false_share);
+}
+
+/* The site's part of a copy: one group, one share. */
+static void search_copy(struct sim *sim, size_t at, int64_t site)
+{
+    struct tt_case_snapshot *s = &sim->c.snapshots.data[at];
+    struct tt_case_share share = {.snapshot = at, .group = site, .site = site, .probability = 1};
+    double strays = 0, old = sim->strays;
+    for (size_t i = 0; i < sim->lives.len; i++) {
+        const struct sim_life *life = &sim->lives.data[i];
+        if (life->birth > s->t || life->death <= s->t)
+            continue;
+        s->blocks++;
+        s->bytes += life->size;
+        if (!found_lost(sim, life, s->t))
+            continue;
+        if (life->birth >= 0) {
+            share.known_units++;
+            share.known_bytes += life->size;
+        } else if (tt_stats_rng_uniform(&sim->rng) < sim->scan.astray) {
+            strays++;
+        } else {
+            old++;
+        }
+    }
+    if (at + 1 == sim->c.snapshots.len)
+        sim->strays = strays;
+    share.old_units = old;
+    share.old_bytes = 48 * old;
+    share.probability = 1 - sim->scan.astray;
+    double lost = share.known_units + old;
+    s->lost_units += lost;
+    s->lost_roots += lost;
+    s->lost_bytes += share.known_bytes + share.old_bytes;
+    s->old_units += old;
+    if (lost > 0)
+        assert_int_equal(tt_vec_push(&sim->c.shares, share), 0);
+}
+
+static void forget_old(struct sim *sim)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < sim->lives.len; i++)
+        if (sim->lives.data[i].birth >= 0)
+            sim->lives.data[kept++] = sim->lives.data[i];
+    sim->lives.len = kept;
 }
 
 static int by_birth(const void *a, const void *b)
@@ -106,6 +177,9 @@ void sim_site(struct sim *sim, const uint64_t *pcs, size_t n)
     struct tt_case_site s = {.id = id, .stack = id, .size_min = UINT32_MAX};
     snprintf(s.resource, sizeof s.resource, "heap");
     double end = fmin(sim->seconds, sim->exit_at);
+    for (size_t i = 0; i < sim->c.snapshots.len; i++)
+        search_copy(sim, i, id);
+    forget_old(sim);
     size_t m = sim->lives.len;
     double *deaths = calloc(m + 1, sizeof *deaths);
     assert_non_null(deaths);

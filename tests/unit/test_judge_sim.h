@@ -16,6 +16,16 @@
 struct sim_life {
     double birth, death;
     uint32_t size;
+    double lost; /* from then on nothing points to it; SIM_NEVER: never */
+};
+
+/* What goes wrong in a search of a frozen copy. */
+struct sim_scan {
+    double missed;      /* share of lost units that a stale word still points to */
+    double false_share; /* share of reachable units called unreachable */
+    double young;       /* units younger than this are in flight, */
+    double in_flight;   /* of which this share is called unreachable */
+    double astray;      /* share of old lost units given to the next site */
 };
 
 struct sim {
@@ -26,6 +36,8 @@ struct sim {
     uint64_t next_pc;
     TT_VEC(struct sim_life) lives; /* of the site being made */
     TT_VEC(double) ops;            /* operation times, ascending */
+    struct sim_scan scan;
+    double strays; /* old lost units that the next site gets by mistake */
 };
 
 /* One process, epochs every `epoch` seconds. */
@@ -39,7 +51,13 @@ double sim_flat(const struct sim *sim, double t);
 /* Writes sim->ops as an operation; function of the frame 0x400000 + 16 * id. */
 void sim_operation(struct sim *sim, const char *name, bool declared, uint64_t address);
 
+/* Adds a frozen copy at time t; call it before the sites are made. Sites made later fill it with
+ * their lost units as sim->scan says; units born before 0 are old ones. */
+void sim_copy(struct sim *sim, double t);
+
 void sim_unit(struct sim *sim, double birth, double death, uint32_t size);
+/* A unit that nothing points to from `lost` on; it is never released. */
+void sim_lose(struct sim *sim, double birth, double lost, uint32_t size);
 /* Writes the lives as a site on a stack of its own: `n` frames, given or (NULL) fresh. */
 void sim_site(struct sim *sim, const uint64_t *pcs, size_t n);
 /* Process rows: descriptors by a function of time, processor time 10 ms per operation. */

@@ -220,9 +220,15 @@ static struct tt_finding *add_call_leak(struct world *w)
                                        .seconds = 61 * 86400.0,
                                        .interval = {55 * 86400.0, 69 * 86400.0},
                                        .per_day = 8.5e6};
-    PUSH(f->evidence, (struct tt_evidence){"survival", 2000, 21.8,
-                                           "2,000 of 2,000 outlived 30 s and the load's end"});
-    PUSH(f->evidence, (struct tt_evidence){"control", NAN, NAN, "two control runs were clean"});
+    PUSH(f->evidence, (struct tt_evidence){.kind = "survival",
+                                           .value = 2000,
+                                           .log_e = 21.8,
+                                           .text = "2,000 of 2,000 outlived 30 s and the load's "
+                                                   "end"});
+    PUSH(f->evidence, (struct tt_evidence){.kind = "control",
+                                           .value = NAN,
+                                           .log_e = NAN,
+                                           .text = "two control runs were clean"});
     PUSH(f->releases, (struct tt_release_path){1, 2, 412, 1, "", 0});
     PUSH(f->releases, (struct tt_release_path){1, 3, 12, 0.93, "fixed.tt (fixed build)", 2});
     PUSH(f->operation_releases, (struct tt_release_path){1, 3, 1000, 1, "", 0});
@@ -388,7 +394,10 @@ static void test_undetermined(void **state)
     f->stack = 99; /* not recorded */
     snprintf(f->would_change_it, sizeof f->would_change_it,
              "30 minutes more under the same load, or a pause in the load");
-    PUSH(f->evidence, (struct tt_evidence){"trend", 0.9, -1.2, "grows, but so does the load"});
+    PUSH(f->evidence, (struct tt_evidence){.kind = "trend",
+                                           .value = 0.9,
+                                           .log_e = -1.2,
+                                           .text = "grows, but so does the load"});
     static const char *const warnings[] = {
         "/srv/call/callowner changed since the recording: its functions are not named"};
     w.input.warnings = warnings;
