@@ -109,6 +109,8 @@ void tt_heap_lost_free(struct tt_heap_lost *lost)
     free(lost->root);
     free(lost->group);
     free(lost->shape);
+    free(lost->site);
+    free(lost->chance);
     *lost = (struct tt_heap_lost){0};
 }
 
@@ -157,21 +159,37 @@ static bool folds(const node_vec *nodes, const struct node *n)
 {
     const struct node *parent = &nodes->data[n->parent];
     if (n->level == TT_HEAP_BY_KIND)
-        return n->units * 20 < parent->units || (n->units == 1 && parent->children > 2);
+        return n->units * 20 < parent->units || (n->units == 1 && parent->children > 2) ||
+               folds(nodes, parent);
     return n->level == TT_HEAP_BY_MODULE && n->units <= 2 && parent->children > 16;
 }
 
-/* Numbers of the nodes that make groups, in `into` of all others. The finer levels were made after
- * the coarser ones they belong to, so that one backward pass moves every remainder upwards. */
-static void fold(node_vec *nodes)
+/* Sets in which node's group each node ends. What is left over of a node goes with the only part of
+ * it that is a group of its own, when there is just one; a fingerprint is as fine as it can be. */
+static int fold(node_vec *nodes)
 {
-    for (size_t i = nodes->len; i-- > 0;) {
-        struct node *n = &nodes->data[i];
-        if (n->level != TT_HEAP_BY_SIZE && folds(nodes, n))
+    uint32_t *parts = calloc(nodes->len + 1, sizeof *parts);
+    if (!parts)
+        return -ENOMEM;
+    for (size_t i = 0; i < nodes->len; i++) {
+        struct node *n = &nodes->data[i], *parent = &nodes->data[n->parent];
+        if (n->level == TT_HEAP_BY_SIZE)
+            continue;
+        if (folds(nodes, n))
             n->into = n->parent;
+        else
+            parent->into = ++parts[n->parent] == 1 ? (uint32_t)i : n->parent;
     }
-    for (size_t i = 0; i < nodes->len; i++) /* parents come first */
-        nodes->data[i].into = nodes->data[nodes->data[i].into].into;
+    for (size_t i = 0; i < nodes->len; i++) {
+        uint32_t end = (uint32_t)i; /* up to a parent, then down to its only part */
+        while (nodes->data[end].into != end)
+            end = nodes->data[end].into;
+        parts[i] = end;
+    }
+    for (size_t i = 0; i < nodes->len; i++)
+        nodes->data[i].into = parts[i];
+    free(parts);
+    return 0;
 }
 
 static int by_bytes(const void *a, const void *b)
@@ -254,8 +272,10 @@ int tt_heap_group(const struct tt_heap_index *index, const struct tt_heap_shaper
     int rc = make_nodes(index, lost, &nodes);
     if (rc)
         goto out;
+    rc = fold(&nodes);
+    if (rc)
+        goto out;
     rc = -ENOMEM;
-    fold(&nodes);
     rank = malloc((nodes.len + 1) * sizeof *rank);
     if (!rank)
         goto out;

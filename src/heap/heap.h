@@ -117,8 +117,6 @@ struct tt_heap_options {
      * sampled). NULL: nothing is known. *requested: bytes asked for, when known. */
     uint32_t (*site_of)(void *arg, uint64_t address, uint64_t *requested);
     void *arg;
-    /* Births of a site since attach per usable size, as a prior where no live block of a
-     * fingerprint is left; may be NULL. */
     unsigned threads;               /* of the scan; 0: as many as cores, at most 4 */
     size_t max_groups, max_holders; /* 0: 64, 32 */
 };
@@ -128,7 +126,7 @@ struct tt_heap_share {
     uint32_t site;
     uint64_t known_units, known_bytes; /* born since attach: the live table says so */
     uint64_t old_units, old_bytes;     /* born before; attributed by fingerprint */
-    double probability;                /* of the attribution of one old unit; 1 for none */
+    double probability; /* of the attribution, on the mean of the old units; 1 without any */
 };
 /* Lost blocks of one fingerprint. */
 struct tt_heap_group {

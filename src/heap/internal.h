@@ -179,6 +179,9 @@ struct tt_heap_lost {
     struct tt_heap_shape *shape; /* of each */
     uint32_t *group;             /* number in the result's groups, TT_HEAP_NONE left out */
     uint64_t roots;
+    /* Set by tt_heap_attribute: each one's site, 0 unknown, and the chance that it is right. */
+    uint32_t *site;
+    float *chance;
 };
 /* Finds the lost blocks, their roots and shapes. A root is a lost block that no other lost block
  * leads to; of a cycle that nothing leads to, one block. 0 or -ENOMEM. */
@@ -193,12 +196,10 @@ int tt_heap_group(const struct tt_heap_index *index, const struct tt_heap_shaper
 
 /* ---- attribute.c ---- */
 
-/* What is known of blocks with sites, by shape. */
-struct tt_heap_evidence;
 /* Gives the lost blocks of the result's groups to sites: fills shares, unknown_units of groups and
  * the result's totals of known, old and unknown. 0 or -ENOMEM. */
 int tt_heap_attribute(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
-                      const struct tt_heap_shaper *shaper, const struct tt_heap_lost *lost,
+                      const struct tt_heap_shaper *shaper, struct tt_heap_lost *lost,
                       const struct tt_heap_options *options, struct tt_heap_result *result);
 
 /* ---- retain.c ---- */
