@@ -20,7 +20,6 @@
 #define BACK_BYTES 5u
 #define STUB_ALIGN 16u
 #define SCAN_FUNCTION (256u << 10)
-#define SCAN_STACK (64u << 10)
 
 struct plan {
     uint8_t stub[HEAD_BYTES + TT_RELOCATE_MAX + BACK_BYTES];
@@ -35,16 +34,6 @@ static int refuse(struct tt_inject_entry *e, int code, const char *why)
     e->result = code;
     snprintf(e->why, sizeof e->why, "%s", why);
     return code;
-}
-
-static int read_all(int mem, uint64_t at, void *to, size_t n)
-{
-    return pread(mem, to, n, (off_t)at) == (ssize_t)n ? 0 : -EIO;
-}
-
-static int write_all(int mem, uint64_t at, const void *from, size_t n)
-{
-    return pwrite(mem, from, n, (off_t)at) == (ssize_t)n ? 0 : -EIO;
 }
 
 static int reaches(uint64_t from, uint64_t to)
@@ -69,8 +58,8 @@ static int32_t distance(uint64_t from_end, uint64_t to)
 }
 
 /* Works out stub and jump; reads the target, writes nothing. */
-static int make_plan(int mem, struct tt_inject_pad *pads, size_t n_pads, struct tt_inject_entry *e,
-                     struct plan *p)
+static int make_plan(const struct tt_target *target, struct tt_inject_pad *pads, size_t n_pads,
+                     struct tt_inject_entry *e, struct plan *p)
 {
     struct tt_inject_pad *pad = pad_for(pads, n_pads, e->function);
     if (!pad)
@@ -80,7 +69,7 @@ static int make_plan(int mem, struct tt_inject_pad *pads, size_t n_pads, struct 
     uint8_t *code = malloc(e->size);
     if (!code)
         return refuse(e, -ENOMEM, "out of memory");
-    int r = read_all(mem, e->function, code, e->size);
+    int r = tt_target_read(target, e->function, code, e->size);
     if (r) {
         refuse(e, r, "its code cannot be read");
         goto out;
@@ -96,7 +85,7 @@ static int make_plan(int mem, struct tt_inject_pad *pads, size_t n_pads, struct 
     size_t moved;
     const char *why = "";
     r = tt_relocate(code, e->size, e->function, p->at + HEAD_BYTES, s + HEAD_BYTES, &moved,
-                    &p->taken, &why);
+                    &p->taken, NULL, &why);
     if (r) {
         refuse(e, r, why);
         goto out;
@@ -119,38 +108,23 @@ out:
     return r;
 }
 
-/* Whether a thread stands strictly inside the bytes that change, or its stack holds such an address
- * (the rip of a signal frame; anything that merely looks like one costs only a retry). */
-static int in_the_way(int mem, const struct tt_stopped *s, uint64_t from, size_t n)
-{
-    static uint64_t words[SCAN_STACK / 8];
-    for (size_t i = 0; i < s->threads.len; i++) {
-        const struct user_regs_struct *regs = &s->threads.data[i].regs;
-        if (regs->rip > from && regs->rip < from + n)
-            return 1;
-        uint64_t sp = regs->rsp & ~7ULL;
-        ssize_t got = pread(mem, words, sizeof words, (off_t)sp); /* short at the stack's end */
-        for (ssize_t w = 0; w < got / 8; w++)
-            if (words[w] > from && words[w] < from + n)
-                return 1;
-    }
-    return 0;
-}
-
-static void apply(int mem, const struct tt_stopped *s, struct tt_inject_entry *e,
-                  const struct plan *p)
+static void apply(const struct tt_target *target, const struct tt_stopped *s,
+                  struct tt_inject_entry *e, const struct plan *p)
 {
     uint8_t now[TT_RELOCATE_NEED];
-    if (read_all(mem, e->function, now, sizeof now) || memcmp(now, p->original, sizeof now) != 0) {
+    const struct tt_window inside = {e->function + 1, e->function + p->taken};
+    bool hit;
+    if (tt_target_read(target, e->function, now, sizeof now) ||
+        memcmp(now, p->original, sizeof now) != 0) {
         refuse(e, -EAGAIN, "its code changed meanwhile");
         return;
     }
-    if (in_the_way(mem, s, e->function, p->taken)) {
+    if (tt_stacks_look(target, s, &inside, 1, TT_LOOK_RIP | TT_LOOK_FRAMES, &hit)) {
         refuse(e, -EAGAIN, "a thread stands in its first instructions");
         return;
     }
-    if (write_all(mem, p->at, p->stub, p->stub_len) ||
-        write_all(mem, e->function, p->jump, sizeof p->jump)) {
+    if (tt_target_write(target, p->at, p->stub, p->stub_len) ||
+        tt_target_write(target, e->function, p->jump, sizeof p->jump)) {
         refuse(e, -EIO, "its code cannot be written");
         return;
     }
@@ -162,6 +136,7 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
                     struct tt_inject_entry *entries, size_t n_entries, uint64_t *stopped_ns,
                     struct tt_error *err)
 {
+    struct tt_target target = {.pid = pid, .handles = true};
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
     struct plan *plans = calloc(n_entries ? n_entries : 1, sizeof *plans);
@@ -169,8 +144,8 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
         return tt_error_set(err, -ENOMEM, "out of memory");
     int result = 0;
     struct tt_stopped stopped;
-    int mem = open(path, O_RDWR | O_CLOEXEC);
-    if (mem < 0) {
+    target.mem = open(path, O_RDWR | O_CLOEXEC);
+    if (target.mem < 0) {
         result = tt_error_sys(err, -errno, "cannot open the memory of process %d", (int)pid);
         goto out;
     }
@@ -178,7 +153,7 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
     size_t ready = 0;
     for (size_t i = 0; i < n_entries; i++) {
         entries[i].result = -EINPROGRESS;
-        ready += make_plan(mem, pads, n_pads, &entries[i], &plans[i]) == 0;
+        ready += make_plan(&target, pads, n_pads, &entries[i], &plans[i]) == 0;
     }
     if (ready == 0)
         goto out;
@@ -186,13 +161,12 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
         goto out;
     for (size_t i = 0; i < n_entries; i++)
         if (entries[i].result == -EINPROGRESS)
-            apply(mem, &stopped, &entries[i], &plans[i]);
+            apply(&target, &stopped, &entries[i], &plans[i]);
     if (stopped_ns)
         *stopped_ns = tt_clock_now() - stopped.since_ns;
     tt_inject_resume(&stopped);
 out:
-    if (mem >= 0)
-        close(mem);
+    tt_target_close(&target);
     free(plans);
     return result;
 }

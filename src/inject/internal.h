@@ -57,6 +57,8 @@ int tt_target_open(pid_t pid, struct tt_target *out, struct tt_error *err);
 void tt_target_close(struct tt_target *target);
 /* Says why ptrace(2) refused with `code`. Returns code. */
 int tt_target_explain(pid_t pid, int code, struct tt_error *err);
+/* Whether a thread sleeps so that no signal wakes it. */
+bool tt_target_in_deep_sleep(pid_t pid, pid_t tid);
 /* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
 int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t n);
 int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n);
@@ -105,16 +107,33 @@ int tt_remote_frame(const struct tt_target *target, uint64_t at, const struct us
 /* Makes the target reap copies that a telltale which was killed left with it. How many. */
 unsigned tt_freeze_reap_left(struct tt_target *target);
 
+/* ---- stacks.c ---- */
+
+struct tt_window {
+    uint64_t from, to; /* addresses in [from, to) */
+};
+enum {
+    TT_LOOK_RIP = 1,    /* where threads stand */
+    TT_LOOK_FRAMES = 2, /* where signal handlers will return to */
+    TT_LOOK_WORDS = 4,  /* any word of the stacks: return addresses, and what looks like one */
+};
+/* Which windows a stopped thread stands in or will return to, as far as 64 KiB of its stack tell.
+ * hit[i] says so for window i. Returns how many were hit. */
+size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
+                      const struct tt_window *windows, size_t n, unsigned where, bool *hit);
+
 /* ---- relocate.c: pure functions on bytes ---- */
 
 #define TT_RELOCATE_NEED 5u /* bytes of a jmp rel32 */
 #define TT_RELOCATE_MAX 64u /* bytes that moved instructions can grow to */
+#define TT_RELOCATE_NOWHERE 0xffu
 /* Moves whole instructions that cover at least TT_RELOCATE_NEED bytes of `code` (n bytes, at
  * address `from`) to address `to`. out gets the moved bytes, *out_len their number, *taken how many
- * source bytes they were. 0; -EOPNOTSUPP when an instruction is not known to be movable (why says
- * which); -ERANGE when a displacement no longer reaches. */
+ * source bytes they were, where[i] (TT_RELOCATE_NEED of them; may be NULL) the place in out of the
+ * instruction at code + i, or TT_RELOCATE_NOWHERE. 0; -EOPNOTSUPP when an instruction is not known
+ * to be movable (why says which); -ERANGE when a displacement no longer reaches. */
 int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8_t *out,
-                size_t *out_len, size_t *taken, const char **why);
+                size_t *out_len, size_t *taken, uint8_t *where, const char **why);
 /* Whether a direct branch of the function goes to an address strictly inside (from, from + taken).
  * Walks the instructions; behind one it does not know every byte that looks like such a branch
  * counts, so it may say yes where there is none, never the reverse. */

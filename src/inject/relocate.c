@@ -289,10 +289,14 @@ static int put32(uint8_t *at, int64_t value)
 }
 
 int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8_t *out,
-                size_t *out_len, size_t *taken, const char **why)
+                size_t *out_len, size_t *taken, uint8_t *where, const char **why)
 {
     size_t in_at = 0, out_at = 0;
+    if (where)
+        memset(where, TT_RELOCATE_NOWHERE, TT_RELOCATE_NEED);
     while (in_at < TT_RELOCATE_NEED) {
+        if (where)
+            where[in_at] = (uint8_t)out_at;
         struct insn in;
         int r = decode(code + in_at, n - in_at, false, &in, why);
         if (r)

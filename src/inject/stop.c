@@ -23,8 +23,10 @@
 #include "inject/internal.h"
 
 /* A thread in uninterruptible sleep (waiting for a disk, in vfork) is not waited for longer while
- * the others stand still. */
-#define STOP_LIMIT_NS 20000000ULL
+ * the others stand still; one that only waits for a processor is. */
+#define DEEP_LIMIT_NS 20000000ULL
+#define STOP_LIMIT_NS 2000000000ULL
+#define STOP_TRIES 4
 
 /* What the kernel leaves in rax of an interrupted system call (include/linux/errno.h). */
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
@@ -162,6 +164,7 @@ int tt_inject_await(pid_t pid, pid_t tid)
 
 /* 1 in an event stop, 0 gone, negative errno. A signal that was on its way is delivered first: the
  * thread stops again before the first instruction of its handler. */
+#define NO_LIMIT UINT64_MAX
 static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
 {
     for (;;) {
@@ -177,7 +180,10 @@ static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
             ptrace(PTRACE_CONT, t->tid, 0, (void *)(long)(status < 0x80 ? status : 0));
             continue;
         }
-        if (tt_clock_now() > deadline)
+        uint64_t now = tt_clock_now();
+        if (now > deadline ||
+            (deadline != NO_LIMIT && now + STOP_LIMIT_NS - DEEP_LIMIT_NS > deadline &&
+             tt_target_in_deep_sleep(pid, t->tid)))
             return -ETIMEDOUT;
         breathe();
     }
@@ -220,7 +226,7 @@ static void restore_priority(void)
 }
 
 /* Stops the thread tid, or with 0 all threads. */
-static int stop(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
+static int stop_once(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
 {
     raised = raise_priority(&old_policy, &old_param);
     *out = (struct tt_stopped){.pid = pid, .since_ns = tt_clock_now()};
@@ -246,6 +252,15 @@ static int stop(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *e
     return tt_target_explain(pid, -ESRCH, err);
 }
 
+/* Letting go waits for the thread that could not be stopped: then is a good moment. */
+static int stop(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
+{
+    int code = -ETIMEDOUT;
+    for (int tries = 0; code == -ETIMEDOUT && tries < STOP_TRIES; tries++)
+        code = stop_once(pid, tid, out, err);
+    return code;
+}
+
 int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err)
 {
     return stop(pid, 0, out, err);
@@ -266,7 +281,7 @@ void tt_inject_resume(struct tt_stopped *stopped)
     restore_priority();
     for (size_t i = 0; i < stopped->threads.len; i++) {
         struct tt_stopped_thread *t = &stopped->threads.data[i];
-        if (!t->stopped && await_stop(stopped->pid, t, UINT64_MAX) == 1 && read_registers(t) == 0)
+        if (!t->stopped && await_stop(stopped->pid, t, NO_LIMIT) == 1 && read_registers(t) == 0)
             ptrace(PTRACE_DETACH, t->tid, 0, 0);
     }
     tt_vec_free(&stopped->threads);

@@ -163,17 +163,22 @@ static int check_program(pid_t pid, struct tt_error *err)
     return 0;
 }
 
-/* Threads in uninterruptible sleep, twice in a row: the process would stand still until it ends. */
+bool tt_target_in_deep_sleep(pid_t pid, pid_t tid)
+{
+    struct status s;
+    return read_status(pid, tid, &s) == 0 && s.state == 'D';
+}
+
+/* A thread in uninterruptible sleep whenever one looks: the process could not be stopped. */
 static pid_t sleeping_deeply(pid_t pid)
 {
     pid_t found = 0;
     for (int round = 0; round < 20; round++) {
         tt_proc_pid_vec threads = {0};
-        struct status s;
         found = 0;
         if (tt_proc_list(pid, &threads) == 0)
             for (size_t i = 0; i < threads.len && !found; i++)
-                if (read_status(pid, threads.data[i], &s) == 0 && s.state == 'D')
+                if (tt_target_in_deep_sleep(pid, threads.data[i]))
                     found = threads.data[i];
         tt_vec_free(&threads);
         if (!found)

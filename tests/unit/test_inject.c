@@ -24,7 +24,7 @@
 static int moves(const char *bytes, size_t n, uint64_t to, uint8_t *out, size_t *len, size_t *taken)
 {
     const char *why;
-    return tt_relocate((const uint8_t *)bytes, n, 0x1000, to, out, len, taken, &why);
+    return tt_relocate((const uint8_t *)bytes, n, 0x1000, to, out, len, taken, NULL, &why);
 }
 
 static void plain_prologues_move_unchanged(void **state)
@@ -100,7 +100,7 @@ static void hostile_bytes_are_harmless(void **state)
         for (int k = 0; k < 12; k++)
             code[k] = (uint8_t)rand();
         size_t n = (size_t)(rand() % 12) + 1;
-        if (tt_relocate(code + 12 - n, n, 0x1000, 0x2000, out, &len, &taken, &why) == 0) {
+        if (tt_relocate(code + 12 - n, n, 0x1000, 0x2000, out, &len, &taken, NULL, &why) == 0) {
             assert_true(taken <= n);
             assert_true(len <= TT_RELOCATE_MAX);
         }

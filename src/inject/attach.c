@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attaching and detaching: the order of events. One thread stands still for the memory and for the
+ * start of the agent; all threads only for the patches. A failure on the way takes back what was
+ * done; death on the way leaves records by which any later telltale cleans up.
+ * Start: tt_inject_attach. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "inject/attach.h"
+#include "inject/patch.h"
+
+#define TRIES 50
+
+static void breathe(void)
+{
+    const struct timespec pause = {0, 2000000};
+    nanosleep(&pause, NULL);
+}
+
+static int out_of_reach(const struct tt_target *t, int code, struct tt_error *err)
+{
+    return tt_error_sys(err, code, "cannot use the memory of process %d", (int)t->pid);
+}
+
+/* ---- who holds it ---- */
+
+static void command(pid_t pid, char *out, size_t n)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    FILE *f = fopen(path, "re");
+    if (!f || !fgets(out, (int)n, f))
+        *out = '\0';
+    if (f)
+        fclose(f);
+}
+
+/* Whether the telltale that wrote its pid into the blob still runs. */
+static bool held(const struct tt_load *load)
+{
+    char its[64], ours[64];
+    pid_t holder = (pid_t)load->head.attached;
+    if (holder <= 0 || holder == getpid())
+        return false;
+    command(holder, its, sizeof its);
+    command(getpid(), ours, sizeof ours);
+    return *its && (strcmp(its, ours) == 0 || strncmp(its, "telltale", 8) == 0);
+}
+
+static int busy(const struct tt_target *t, const struct tt_load *load, struct tt_error *err)
+{
+    return tt_error_set(err, -EBUSY,
+                        "process %d is being recorded by another telltale (process %u): end that "
+                        "first, or use telltale detach --force",
+                        (int)t->pid, load->head.attached);
+}
+
+static int put_holder(const struct tt_target *t, struct tt_load *load, uint32_t pid)
+{
+    load->head.attached = pid;
+    return tt_load_put(t, load, &load->head.attached, sizeof load->head.attached);
+}
+
+/* ---- a call of the blob ---- */
+
+static int call_on(const struct tt_target *t, const struct tt_load *load,
+                   const struct tt_stopped_thread *thread, struct tt_blob_call *call, int *tape_fd,
+                   struct tt_error *err)
+{
+    struct tt_remote remote;
+    struct tt_error ignored;
+    uint64_t at = load->at + offsetof(struct tt_blob, call);
+    int code = tt_target_write(t, at, call, sizeof *call);
+    if (code)
+        return out_of_reach(t, code, err);
+    code = tt_remote_begin(&remote, t, thread,
+                           load->at + offsetof(struct tt_blob, stack) + TT_BLOB_STACK, err);
+    if (code)
+        return code;
+    code = tt_remote_call(&remote, load->base + load->head.enter, err);
+    if (code == 0 && (code = tt_target_read(t, at, call, sizeof *call)) != 0)
+        code = out_of_reach(t, code, err);
+    if (code == 0 && call->tape_fd >= 0 && tape_fd) {
+        char path[64];
+        int64_t result;
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
+        *tape_fd = open(path, O_RDWR | O_CLOEXEC);
+        if (*tape_fd < 0)
+            code = tt_error_sys(err, -errno, "cannot open the tape of process %d", (int)t->pid);
+        tt_remote_syscall(&remote, SYS_close, (uint64_t[6]){(uint64_t)call->tape_fd}, &result, NULL,
+                          &ignored);
+    }
+    int ended = tt_remote_end(&remote, code ? &ignored : err);
+    return code ? code : ended;
+}
+
+/* On one thread; the others go on. */
+static int call_alone(const struct tt_target *t, const struct tt_load *load,
+                      struct tt_blob_call *call, int *tape_fd, uint64_t *stood_ns,
+                      struct tt_error *err)
+{
+    struct tt_stopped one;
+    int code = tt_remote_stop(t, &one, err);
+    if (code)
+        return code;
+    code = call_on(t, load, &one.threads.data[0], call, tape_fd, err);
+    if (stood_ns)
+        *stood_ns += tt_clock_now() - one.since_ns;
+    tt_inject_resume(&one);
+    return code;
+}
+
+static int refused(const struct tt_target *t, const struct tt_blob_call *call, struct tt_error *err)
+{
+    return tt_error_set(err, call->result < 0 ? call->result : -EIO,
+                        "cannot attach to process %d: %.*s", (int)t->pid, (int)sizeof call->why,
+                        *call->why ? call->why : "the agent does not start");
+}
+
+static int pass(const struct tt_target *t, const struct tt_load *load, struct tt_error *err)
+{
+    struct tt_blob_call *call = calloc(1, sizeof *call);
+    if (!call)
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    call->what = TT_BLOB_PASS;
+    call->tape_fd = -1;
+    int code = call_alone(t, load, call, NULL, NULL, err);
+    free(call);
+    return code;
+}
+
+/* ---- memory ---- */
+
+static int reread(struct tt_target *t, struct tt_error *err)
+{
+    int code = tt_proc_maps_read(t->pid, &t->maps);
+    return code ? tt_target_explain(t->pid, code, err) : 0;
+}
+
+static int bring_blob(struct tt_target *t, const struct tt_found *found,
+                      const struct tt_load_file *file, struct tt_load *load, uint64_t *stood_ns,
+                      struct tt_error *err)
+{
+    int code = -EAGAIN;
+    bool again = true;
+    for (int tries = 0; code && again && tries < 8; tries++) {
+        struct tt_stopped one;
+        struct tt_remote remote;
+        struct tt_error ignored;
+        again = false;
+        if ((code = reread(t, err)) != 0 || (code = tt_remote_stop(t, &one, err)) != 0)
+            break;
+        code = tt_remote_begin(&remote, t, &one.threads.data[0], 0, err);
+        if (code == 0) {
+            code = tt_load_map(&remote, found, file, load, &again, err);
+            int ended = tt_remote_end(&remote, code ? &ignored : err);
+            code = code ? code : ended;
+        }
+        *stood_ns += tt_clock_now() - one.since_ns;
+        tt_inject_resume(&one);
+    }
+    return code ? code : reread(t, err);
+}
+
+static void drop_blob(const struct tt_target *t, const struct tt_load *load)
+{
+    struct tt_stopped one;
+    struct tt_remote remote;
+    struct tt_error ignored;
+    if (tt_remote_stop(t, &one, &ignored) != 0)
+        return;
+    if (tt_remote_begin(&remote, t, &one.threads.data[0], 0, &ignored) == 0) {
+        tt_load_unmap(&remote, load);
+        tt_remote_end(&remote, &ignored);
+    }
+    tt_inject_resume(&one);
+}
+
+/* No thread is inside the agent or its islands: neither standing there nor going to return. */
+static bool drained(const struct tt_target *t, const struct tt_load *load,
+                    const struct tt_stopped *stopped)
+{
+    struct tt_window windows[1 + TT_BLOB_ISLANDS] = {
+        {load->base, load->base + load->head.text_end}};
+    bool hit[1 + TT_BLOB_ISLANDS];
+    for (size_t i = 0; i < TT_BLOB_ISLANDS; i++) {
+        const struct tt_blob_island *is = &load->head.island[i];
+        windows[1 + i] = (struct tt_window){is->base, is->base + is->size};
+    }
+    return tt_stacks_look(t, stopped, windows, 1 + TT_BLOB_ISLANDS, TT_LOOK_RIP | TT_LOOK_WORDS,
+                          hit) == 0;
+}
+
+/* Takes a blob of the same build again. With releases still hooked, the new start must happen while
+ * everybody stands still: *stopped then stays so. */
+static int take_again(struct tt_target *t, struct tt_load *load, struct tt_stopped *stopped,
+                      bool *still, struct tt_error *err)
+{
+    for (int tries = 0; tries < TRIES; tries++) {
+        int code = reread(t, err);
+        if (code == 0)
+            code = tt_inject_stop(t->pid, stopped, err);
+        if (code)
+            return code;
+        if (drained(t, load, stopped)) {
+            *still = tt_patch_active(load);
+            if (*still)
+                return 0;
+            tt_inject_resume(stopped);
+            load->head.patch_count = 0;
+            for (size_t i = 0; i < TT_BLOB_ISLANDS; i++)
+                load->head.island[i].used = 0;
+            return 0;
+        }
+        tt_inject_resume(stopped);
+        breathe();
+    }
+    return tt_error_set(err, -EAGAIN,
+                        "cannot attach to process %d: a thread is still inside the agent of an "
+                        "earlier recording; try again",
+                        (int)t->pid);
+}
+
+/* ---- attach ---- */
+
+struct attach {
+    struct tt_target target;
+    struct tt_found found;
+    struct tt_load_file file;
+    struct tt_load load;
+    struct tt_patch patch;
+    struct tt_blob_call *call;
+    bool loaded, started, patched;
+};
+
+static void fill_call(struct attach *a, const struct tt_inject_attach_options *options)
+{
+    struct tt_blob_call *c = a->call;
+    const struct tt_blob_island *pads[2] = {&a->load.head.island[TT_ISLAND_PAD_EXE],
+                                            &a->load.head.island[TT_ISLAND_PAD_LIBC]};
+    c->what = TT_BLOB_START;
+    c->tape_fd = -1;
+    c->sandboxed = a->target.sandboxed;
+    c->conf = options->conf;
+    c->host.granule_shift = a->found.glibc_only ? 5 : 4;
+    c->host.size_floor = a->found.glibc_only ? 0 : 9;
+    c->host.near_exe = a->found.entry;
+    c->host.near_libc = a->found.libc_near;
+    memcpy(c->host.allocator, a->found.allocator, sizeof c->host.allocator);
+    tt_proc_exe(a->target.pid, c->host.exe, sizeof c->host.exe);
+    for (unsigned i = 0; i < 2; i++) {
+        c->pad[i] = pads[i]->size > pads[i]->used ? pads[i]->base + pads[i]->used : 0;
+        c->pad_size[i] = c->pad[i] ? pads[i]->size - pads[i]->used : 0;
+    }
+}
+
+static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_error *err)
+{
+    int code = -EAGAIN;
+    for (int tries = 0; code == -EAGAIN && tries < TRIES; tries++) {
+        struct tt_stopped stopped;
+        if (tries)
+            breathe();
+        if ((code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
+            return code;
+        code = tt_patch_apply(&a->patch, &stopped, tries == TRIES - 1);
+        out->stop_ns = tt_clock_now() - stopped.since_ns;
+        tt_inject_resume(&stopped);
+    }
+    if (code == -EAGAIN)
+        return tt_error_set(err, code,
+                            "cannot attach to process %d: a thread or signal handler is always in "
+                            "the first instructions of malloc or free; try again",
+                            (int)a->target.pid);
+    if (code == -ESTALE)
+        return tt_error_set(err, -EBUSY,
+                            "cannot attach to process %d: somebody else changed its allocator's "
+                            "code meanwhile",
+                            (int)a->target.pid);
+    return code ? out_of_reach(&a->target, code, err) : 0;
+}
+
+static int prepare(struct attach *a, const struct tt_inject_attach_options *options,
+                   struct tt_inject_attached *out, struct tt_error *err)
+{
+    char path[PATH_MAX];
+    const char *blob = options->blob;
+    pid_t pid = out->pid;
+    if (!blob && tt_inject_blob(path, sizeof path, err) != 0)
+        return err ? err->code : -ENOENT;
+    int code = tt_load_file(blob ? blob : path, &a->file, err);
+    if (code || (code = tt_target_open(pid, &a->target, err)) != 0)
+        return code;
+    if (tt_load_find(&a->target, a->file.build, &a->load) == 0) {
+        if (held(&a->load))
+            return busy(&a->target, &a->load, err);
+        if (tt_patch_active(&a->load) || a->load.head.attached) { /* left by one that died */
+            struct tt_inject_detached detached;
+            if ((code = tt_inject_detach(pid, true, &detached, err)) != 0)
+                return code;
+            if ((code = reread(&a->target, err)) != 0)
+                return code;
+        }
+        tt_load_find(&a->target, a->file.build, &a->load);
+        bool same = memcmp(a->load.head.build, a->file.build, sizeof a->file.build) == 0;
+        if (!same && tt_patch_active(&a->load))
+            return tt_error_set(err, -EBUSY,
+                                "cannot attach to process %d: objects of a recording by another "
+                                "version of telltale are still in use; use that version",
+                                (int)pid);
+        out->reused = same;
+    }
+    return tt_find(&a->target, &a->found, err);
+}
+
+static int start(struct attach *a, const struct tt_inject_attach_options *options,
+                 struct tt_inject_attached *out, struct tt_error *err)
+{
+    struct tt_stopped stopped;
+    bool still = false;
+    int code = out->reused
+                   ? take_again(&a->target, &a->load, &stopped, &still, err)
+                   : bring_blob(&a->target, &a->found, &a->file, &a->load, &out->start_ns, err);
+    if (code)
+        return code;
+    a->loaded = true;
+    a->patch =
+        (struct tt_patch){.target = &a->target, .found = &a->found, .load = &a->load, .out = out};
+    a->load.head.attached = (uint32_t)getpid();
+    if ((code = tt_patch_plan(&a->patch, a->call->real, err)) == 0) {
+        fill_call(a, options);
+        if (still) {
+            const struct tt_stopped_thread *suits = NULL;
+            for (size_t i = 0; i < stopped.threads.len && !suits; i++)
+                if (tt_remote_suits(&a->target, &stopped.threads.data[i]))
+                    suits = &stopped.threads.data[i];
+            code = suits ? call_on(&a->target, &a->load, suits, a->call, &out->tape_fd, err)
+                         : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
+                                        (int)a->target.pid);
+            out->start_ns = tt_clock_now() - stopped.since_ns;
+        } else {
+            code = call_alone(&a->target, &a->load, a->call, &out->tape_fd, &out->start_ns, err);
+        }
+    }
+    if (still)
+        tt_inject_resume(&stopped);
+    a->started = code == 0 && a->call->result == 0;
+    return code ? code : a->call->result ? refused(&a->target, a->call, err) : 0;
+}
+
+int tt_inject_attach(pid_t pid, const struct tt_inject_attach_options *options,
+                     struct tt_inject_attached *out, struct tt_error *err)
+{
+    struct attach *a = calloc(1, sizeof *a);
+    struct tt_error ignored;
+    *out = (struct tt_inject_attached){.pid = pid, .tape_fd = -1};
+    if (!a || !(a->call = calloc(1, sizeof *a->call))) {
+        free(a);
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    }
+    a->target.mem = -1;
+    int code = prepare(a, options, out, err);
+    if (code == 0)
+        code = start(a, options, out, err);
+    if (code == 0)
+        code = redirect(a, out, err);
+    if (code == 0) {
+        out->blob = a->load.base;
+    } else {
+        if (a->started)
+            pass(&a->target, &a->load, &ignored);
+        if (a->loaded && !out->reused) {
+            drop_blob(&a->target, &a->load);
+        } else if (a->loaded) { /* the records of this attempt */
+            unsigned n[3];
+            tt_patch_restore(&a->target, &a->load, a->load.head.detached_live > 0, &n[0], &n[1],
+                             &n[2]);
+            put_holder(&a->target, &a->load, 0);
+        }
+        if (out->tape_fd >= 0)
+            close(out->tape_fd);
+        out->tape_fd = -1;
+        tt_inject_attached_free(out);
+    }
+    tt_patch_free(&a->patch);
+    tt_load_file_free(&a->file);
+    tt_find_free(&a->found);
+    tt_target_close(&a->target);
+    free(a->call);
+    free(a);
+    return code;
+}
+
+void tt_inject_attached_free(struct tt_inject_attached *attached)
+{
+    tt_vec_free(&attached->notes);
+}
+
+/* ---- detach ---- */
+
+static int restore(struct tt_target *t, struct tt_load *load, struct tt_inject_detached *out,
+                   struct tt_error *err)
+{
+    struct tt_stopped stopped;
+    unsigned foreign = 0;
+    if (!tt_patch_active(load))
+        return 0;
+    int code = tt_inject_stop(t->pid, &stopped, err);
+    if (code)
+        return code;
+    code = tt_patch_restore(t, load, out->live > 0, &out->restored, &out->kept, &foreign);
+    out->stop_ns = tt_clock_now() - stopped.since_ns;
+    tt_inject_resume(&stopped);
+    if (code)
+        return tt_error_set(err, -EIO,
+                            "%u places in process %d no longer hold what telltale wrote and were "
+                            "left alone; %u were restored",
+                            foreign, (int)t->pid, out->restored);
+    return 0;
+}
+
+int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, struct tt_error *err)
+{
+    struct tt_target target;
+    struct tt_load load;
+    *out = (struct tt_inject_detached){0};
+    int code = tt_target_open(pid, &target, err);
+    if (code)
+        return code;
+    out->found = tt_load_find(&target, "", &load) == 0;
+    if (out->found && held(&load) && !force) {
+        code = busy(&target, &load, err);
+    } else if (out->found) {
+        if (load.head.attached)
+            code = pass(&target, &load, err);
+        if (code == 0)
+            code = tt_target_read(&target, load.at, &load.head, TT_LOAD_HEAD);
+        out->live = load.head.detached_live;
+        if (code == 0)
+            code = restore(&target, &load, out, err);
+        if (code == 0 && (code = put_holder(&target, &load, 0)) != 0)
+            code = out_of_reach(&target, code, err);
+    }
+    if (code == 0)
+        tt_freeze_reap_left(&target);
+    tt_target_close(&target);
+    return code;
+}
+
+/* ---- the blob's file ---- */
+
+#define BLOB "telltale-agent.blob"
+
+int tt_inject_blob(char *out, size_t size, struct tt_error *err)
+{
+    static const char *const places[] = {"../lib/telltale",   "../lib/x86_64-linux-gnu/telltale",
+                                         "../lib64/telltale", "../agent",
+                                         "../src/agent",      "../../src/agent"};
+    const char *given = getenv("TELLTALE_LIB");
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash)
+        *slash = '\0';
+    if (given && *given) { /* a directory, or the agent's library in it */
+        const char *base = strrchr(given, '/');
+        size_t dir = base && strstr(base, ".so") ? (size_t)(base - given) : strlen(given);
+        if (snprintf(out, size, "%.*s/" BLOB, (int)dir, given) < (int)size &&
+            access(out, R_OK) == 0)
+            return 0;
+        return tt_error_set(err, -ENOENT, "no " BLOB " at TELLTALE_LIB=%.300s", given);
+    }
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (snprintf(out, size, "%s/%s/" BLOB, exe, places[i]) < (int)size &&
+            access(out, R_OK) == 0)
+            return 0;
+    return tt_error_set(err, -ENOENT,
+                        "cannot find " BLOB " near %.300s: set TELLTALE_LIB to its directory", exe);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leading functions of the target to the blob and back. Start: tt_patch_plan. */
+#ifndef TT_INJECT_PATCH_H
+#define TT_INJECT_PATCH_H
+
+#include "inject/attach.h"
+#include "inject/load.h"
+
+/* How one definition will be hooked. */
+struct tt_patch_plan {
+    size_t definition;
+    bool slots;                      /* by pointers to it instead of its entry */
+    uint32_t first, count;           /* its records in tt_blob.patch */
+    uint8_t where[TT_RELOCATE_NEED]; /* see tt_relocate */
+    bool refused;
+};
+
+struct tt_patch {
+    const struct tt_target *target;
+    const struct tt_found *found;
+    struct tt_load *load;
+    TT_VEC(struct tt_patch_plan) plans; /* releases first */
+    struct tt_inject_attached *out;     /* counts and notes */
+};
+
+/* Works out how each definition is hooked and fills real[] of the call; writes islands and, ahead
+ * of the act, the records. Nothing is redirected yet. -EOPNOTSUPP when malloc or free of set 0
+ * cannot be hooked in any way. */
+int tt_patch_plan(struct tt_patch *patch, tt_real_fn *real[TT_BLOB_SETS][TT_E_COUNT],
+                  struct tt_error *err);
+/* Redirects all, with every thread stopped. 0; -EAGAIN when a thread will return into one of the
+ * windows, and nothing was changed; other errno: undone. last: refuse such functions instead. */
+int tt_patch_apply(struct tt_patch *patch, const struct tt_stopped *stopped, bool last);
+void tt_patch_free(struct tt_patch *patch);
+
+/* Puts the old bytes back, every thread stopped: those that are what we wrote. keep_releases:
+ * allocators' releases stay. Counts into *restored and *kept; -EIO if some could not be written or
+ * are no longer ours (foreign counts these). */
+int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool keep_releases,
+                     unsigned *restored, unsigned *kept, unsigned *foreign);
+/* Whether any record is in force. */
+bool tt_patch_active(const struct tt_load *load);
+
+void tt_patch_note(struct tt_inject_attached *out, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

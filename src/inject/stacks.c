@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the stopped threads are and will return to. Code that is about to change must not be under
+ * a thread, nor under a signal frame that returns into it; and the agent's state must not be
+ * replaced while a thread is inside the agent. Stacks are read in one piece each, no more than
+ * 64 KiB, and no further than their end where that is known: all threads stand still meanwhile.
+ * Start: tt_stacks_look. */
+#include <string.h>
+#include <unistd.h>
+
+#include "inject/internal.h"
+
+#define SCAN_STACK (64u << 10)
+#define THREAD_STACK_MOST (256ULL << 20)
+
+/* struct rt_sigframe (remote.c): distance from the saved rip to the word with cs. */
+#define WORDS_RIP_TO_CS 2
+
+/* How much of a thread's stack there is. The thread control block lies at the end of a thread's
+ * stack (glibc); the first thread's ends with its mapping. */
+static size_t stack_bytes(const struct tt_target *t, const struct user_regs_struct *regs)
+{
+    uint64_t sp = regs->rsp & ~7ULL, end = sp + SCAN_STACK;
+    const struct tt_proc_map *m;
+    if (regs->fs_base > sp && regs->fs_base - sp < THREAD_STACK_MOST)
+        end = regs->fs_base;
+    else if ((m = tt_proc_map_at(&t->maps, sp)) != NULL)
+        end = m->end;
+    return end - sp < SCAN_STACK ? (size_t)(end - sp) : SCAN_STACK;
+}
+
+size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
+                      const struct tt_window *windows, size_t n, unsigned where, bool *hit)
+{
+    static __thread uint64_t words[SCAN_STACK / 8 + WORDS_RIP_TO_CS];
+    uint64_t low = UINT64_MAX, high = 0;
+    size_t hits = 0;
+    memset(hit, 0, n * sizeof *hit);
+    for (size_t k = 0; k < n; k++) {
+        low = windows[k].from < low ? windows[k].from : low;
+        high = windows[k].to > high ? windows[k].to : high;
+    }
+    for (size_t i = 0; i < stopped->threads.len; i++) {
+        const struct user_regs_struct *regs = &stopped->threads.data[i].regs;
+        bool scan = (where & TT_LOOK_WORDS) || ((where & TT_LOOK_FRAMES) && target->handles);
+        ssize_t got =
+            scan ? pread(target->mem, words, stack_bytes(target, regs), (off_t)(regs->rsp & ~7ULL))
+                 : 0;
+        ssize_t len = got > 0 ? got / 8 : 0;
+        memset(words + len, 0, WORDS_RIP_TO_CS * sizeof *words);
+        for (ssize_t w = where & TT_LOOK_RIP ? -1 : 0; w < len; w++) {
+            uint64_t word = w < 0 ? regs->rip : words[w];
+            if (word - low >= high - low || (w >= 0 && !(where & TT_LOOK_WORDS) &&
+                                             (words[w + WORDS_RIP_TO_CS] & 0xffff) != regs->cs))
+                continue;
+            for (size_t k = 0; k < n; k++)
+                if (word >= windows[k].from && word < windows[k].to && !hit[k]) {
+                    hit[k] = true;
+                    hits++;
+                }
+        }
+    }
+    return hits;
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attach and detach with a blob that only counts, on targets that notice what is wrong; refusals;
+ * and a controller that is killed at any moment. Start: main's table. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "inject/attach.h"
+#include "inject/find.h"
+#include "inject/internal.h"
+#include "inject/load.h"
+#include "test_inject_target.h"
+
+#define NEEDS_PTRACE()                                                                             \
+    do {                                                                                           \
+        if (!tt_target_may_trace())                                                                \
+            skip();                                                                                \
+    } while (0)
+
+static const struct tt_inject_attach_options options = {.blob = TT_TEST_BLOB};
+
+/* The first bytes of what attach changes in our own (hence the forked target's) libc. */
+struct code {
+    uint8_t bytes[TT_E_COUNT][32];
+    uint64_t at[TT_E_COUNT];
+    size_t n;
+};
+
+static void read_code(pid_t pid, struct code *out)
+{
+    static const char *const functions[] = {
+        "malloc",        "free",   "calloc",  "realloc",      "memalign",          "posix_memalign",
+        "aligned_alloc", "valloc", "pvalloc", "reallocarray", "malloc_usable_size"};
+    char path[64];
+    out->n = sizeof functions / sizeof functions[0];
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+    int mem = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(mem >= 0);
+    for (size_t i = 0; i < out->n; i++) {
+        out->at[i] = (uint64_t)(uintptr_t)dlsym(RTLD_DEFAULT, functions[i]);
+        assert_true(out->at[i] != 0);
+        assert_int_equal(pread(mem, out->bytes[i], 32, (off_t)out->at[i]), 32);
+    }
+    close(mem);
+}
+
+static size_t differences(const struct code *a, const struct code *b)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < a->n; i++)
+        n += memcmp(a->bytes[i], b->bytes[i], 32) != 0;
+    return n;
+}
+
+static int attach(pid_t pid, struct tt_inject_attached *out)
+{
+    struct tt_error err = {0};
+    int code = tt_inject_attach(pid, &options, out, &err);
+    if (code)
+        fprintf(stderr, "%s\n", err.text);
+    return code;
+}
+
+static int detach(pid_t pid, struct tt_inject_detached *out)
+{
+    struct tt_error err = {0};
+    int code = tt_inject_detach(pid, false, out, &err);
+    if (code)
+        fprintf(stderr, "%s\n", err.text);
+    return code;
+}
+
+static uint64_t counted(const struct tt_inject_attached *a, unsigned entry)
+{
+    uint64_t n = 0;
+    assert_int_equal(pread(a->tape_fd, &n, 8, (off_t)(8 * entry)), 8);
+    return n;
+}
+
+static void entries_are_hooked_and_given_back(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct tt_target_report *report;
+    struct code before, during, after;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC, &report);
+    read_code(pid, &before);
+    struct tt_inject_attached a;
+    assert_int_equal(attach(pid, &a), 0);
+    assert_int_equal(a.notes.len, 0);
+    assert_true(a.tape_fd >= 0 && a.entries >= 10 && !a.reused && a.slots == 0);
+    read_code(pid, &during);
+    assert_int_equal(differences(&before, &during), before.n);
+    tt_target_await(pid, report, 3);
+    assert_true(counted(&a, TT_E_MALLOC) > 100);
+    assert_true(counted(&a, TT_E_FREE) > 100);
+    assert_true(counted(&a, TT_E_REALLOC) > 10);
+    assert_true(counted(&a, TT_E_CALLOC) > 10);
+    assert_true(counted(&a, TT_E_POSIX_MEMALIGN) > 1);
+    struct tt_inject_detached d;
+    assert_int_equal(detach(pid, &d), 0);
+    assert_true(d.found && d.restored == a.entries && d.kept == 0);
+    read_code(pid, &after);
+    assert_int_equal(differences(&before, &after), 0);
+    uint64_t end = counted(&a, TT_E_MALLOC);
+    tt_target_await(pid, report, 3);
+    assert_int_equal(counted(&a, TT_E_MALLOC), end);
+    close(a.tape_fd);
+    tt_inject_attached_free(&a);
+    assert_int_equal(detach(pid, &d), 0);
+    assert_int_equal(d.restored, 0);
+    tt_target_finish(pid, report);
+}
+
+static void cycles_leave_no_trace(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    static const struct {
+        unsigned work;
+        int cycles;
+    } runs[] = {
+        {TT_WORK_MALLOC | TT_WORK_FLOAT, 150},
+        {TT_WORK_MALLOC | TT_WORK_SIGNALS | TT_WORK_CHILDREN, 150},
+        {TT_WORK_MALLOC | TT_WORK_WAITS | TT_WORK_SLEEPS, 60},
+        {TT_WORK_MALLOC | TT_WORK_CROWD, 60},
+    };
+    for (size_t k = 0; k < sizeof runs / sizeof runs[0]; k++) {
+        struct tt_target_report *report;
+        struct code before, after;
+        pid_t pid = tt_target_spawn(runs[k].work, &report);
+        read_code(pid, &before);
+        for (int i = 0; i < runs[k].cycles; i++) {
+            struct tt_inject_attached a;
+            struct tt_inject_detached d;
+            assert_int_equal(attach(pid, &a), 0);
+            assert_int_equal(a.reused, i > 0);
+            assert_int_equal(a.notes.len, 0);
+            if (i % 16 == 0)
+                tt_target_await(pid, report, 1);
+            assert_int_equal(detach(pid, &d), 0);
+            assert_int_equal(d.restored, a.entries);
+            close(a.tape_fd);
+            tt_inject_attached_free(&a);
+        }
+        read_code(pid, &after);
+        assert_int_equal(differences(&before, &after), 0);
+        tt_target_finish(pid, report);
+    }
+}
+
+/* The controller is killed at random moments of attaching and detaching. */
+static void death_while_attaching_harms_nobody(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct tt_target_report *report;
+    struct code before, after;
+    unsigned seed = 20261121;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC | TT_WORK_FLOAT | TT_WORK_SLEEPS, &report);
+    read_code(pid, &before);
+    for (int i = 0; i < 300; i++) {
+        pid_t controller = fork();
+        if (controller == 0) {
+            for (;;) {
+                struct tt_inject_attached a;
+                struct tt_inject_detached d;
+                if (attach(pid, &a) || detach(pid, &d))
+                    _exit(1);
+                close(a.tape_fd);
+                tt_inject_attached_free(&a);
+            }
+        }
+        const struct timespec pause = {0, 1000000 + rand_r(&seed) % 9000000};
+        nanosleep(&pause, NULL);
+        kill(controller, SIGKILL);
+        int status;
+        assert_int_equal(waitpid(controller, &status, 0), controller);
+        if (!WIFSIGNALED(status))
+            fail_msg("controller failed in round %d", i);
+        if (i % 32 == 0)
+            tt_target_await(pid, report, 1);
+    }
+    struct tt_inject_detached d;
+    assert_int_equal(detach(pid, &d), 0);
+    read_code(pid, &after);
+    assert_int_equal(differences(&before, &after), 0);
+    report->eintr = 0;
+    tt_target_finish(pid, report);
+}
+
+static void one_telltale_at_a_time(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct tt_target_report *report;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC, &report);
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t other = fork();
+    if (other == 0) {
+        struct tt_inject_attached a;
+        if (attach(pid, &a))
+            _exit(1);
+        (void)!write(ready[1], "r", 1);
+        pause();
+        _exit(0);
+    }
+    char c;
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    struct tt_inject_attached a;
+    struct tt_inject_detached d;
+    struct tt_error err = {0};
+    assert_int_equal(tt_inject_attach(pid, &options, &a, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "another telltale"));
+    assert_int_equal(tt_inject_detach(pid, false, &d, &err), -EBUSY);
+    kill(other, SIGKILL);
+    assert_int_equal(waitpid(other, NULL, 0), other);
+    /* What a dead one left is taken over. */
+    assert_int_equal(attach(pid, &a), 0);
+    assert_true(a.reused);
+    assert_int_equal(detach(pid, &d), 0);
+    assert_int_equal(d.restored, a.entries);
+    close(a.tape_fd);
+    tt_inject_attached_free(&a);
+    tt_target_finish(pid, report);
+}
+
+static void expect_refusal(pid_t pid, int code, const char *words)
+{
+    struct tt_inject_attached a;
+    struct tt_error err = {0};
+    assert_int_equal(tt_inject_attach(pid, &options, &a, &err), code);
+    if (!strstr(err.text, words))
+        fail_msg("'%s' does not say '%s'", err.text, words);
+    assert_null(strchr(err.text, '\n'));
+}
+
+static void what_cannot_be_attached_is_said(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    expect_refusal(2, -EOPNOTSUPP, "part of the kernel");
+    expect_refusal(getpid(), -EINVAL, "no such target");
+    expect_refusal(0x3fffff, -ESRCH, "none of that number");
+
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    siginfo_t si;
+    assert_int_equal(waitid(P_PID, (id_t)pid, &si, WEXITED | WNOWAIT), 0);
+    expect_refusal(pid, -ESRCH, "has ended");
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+
+    /* A peer traces it. */
+    struct tt_target_report *report;
+    pid = tt_target_spawn(TT_WORK_MALLOC, &report);
+    int ready[2];
+    assert_int_equal(pipe(ready), 0);
+    pid_t peer = fork();
+    if (peer == 0) {
+        if (ptrace(PTRACE_SEIZE, pid, 0, 0))
+            _exit(1);
+        (void)!write(ready[1], "r", 1);
+        pause();
+        _exit(0);
+    }
+    char c;
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    expect_refusal(pid, -EPERM, "traces it");
+    kill(peer, SIGKILL);
+    assert_int_equal(waitpid(peer, NULL, 0), peer);
+
+    /* A thread's number instead of the process's. */
+    tt_proc_pid_vec threads = {0};
+    assert_int_equal(tt_proc_list(pid, &threads), 0);
+    for (size_t i = 0; i < threads.len; i++)
+        if (threads.data[i] != pid)
+            expect_refusal(threads.data[i], -ESRCH, "it is a thread of process");
+    tt_vec_free(&threads);
+    tt_target_finish(pid, report);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(entries_are_hooked_and_given_back),
+        cmocka_unit_test(cycles_leave_no_trace),
+        cmocka_unit_test(death_while_attaching_harms_nobody),
+        cmocka_unit_test(one_telltale_at_a_time),
+        cmocka_unit_test(what_cannot_be_attached_is_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
