@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chunks that are free although the next chunk says they are in use: those in fast bins and in the
+ * threads' caches. A tcache is an ordinary chunk that its thread's TLS points to; it is recognised
+ * by its entries, each of which leads to a chunk of exactly the bin's size. So also the tcaches of
+ * threads that a fork left behind are found. Links are mangled since 2.32 (safe-linking: the link's
+ * own address >> 12 is XORed in). Start: tt_glibc_collect_free. */
+#include "heap/internal_glibc.h"
+
+#include <errno.h>
+
+enum { LIST_MOST = 1 << 26, TLS_MOST = 1 << 18 };
+
+/* struct tcache_perthread_struct: u16 counts[n], then entries[n]; 64 bins, since 2.42 twelve more
+ * for large chunks, and the counts say what still fits in. */
+struct tcache_layout {
+    uint64_t chunk;
+    unsigned bins;
+    bool counts;
+};
+static const struct tcache_layout layouts[] = {{0x290, 64, true}, {0x300, 76, false}};
+
+static bool chunk_size(const struct glibc_heap *heap, uint64_t chunk, uint64_t *size)
+{
+    const struct glibc_piece *p = tt_glibc_piece_at(heap, chunk);
+    if ((chunk & 15) || !p || p->end - chunk < CHUNK_MIN ||
+        !tt_heap_word(heap->image, chunk + 8, size))
+        return false;
+    *size &= ~(uint64_t)CHUNK_FLAGS;
+    return *size >= CHUNK_MIN && *size <= p->end - chunk;
+}
+
+/* The entry (address of user memory) that the link at `link` leads to: 0 at the end of the list.
+ * False when it is neither a plain nor a mangled link to a chunk. */
+static bool follow(const struct glibc_heap *heap, uint64_t link, uint64_t from_user, uint64_t *next)
+{
+    uint64_t word, size;
+    if (!tt_heap_word(heap->image, link, &word))
+        return false;
+    uint64_t plain = word ^ link >> 12;
+    if (plain == 0 || chunk_size(heap, plain - from_user, &size))
+        *next = plain;
+    else if (word == 0 || chunk_size(heap, word - from_user, &size))
+        *next = word;
+    else
+        return false;
+    return true;
+}
+
+/* A bin of a tcache. Entries of bins up to 63 have one size, those of large bins a range. */
+static bool bin_holds(unsigned bin, uint64_t size)
+{
+    return bin < 64 ? size == (bin + 2) * 16ull : size > 65 * 16ull;
+}
+
+int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
+{
+    uint64_t size;
+    size_t before = heap->free.len;
+    if (!chunk_size(heap, chunk, &size) || !tt_glibc_tcache_size(size))
+        return 0;
+    const struct tcache_layout *l = &layouts[size == 0x300];
+    const uint8_t *bytes = tt_heap_bytes(heap->image, chunk + CHUNK_HEADER, l->bins * 10ull);
+    unsigned odd = 0;
+    for (unsigned i = 0; bytes && i < l->bins; i++) {
+        uint64_t entry;
+        uint16_t count;
+        memcpy(&entry, bytes + l->bins * 2ull + i * 8ull, 8);
+        memcpy(&count, bytes + i * 2ull, 2);
+        uint64_t n = 0;
+        if (entry && (!chunk_size(heap, entry - 16, &size) || !bin_holds(i, size)))
+            goto no;
+        while (entry && n++ < UINT16_MAX) {
+            uint64_t next;
+            if (!chunk_size(heap, entry - 16, &size) || !bin_holds(i, size))
+                goto no;
+            if (tt_vec_push(&heap->free, entry - 16))
+                return -ENOMEM;
+            if (!follow(heap, entry, 16, &next))
+                goto no;
+            entry = next;
+        }
+        if (l->counts && n != count) /* one may be, of a thread stopped in the act */
+            if (++odd > 1 || (n > count ? n - count : count - n) > 1)
+                goto no;
+    }
+    if (heap->free.len > before)
+        return 1;
+no:
+    heap->free.len = before;
+    return 0;
+}
+
+/* Static TLS lies below the thread pointer (variant II of the ELF TLS ABI). */
+static int thread_caches(struct glibc_heap *heap, uint64_t thread_pointer)
+{
+    struct tt_heap_view v;
+    TT_VEC(uint64_t) seen = {0};
+    int rc = 0;
+    thread_pointer &= ~7ull;
+    if (thread_pointer < 8 || !tt_heap_view_at(heap->image, thread_pointer - 8, &v))
+        return 0;
+    uint64_t low = thread_pointer - v.start > TLS_MOST ? thread_pointer - TLS_MOST : v.start;
+    for (uint64_t at = thread_pointer - 8; at >= low && at <= thread_pointer && rc >= 0; at -= 8) {
+        uint64_t word = tt_heap_load(&v, at);
+        bool known = (word & 15) || !tt_glibc_piece_at(heap, word);
+        for (size_t i = 0; i < seen.len && !known; i++)
+            known = seen.data[i] == word;
+        if (known)
+            continue;
+        rc = tt_glibc_tcache(heap, word - CHUNK_HEADER);
+        if (rc > 0 && tt_vec_push(&seen, word))
+            rc = -ENOMEM;
+    }
+    tt_vec_free(&seen);
+    return rc < 0 ? rc : 0;
+}
+
+static int fast_bins(struct glibc_heap *heap, const struct glibc_arena *arena)
+{
+    uint64_t first = arena->state + 16, size;
+    if (first + FAST_BINS * 8 + 16 != arena->bins)
+        return 0; /* there are none since 2.43 */
+    for (unsigned i = 0; i < FAST_BINS; i++) {
+        uint64_t chunk, next, n = 0;
+        if (!tt_heap_word(heap->image, first + i * 8ull, &chunk))
+            continue;
+        for (; chunk && n++ < LIST_MOST; chunk = next) {
+            if (!chunk_size(heap, chunk, &size) || size != (i + 2) * 16ull)
+                break;
+            if (tt_vec_push(&heap->free, chunk))
+                return -ENOMEM;
+            if (!follow(heap, chunk + 16, 0, &next))
+                break;
+        }
+    }
+    return 0;
+}
+
+int tt_glibc_collect_free(struct glibc_heap *heap)
+{
+    int rc = 0;
+    for (size_t i = 0; i < heap->arenas.len && rc == 0; i++)
+        rc = fast_bins(heap, &heap->arenas.data[i]);
+    for (size_t i = 0; i < heap->image->threads.len && rc == 0; i++)
+        rc = thread_caches(heap, heap->image->threads.data[i].regs.fs_base);
+    return rc;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The image of a frozen copy: all of its private memory read into one reservation, by two threads
+ * in pieces of 4 MiB. A page that was never touched reads as zero here as it does there, so only
+ * touched pages are read and a reservation of terabytes costs nothing. Ranges that touch there
+ * touch here too. Start: tt_heap_image_frozen. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "heap/internal_image.h"
+#include "proc/proc.h"
+
+enum { PIECE = 4 << 20, HUGE = 2 << 20, SHARED_MOST = 64 << 20, READERS = 2 };
+
+struct frozen {
+    struct tt_proc_maps maps; /* the paths */
+    uint8_t *memory;
+    size_t size;
+};
+static void frozen_free(struct tt_heap_image *image)
+{
+    struct frozen *f = image->owned;
+    if (f->memory)
+        munmap(f->memory, f->size);
+    tt_proc_maps_free(&f->maps);
+    free(f);
+}
+
+struct piece {
+    uint64_t from;
+    uint8_t *to;
+    size_t n;
+};
+struct job {
+    pid_t pid;
+    TT_VEC(struct piece) pieces;
+    size_t next;
+    uint64_t read, unread;
+};
+
+static uint64_t read_some(pid_t pid, uint64_t from, void *to, uint64_t n)
+{
+    uint64_t done = 0;
+    while (done < n) {
+        struct iovec local = {(uint8_t *)to + done, n - done};
+        struct iovec remote = {(void *)(uintptr_t)(from + done), n - done};
+        ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+        if (got <= 0)
+            break;
+        done += (uint64_t)got;
+    }
+    return done;
+}
+
+static void *reader(void *arg)
+{
+    struct job *job = arg;
+    for (;;) {
+        size_t i = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        if (i >= job->pieces.len)
+            return NULL;
+        const struct piece *p = &job->pieces.data[i];
+        uint64_t done = 0, lost = 0;
+        while (done < p->n) { /* behind a page that cannot be read the next one may be readable */
+            done += read_some(job->pid, p->from + done, p->to + done, p->n - done);
+            if (done < p->n) {
+                uint64_t step = 4096 - ((p->from + done) & 4095);
+                step = step < p->n - done ? step : p->n - done;
+                lost += step;
+                done += step;
+            }
+        }
+        __atomic_fetch_add(&job->read, p->n - lost, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&job->unread, lost, __ATOMIC_RELAXED);
+    }
+}
+
+static void run(struct job *job)
+{
+    pthread_t other[READERS - 1];
+    unsigned n = 0;
+    while (n < READERS - 1 && job->pieces.len > 1 &&
+           pthread_create(&other[n], NULL, reader, job) == 0)
+        n++;
+    reader(job);
+    while (n)
+        pthread_join(other[--n], NULL);
+}
+
+static int add_pieces(struct job *job, uint64_t start, uint64_t end, uint8_t *to)
+{
+    for (uint64_t at = start; at < end; at += PIECE) {
+        uint64_t n = end - at < PIECE ? end - at : PIECE;
+        if (tt_vec_push(&job->pieces, (struct piece){at, to + (at - start), n}))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static int read_copy(void *arg, uint64_t address, void *out, size_t n)
+{
+    return read_some(*(pid_t *)arg, address, out, n) == n ? 0 : -EFAULT;
+}
+
+static bool wanted(const struct tt_heap_range *r, bool readable)
+{
+    if (!readable || r->kind == TT_HEAP_OURS)
+        return false;
+    if (r->kind == TT_HEAP_SHARED)
+        return r->write && r->end - r->start <= SHARED_MOST;
+    return r->kind != TT_HEAP_TEXT;
+}
+
+static int take_maps(const struct tt_proc_maps *maps, struct tt_heap_image *image)
+{
+    for (size_t i = 0; i < maps->maps.len; i++) {
+        const struct tt_proc_map *m = &maps->maps.data[i];
+        const char *path = tt_proc_map_path(maps, m);
+        if (strncmp(path, "[vvar", 5) == 0 || strcmp(path, "[vsyscall]") == 0 ||
+            strcmp(path, "[uprobes]") == 0)
+            continue;
+        struct tt_heap_range r = {.start = m->start,
+                                  .end = m->end,
+                                  .path = path,
+                                  .file_offset = m->offset,
+                                  .kind = m->shared ? TT_HEAP_SHARED : TT_HEAP_ANON,
+                                  .write = m->write,
+                                  .exec = m->exec};
+        if (tt_vec_push(&image->ranges, r))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static bool readable(const struct tt_proc_maps *maps, const struct tt_heap_range *r)
+{
+    const struct tt_proc_map *m = tt_proc_map_at(maps, r->start);
+    return m && m->read;
+}
+
+/* Reserves one place for everything wanted, and lists the pieces to read. */
+static int plan(struct tt_heap_image *image, struct frozen *f, int pagemap, struct job *own,
+                struct job *shared)
+{
+    tt_heap_run_vec runs = {0};
+    int rc = 0;
+    uint64_t total = 0, before = 0;
+    for (size_t i = 0; i < image->ranges.len; i++) {
+        struct tt_heap_range *r = &image->ranges.data[i];
+        if (!wanted(r, readable(&f->maps, r)))
+            continue;
+        if (r->start != before) /* the same place within a huge page as there */
+            total = ((total + HUGE - 1) & ~(HUGE - 1ull)) + (r->start & (HUGE - 1));
+        total += r->end - r->start;
+        before = r->end;
+    }
+    f->size = total + HUGE;
+    void *memory = mmap(NULL, f->size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return -ENOMEM;
+    f->memory = memory;
+    uint8_t *base = (uint8_t *)(((uintptr_t)memory + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
+    total = before = 0;
+    for (size_t i = 0; i < image->ranges.len && rc == 0; i++) {
+        struct tt_heap_range *r = &image->ranges.data[i];
+        uint64_t size = r->end - r->start;
+        if (!wanted(r, readable(&f->maps, r)))
+            continue;
+        if (r->start != before)
+            total = ((total + HUGE - 1) & ~(HUGE - 1ull)) + (r->start & (HUGE - 1));
+        r->bytes = base + total;
+        total += size;
+        before = r->end;
+        struct job *job = r->kind == TT_HEAP_SHARED ? shared : own;
+        if (r->path[0] || size <= 65536 || pagemap < 0) {
+            rc = add_pieces(job, r->start, r->end, (uint8_t *)r->bytes);
+            continue;
+        }
+        runs.len = 0;
+        rc = tt_heap_resident(pagemap, r->start, r->end, &runs);
+        if (rc)
+            rc = add_pieces(job, r->start, r->end, (uint8_t *)r->bytes);
+        uint64_t touched = 0;
+        for (size_t k = 0; k < runs.len && rc == 0; k++) {
+            const struct tt_heap_run *run = &runs.data[k];
+            touched += run->end - run->start;
+            rc = add_pieces(job, run->start, run->end,
+                            (uint8_t *)r->bytes + (run->start - r->start));
+        }
+        /* Huge pages halve the time of reading into fresh memory, but would make a sparse range
+         * whole. */
+        if (size >= HUGE && touched >= size / 4 * 3)
+            madvise((void *)((uintptr_t)r->bytes & ~4095ul), size, MADV_HUGEPAGE);
+    }
+    tt_vec_free(&runs);
+    return rc;
+}
+
+int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
+                         size_t n_threads, struct tt_heap_image *out, struct tt_error *err)
+{
+    struct job own = {.pid = copy}, shared = {.pid = target};
+    char name[64];
+    *out = (struct tt_heap_image){.pid = target};
+    struct frozen *f = calloc(1, sizeof *f);
+    if (!f)
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    out->owned = f;
+    out->free = frozen_free;
+    snprintf(name, sizeof name, "/proc/%d/pagemap", (int)copy);
+    int pagemap = open(name, O_RDONLY | O_CLOEXEC);
+    int rc = tt_proc_maps_read(copy, &f->maps);
+    if (rc) {
+        tt_error_sys(err, rc, "cannot read the mappings of the copy %d of process %d", (int)copy,
+                     (int)target);
+        goto out;
+    }
+    rc = tt_vec_reserve(&out->threads, n_threads ? n_threads : 1);
+    for (size_t i = 0; i < n_threads && rc == 0; i++)
+        rc = tt_vec_push(&out->threads, threads[i]);
+    if (rc || (rc = take_maps(&f->maps, out)) != 0 ||
+        (rc = tt_heap_image_classify(out, read_copy, &copy)) != 0 ||
+        (rc = plan(out, f, pagemap, &own, &shared)) != 0 ||
+        (rc = tt_heap_kernel_roots(target, out)) != 0) {
+        tt_error_sys(err, rc, "no memory for the image of process %d", (int)target);
+        goto out;
+    }
+    run(&own);
+    run(&shared);
+    out->read_bytes = own.read + shared.read;
+    out->unread_bytes = own.unread + shared.unread;
+    if (own.read == 0)
+        rc = tt_error_set(err, -EACCES,
+                          "cannot read the memory of process %d: needs CAP_SYS_PTRACE: run as "
+                          "root, or set kernel.yama.ptrace_scope=0",
+                          (int)target);
+out:
+    if (pagemap >= 0)
+        close(pagemap);
+    tt_vec_free(&own.pieces);
+    tt_vec_free(&shared.pieces);
+    if (rc)
+        tt_heap_image_free(out);
+    return rc;
+}

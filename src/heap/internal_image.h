@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the first half of the room shares: making an image out of mappings, whatever they were read
+ * from, and the small reads that the allocators' walkers do in it. Start: tt_heap_image_classify.
+ */
+#ifndef TT_HEAP_INTERNAL_IMAGE_H
+#define TT_HEAP_INTERNAL_IMAGE_H
+
+#include <string.h>
+
+#include "heap/heap.h"
+
+/* ---- image.c ---- */
+
+/* Reads n bytes of the process at address, before the ranges have bytes. 0 or a negative errno. */
+typedef int tt_heap_read_fn(void *arg, uint64_t address, void *out, size_t n);
+
+/* The ranges hold start, end, path, file_offset, write, exec and kind (SHARED where it is shared,
+ * else ANON); gives every one its kind. Splits a module's bss off the anonymous memory behind it,
+ * as the program headers say, and marks what belongs to telltale. Threads must be there already.
+ * 0 or -ENOMEM. */
+int tt_heap_image_classify(struct tt_heap_image *image, tt_heap_read_fn *read, void *arg);
+
+/* The first range that ends behind address; ranges.len if none. */
+size_t tt_heap_range_from(const struct tt_heap_image *image, uint64_t address);
+
+/* ---- image_frozen.c, image_kernel.c ---- */
+
+/* Pointers that only the kernel holds: epoll user data, timer values, robust lists are in the
+ * thread's own memory. pid: the process itself. 0 or -ENOMEM; what cannot be read is left out. */
+int tt_heap_kernel_roots(pid_t pid, struct tt_heap_image *image);
+
+/* A run of pages. */
+struct tt_heap_run {
+    uint64_t start, end;
+};
+typedef TT_VEC(struct tt_heap_run) tt_heap_run_vec;
+/* Appends the runs of [start, end) in which pages were ever touched (resident or swapped); others
+ * read as zero. fd: /proc/PID/pagemap. Gaps below 64 KiB are filled. 0 or a negative errno. */
+int tt_heap_resident(int fd, uint64_t start, uint64_t end, tt_heap_run_vec *runs);
+
+/* ---- reading an image ---- */
+
+/* Memory that lies in one piece both there and here; widens over adjacent ranges. */
+struct tt_heap_view {
+    uint64_t start, end;
+    const uint8_t *bytes; /* of start */
+};
+/* The view that holds address, or false when that was not read. The agent's memory and modules'
+ * constants are never part of a view. */
+bool tt_heap_view_at(const struct tt_heap_image *image, uint64_t address, struct tt_heap_view *out);
+
+static inline bool tt_heap_in_view(const struct tt_heap_view *v, uint64_t address, uint64_t n)
+{
+    return address >= v->start && address < v->end && v->end - address >= n;
+}
+/* The address must be in the view. */
+static inline uint64_t tt_heap_load(const struct tt_heap_view *v, uint64_t address)
+{
+    uint64_t word;
+    memcpy(&word, v->bytes + (address - v->start), sizeof word);
+    return word;
+}
+/* The word at address; false when it was not read. */
+bool tt_heap_word(const struct tt_heap_image *image, uint64_t address, uint64_t *out);
+
+/* ---- walk.c ---- */
+
+/* Sorts spans and joins those that touch. */
+void tt_heap_spans_settle(struct tt_heap_blocks *blocks);
+
+#endif
