@@ -26,6 +26,10 @@ struct tt_adapt {
 
 int tt_adapt_make(void)
 {
+    if (tt_agent.adapt) { /* of an earlier recording */
+        __builtin_memset(tt_agent.adapt, 0, sizeof *tt_agent.adapt);
+        return 0;
+    }
     struct tt_adapt *a = tt_sys_mmap(NULL, sizeof *a, TT_PROT_RW,
                                      TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
     if (tt_sys_bad(a))

@@ -103,6 +103,8 @@ struct tt_thread {
     uint32_t inner;      /* inside the allocator's operator delete, which may call free */
     uint32_t early_left; /* early deaths until the next sampled release */
     uint32_t next_free;  /* pool: index + 1 of the next free state */
+    uint32_t tid;
+    uint32_t session; /* for which the byte countdown was drawn */
     struct tt_step step[TT_TAPE_DEPTH];
     struct tt_check never;               /* does not hold: ends the comparing loop */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
@@ -142,7 +144,7 @@ struct tt_map {
 };
 
 struct tt_agent {
-    tt_hook_fn *entry[TT_E_COUNT]; /* first: the stubs know the offset. NULL: not started */
+    tt_hook_fn *entry[TT_E_ALL]; /* first: the stubs know the offset. NULL: not started */
     struct tt_host host;
     struct tt_conf conf;
     uint32_t *alive; /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
@@ -162,6 +164,8 @@ struct tt_agent {
     uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
     uint64_t stale_since;   /* first look at which the heartbeat was too old; 0: it is not */
 
+    uint32_t attached;   /* packed as a blob: the target was not started with us */
+    uint32_t session;    /* starts so far */
     uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
 
     struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock;
@@ -183,7 +187,7 @@ struct tt_agent {
 };
 
 extern struct tt_agent tt_agent TT_HIDDEN;
-_Static_assert(offsetof(struct tt_agent, host) == 8UL * TT_E_COUNT &&
+_Static_assert(offsetof(struct tt_agent, host) == 8UL * TT_E_ALL &&
                    offsetof(struct tt_host, real) == 0,
                "entry_x86_64.S knows these offsets");
 
@@ -202,6 +206,17 @@ TT_HIDDEN int tt_agent_start(const struct tt_host *host, const struct tt_conf *c
 /* Waits, for 1 s at most, until the recorder has seen this process: then it knows the modules even
  * if the process ends at once, and declared operations are counted from the first call on. */
 TT_HIDDEN void tt_agent_await(void);
+/* Start in a process that runs already, the first time or again (with another mode, after
+ * tt_agent_detach): no other thread is inside the agent. A tape in memory, whose descriptor is *fd
+ * (to be closed by whoever asked), over the place of the one before. Waits for nobody. Returns 0 or
+ * a negative errno with one phrase in *why; then the entries lead where they led before. */
+TT_HIDDEN int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf,
+                              const uint64_t pad[2], const uint64_t pad_size[2], int *fd,
+                              const char **why);
+/* Ends the recording for good; threads amid hooks come to no harm. */
+TT_HIDDEN void tt_agent_detach(void);
+/* After that: gives the tape's memory back and keeps its addresses. */
+TT_HIDDEN void tt_agent_forget(void);
 /* In a forked child (word wiped): gives it a tape of its own, or makes it pass through. */
 TT_HIDDEN void tt_agent_forked(void);
 /* Points all entries at the real allocator (sampled objects stay handled). */
@@ -225,6 +240,8 @@ static inline uint32_t tt_agent_tick(void)
 /* The state of this thread, made on first use; NULL when none can be had. */
 TT_HIDDEN struct tt_thread *tt_thread_make(void);
 TT_HIDDEN void tt_thread_forked(struct tt_thread *own);
+/* After a new tape in the same process: nothing of the old one stays in any state. */
+TT_HIDDEN void tt_thread_again(void);
 /* busy was set when a hook began: 1 if that hook is still at work (we are a signal handler), 0 if
  * its frame was left by longjmp (then all it held is given back). */
 TT_HIDDEN int tt_thread_nested(struct tt_thread *t, uint64_t sp);
@@ -250,6 +267,8 @@ TT_HIDDEN uint64_t tt_maps_gap(uint64_t near, uint64_t bytes);
 TT_HIDDEN struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra);
 /* After dlclose: forgets rows of code that is no longer mapped as it was. */
 TT_HIDDEN void tt_row_forget(struct tt_thread *t);
+/* After a time without the agent: nothing that was loaded or unloaded meanwhile was seen. */
+TT_HIDDEN void tt_row_again(void);
 /* dwarf.c: pure function of the module's memory; call with row_lock held. `pc` is an address
  * inside the call instruction. */
 TT_HIDDEN struct tt_row tt_dwarf_row(uint64_t pc);
@@ -275,11 +294,17 @@ TT_HIDDEN void tt_live_release(struct tt_thread *t, uint64_t entry, uint64_t siz
 /* hook_exact.c */
 /* A hook found the process word wiped: settles the forked child and calls anew. */
 TT_HIDDEN tt_hook_fn tt_hook_wiped;
+/* The real function as a hook, for a jump of the stub. */
+TT_HIDDEN tt_hook_fn *tt_hook_straight(uint32_t entry);
 /* hook_exact.c, hook_sample.c: fill tt_agent.entry[]. */
 TT_HIDDEN void tt_hook_exact(void);
 TT_HIDDEN void tt_hook_pass(void);
 TT_HIDDEN void tt_hook_sample(void);
 TT_HIDDEN void tt_hook_sample_quiet(void);
+/* Exact mode where the region of an earlier recording still holds objects. */
+TT_HIDDEN void tt_hook_exact_beside(void);
+/* hook_attach.c: what is different for patched entries, laid over the hooks of the mode. */
+TT_HIDDEN void tt_hook_attached(void);
 /* The countdown and the address compare of sampled mode (entry_x86_64.S) and where they end. */
 TT_HIDDEN tt_hook_fn tt_sample_malloc, tt_sample_free, tt_sample_malloc_slow, tt_sample_free_slow;
 

@@ -9,21 +9,25 @@
 #ifndef TT_AGENT_BLOB_H
 #define TT_AGENT_BLOB_H
 
-#include <stdint.h>
-
 #include "agent/host.h"
 
-#define TT_BLOB_MAGIC 0x31626f6c62745474ULL /* "tTtblob1" */
-#define TT_BLOB_VERSION 1u
+#define TT_BLOB_MAGIC 0x31626f6c62745474 /* "tTtblob1" */
+#define TT_BLOB_VERSION 1
 
 /* Definitions of one allocator. Set 0 is the one that the program's own calls are bound to; the
  * others (libc's beside a jemalloc, a statically linked one) share the tape but take a slower way.
  */
-#define TT_BLOB_SETS 4u
+#define TT_BLOB_SETS TT_E_SETS
 
 #define TT_BLOB_PATCHES 192u
 #define TT_BLOB_ISLANDS 8u
 #define TT_BLOB_STACK 0xc000u
+
+#define TT_BLOB_AT 0x40000   /* offset of the struct in the image */
+#define TT_BLOB_BYTES 0xfed8 /* of it; blob.c checks */
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
 
 /* A place in the target that inject changed: a function's entry, or (got) a pointer to it. */
 struct tt_blob_patch {
@@ -46,6 +50,8 @@ enum tt_blob_what {
     TT_BLOB_START =
         1, /* make a tape (the second time: a new one in place of the first) and record */
     TT_BLOB_PASS = 2, /* all entries lead to the real functions; sampled objects stay handled */
+    TT_BLOB_DROP = 3, /* after PASS and the last reading: the tape's memory is given back (its
+                         addresses stay, zero: a thread still inside comes to no harm) */
 };
 
 /* One call of tt_blob_run, made by inject on a thread that it stopped. */
@@ -54,8 +60,14 @@ struct tt_blob_call {
     int32_t result;  /* out: 0 or a negative errno */
     int32_t tape_fd; /* out of START: a memfd in the target; inject takes and closes it. -1 none */
     uint32_t sandboxed; /* 1: a seccomp filter is in force: only system calls of allocators later */
-    tt_real_fn *real[TT_BLOB_SETS][TT_E_COUNT]; /* NULL: not hooked in that set */
-    struct tt_host host;                        /* real[] of it is not read; the rest is */
+    /* NULL: not hooked in that set. A set with any entry has malloc, free and realloc here, hooked
+     * or not: sampled objects that change their size go through them. */
+    tt_real_fn *real[TT_BLOB_SETS][TT_E_COUNT];
+    /* dlclose, patched like the others (tt_blob_patch.set 0, entry TT_E_COUNT): unwind rows of
+     * unloaded code must be forgotten. NULL: not hooked. */
+    tt_real_fn *real_dlclose;
+    struct tt_host host; /* real[] of it is not read; the rest is. granule_shift 4 and size_floor 9
+                            if any set is not glibc */
     struct tt_conf conf;
     uint64_t pad[2], pad_size[2]; /* for operation stubs, mapped RX by inject; 0 none */
     char why[128];                /* out: one phrase when result is not 0 */
@@ -65,6 +77,18 @@ struct tt_blob {
     uint64_t magic;
     uint32_t version;
     uint32_t patch_count;
+    /* Filled at link time: where a patched entry jumps, as an offset from the start of the blob's
+     * image (the struct holds no addresses, since nothing relocates it). Never 0. */
+    uint32_t entry[TT_BLOB_SETS][TT_E_COUNT];
+    uint32_t entry_dlclose; /* the same for dlclose, see tt_blob_call.real_dlclose */
+    /* Offset of a plain function, void enter(void), that does what tt_blob.call says and returns.
+     * inject enters it as a call would (rsp + 8 a multiple of 16, near the end of tt_blob.stack,
+     * signals blocked); it returns to an rt_sigreturn whose frame holds the thread's own registers,
+     * so that the thread goes on by itself if inject has died meanwhile. No int3. */
+    uint32_t enter;
+    uint32_t
+        text_end; /* offset: [0, text_end) is what a thread inside the agent has in rip or stack */
+    uint32_t reserved;
     char build[48];      /* build-id of the blob file, written by inject: only the same is reused */
     uint64_t base, size; /* of the blob's mappings, written by inject */
     uint64_t
@@ -74,19 +98,10 @@ struct tt_blob {
         detached_live; /* blob, at PASS: sampled objects still live whose release needs a hook */
     struct tt_blob_island island[TT_BLOB_ISLANDS];
     struct tt_blob_patch patch[TT_BLOB_PATCHES];
-    /* Filled at link time: where a patched entry jumps, as an offset from the start of the blob's
-     * image (the struct holds no addresses, since nothing relocates it). 0: none. */
-    uint32_t entry[TT_BLOB_SETS][TT_E_COUNT];
-    /* Offset of a plain function, void enter(void), that does what tt_blob.call says and returns.
-     * inject enters it as a call would (rsp + 8 a multiple of 16, near the end of tt_blob.stack,
-     * signals blocked); it returns to an rt_sigreturn whose frame holds the thread's own registers,
-     * so that the thread goes on by itself if inject has died meanwhile. No int3. */
-    uint32_t enter;
-    uint32_t
-        text_end; /* offset: [0, text_end) is what a thread inside the agent has in rip or stack */
     struct tt_blob_call call;
     /* For the call. inject puts the signal frame (up to 16 KiB) at its end and rsp below it. */
     uint8_t stack[TT_BLOB_STACK];
 };
 
+#endif
 #endif

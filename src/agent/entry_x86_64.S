@@ -112,7 +112,7 @@ tt_sample_malloc:
         .cfi_startproc
         sub     %rdi, %fs:TT_FS_LEFT
         js      1f
-        jmp     *tt_agent+8*TT_E_COUNT+8*TT_E_MALLOC(%rip)
+        jmp     *tt_agent+8*TT_E_ALL+8*TT_E_MALLOC(%rip)
 1:      jmp     tt_sample_malloc_slow
         .cfi_endproc
         .size   tt_sample_malloc, . - tt_sample_malloc
@@ -127,7 +127,7 @@ tt_sample_free:
         shr     $36, %rax
         cmp     $0x600, %rax
         je      1f
-        jmp     *tt_agent+8*TT_E_COUNT+8*TT_E_FREE(%rip)
+        jmp     *tt_agent+8*TT_E_ALL+8*TT_E_FREE(%rip)
 1:      jmp     tt_sample_free_slow
         .cfi_endproc
         .size   tt_sample_free, . - tt_sample_free

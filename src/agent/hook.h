@@ -73,10 +73,22 @@ static inline uint32_t tt_hook_site(struct tt_thread *t, const uint64_t *slot, u
     return TT_LIKELY(tt_hook_holds(m, slot, rbp)) ? m->site : tt_stack_site(t, slot, rbp, m);
 }
 
+/* What the entry is within its set of definitions (blob.h), TT_E_*. */
+static inline uint32_t tt_hook_kind(uint32_t entry)
+{
+    return TT_LIKELY(entry < TT_E_COUNT) ? entry : entry % TT_E_COUNT;
+}
+
+/* The number of entry `kind` in the set of `entry`. */
+static inline uint32_t tt_hook_beside(uint32_t entry, uint32_t kind)
+{
+    return TT_LIKELY(entry < TT_E_COUNT) ? kind : entry - entry % TT_E_COUNT + kind;
+}
+
 /* Requested bytes of an acquiring entry (not realloc). An overflowing calloc fails anyway. */
 static inline uint64_t tt_hook_size(uint32_t entry, uint64_t a, uint64_t b, uint64_t c)
 {
-    switch (entry) {
+    switch (tt_hook_kind(entry)) {
     case TT_E_CALLOC:
         return a * b;
     case TT_E_MEMALIGN:
@@ -95,22 +107,23 @@ static inline uint64_t tt_hook_acquire(uint32_t entry, uint64_t a, uint64_t b, u
                                        uint64_t *result)
 {
     uint64_t floor = tt_agent.host.size_floor;
+    uint32_t kind = tt_hook_kind(entry);
     if (TT_UNLIKELY(floor != 0) && tt_hook_size(entry, a, b, c) < floor) {
-        if (entry == TT_E_CALLOC && (a == 0 || b == 0 || a * b / a == b)) {
+        if (kind == TT_E_CALLOC && (a == 0 || b == 0 || a * b / a == b)) {
             a = 1;
             b = floor;
-        } else if (entry == TT_E_MEMALIGN) {
+        } else if (kind == TT_E_MEMALIGN) {
             b = floor;
-        } else if (entry == TT_E_ALIGNED_ALLOC) {
+        } else if (kind == TT_E_ALIGNED_ALLOC) {
             b = b == 0 || a > floor ? b : floor; /* the size must stay a multiple of alignment */
-        } else if (entry == TT_E_POSIX_MEMALIGN) {
+        } else if (kind == TT_E_POSIX_MEMALIGN) {
             c = floor;
-        } else if (entry != TT_E_CALLOC) {
+        } else if (kind != TT_E_CALLOC) {
             a = floor;
         }
     }
     *result = tt_hook_real(entry, a, b, c);
-    if (entry == TT_E_POSIX_MEMALIGN)
+    if (kind == TT_E_POSIX_MEMALIGN)
         return (int)*result == 0 ? *(const uint64_t *)a : 0;
     return *result;
 }

@@ -35,9 +35,9 @@ static __attribute__((noinline)) uint64_t exact_acquire(uint64_t a, uint64_t b, 
         t = NULL;
     }
     uint64_t block = tt_hook_acquire(entry, a, b, c, &result);
-    if (entry >= TT_E_NEW && block != 0) {
+    if (entry >= TT_E_MEMALIGN && block != 0) {
         /* The allocator's operator new may call its own aligned_alloc through the PLT, which is
-         * hooked and followed the block already. */
+         * hooked and followed the block already; patched entries see inner calls of every kind. */
         const uint64_t *at = tt_live_find(block);
         if (at && *at != 0)
             return result;
@@ -264,7 +264,9 @@ static uint64_t exact_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t
         tt_hook_leave(t);
     if (b < tt_agent.host.size_floor && (b != 0 || a == 0))
         b = tt_agent.host.size_floor;
-    uint64_t block = tt_hook_real(TT_E_REALLOC, a, b, c);
+    /* glibc's realloc calls malloc for a null pointer, whose entry may be patched. */
+    uint64_t block = a != 0 ? tt_hook_real(entry, a, b, c)
+                            : tt_hook_real(tt_hook_beside(entry, TT_E_MALLOC), b, 0, 0);
     if (t)
         t->busy = (uint64_t)slot;
     __asm__ volatile("" : : : "memory");
@@ -279,7 +281,8 @@ static uint64_t exact_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t
             died(t, e, old, slot, rbp);
         else if (a != 0)
             foreign(t);
-        if (block != 0)
+        const uint64_t *at = tt_live_find(block);
+        if (block != 0 && (at == NULL || *at == 0)) /* else an inner call followed it */
             tt_live_birth(t, block, asked, site);
     }
     if (t)
@@ -294,12 +297,12 @@ static uint64_t exact_reallocarray(uint64_t a, uint64_t b, uint64_t c, const uin
     uint64_t bytes;
     if (__builtin_mul_overflow(b, c, &bytes))
         return tt_hook_real(entry, a, b, c); /* sets errno and fails */
-    return exact_realloc(a, bytes, 0, slot, rbp, TT_E_REALLOC);
+    return exact_realloc(a, bytes, 0, slot, rbp, tt_hook_beside(entry, TT_E_REALLOC));
 }
 
 /* The stubs leave the call's own arguments where they are and add theirs in registers that a callee
  * may use freely, so that an entry may lead straight to the real function. */
-static tt_hook_fn *straight(uint32_t entry)
+tt_hook_fn *tt_hook_straight(uint32_t entry)
 {
     union {
         tt_real_fn *real;
@@ -310,16 +313,17 @@ static tt_hook_fn *straight(uint32_t entry)
 
 void tt_hook_pass(void)
 {
-    for (uint32_t e = 0; e < TT_E_COUNT; e++)
-        __atomic_store_n(&tt_agent.entry[e], straight(e), __ATOMIC_RELEASE);
+    for (uint32_t e = 0; e < TT_E_ALL; e++)
+        __atomic_store_n(&tt_agent.entry[e], tt_hook_straight(e), __ATOMIC_RELEASE);
 }
 
 void tt_hook_exact(void)
 {
     int glibc = tt_agent.granule_shift == GLIBC_SHIFT && tt_agent.host.size_floor == 0;
-    for (uint32_t e = 0; e < TT_E_COUNT; e++) {
-        tt_hook_fn *hook = e >= TT_E_DELETE || e == TT_E_CFREE || e == TT_E_FREE_SIZED ||
-                                   e == TT_E_FREE_ALIGNED_SIZED
+    for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
+        uint32_t kind = tt_hook_kind(e);
+        tt_hook_fn *hook = kind >= TT_E_DELETE || kind == TT_E_FREE || kind == TT_E_CFREE ||
+                                   kind == TT_E_FREE_SIZED || kind == TT_E_FREE_ALIGNED_SIZED
                                ? exact_release
                                : exact_acquire;
         if (e == TT_E_MALLOC)
@@ -328,12 +332,12 @@ void tt_hook_exact(void)
             hook = glibc ? glibc_calloc : exact_calloc;
         else if (e == TT_E_FREE)
             hook = glibc ? glibc_free : exact_free;
-        else if (e == TT_E_REALLOC)
+        else if (kind == TT_E_REALLOC)
             hook = exact_realloc;
-        else if (e == TT_E_REALLOCARRAY)
+        else if (kind == TT_E_REALLOCARRAY)
             hook = exact_reallocarray;
-        else if (e == TT_E_USABLE_SIZE)
-            hook = straight(e);
+        else if (kind == TT_E_USABLE_SIZE)
+            hook = tt_hook_straight(e);
         __atomic_store_n(&tt_agent.entry[e], hook, __ATOMIC_RELEASE);
     }
 }

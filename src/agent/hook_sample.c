@@ -23,7 +23,7 @@ static uint64_t take(struct tt_thread *t, uint32_t entry, uint64_t size, uint64_
         tt_agent_drop(TT_DROP_SAMPLES);
         return 0;
     }
-    if (entry == TT_E_CALLOC && !zero)
+    if (tt_hook_kind(entry) == TT_E_CALLOC && !zero)
         __builtin_memset((void *)block, 0, size);
     tt_live_birth(t, block, size, site);
     return block;
@@ -31,7 +31,7 @@ static uint64_t take(struct tt_thread *t, uint32_t entry, uint64_t size, uint64_
 
 static uint64_t align_of(uint32_t entry, uint64_t a, uint64_t b)
 {
-    switch (entry) {
+    switch (tt_hook_kind(entry)) {
     case TT_E_MEMALIGN:
     case TT_E_ALIGNED_ALLOC:
         return a;
@@ -53,12 +53,13 @@ static uint64_t align_of(uint32_t entry, uint64_t a, uint64_t b)
 static int fits(uint32_t entry, uint64_t a, uint64_t b, uint64_t c, uint64_t align)
 {
     uint64_t product;
+    uint32_t kind = tt_hook_kind(entry);
     if (tt_hook_size(entry, a, b, c) >> 46) /* more than there are addresses */
         return 0;
-    if (entry == TT_E_CALLOC && __builtin_mul_overflow(a, b, &product))
+    if (kind == TT_E_CALLOC && __builtin_mul_overflow(a, b, &product))
         return 0;
     return align != 0 && (align & (align - 1)) == 0 && align <= 1u << 20 &&
-           (entry != TT_E_POSIX_MEMALIGN || align >= 8);
+           (kind != TT_E_POSIX_MEMALIGN || align >= 8);
 }
 
 /* Calls on, or hands out the block taken. */
@@ -66,16 +67,18 @@ static uint64_t answer(uint32_t entry, uint64_t a, uint64_t b, uint64_t c, uint6
 {
     if (block == 0)
         return tt_hook_real(entry, a, b, c);
-    if (entry != TT_E_POSIX_MEMALIGN)
+    if (tt_hook_kind(entry) != TT_E_POSIX_MEMALIGN)
         return block;
     *(uint64_t *)a = block;
     return 0;
 }
 
 /* The countdown went below zero: 0 when the birth is taken, else NOT_TAKEN. */
-static int expired(struct tt_thread *t, uint64_t size, int fresh)
+static int expired(struct tt_thread *t, uint64_t size)
 {
     uint64_t gap = tt_draw_bytes(tt_thread_random(t), tt_agent.conf.mean);
+    int fresh = t->session != tt_agent.session;
+    t->session = tt_agent.session;
     if (fresh && gap >= size) { /* the thread's first call, which had no gap drawn yet */
         tt_arch_set_left((int64_t)(gap - size));
         return NOT_TAKEN;
@@ -91,14 +94,13 @@ static uint64_t chosen(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
                        uint32_t entry)
 {
     uint64_t size = tt_hook_size(entry, a, b, c), align = align_of(entry, a, b), block = 0;
-    int fresh = tt_arch_thread() == NULL;
     struct tt_thread *t = tt_thread_get();
     if (!tt_hook_enter(t, slot)) {
         tt_arch_set_left((int64_t)tt_agent.conf.mean);
         tt_agent_drop(TT_DROP_NESTED);
         return tt_hook_real(entry, a, b, c);
     }
-    if (expired(t, size, fresh) != NOT_TAKEN && fits(entry, a, b, c, align))
+    if (expired(t, size) != NOT_TAKEN && fits(entry, a, b, c, align))
         block = take(t, entry, size, align, 0, slot, rbp);
     tt_hook_leave(t);
     return answer(entry, a, b, c, block);
@@ -198,7 +200,8 @@ static uint64_t usable_size(uint64_t a, uint64_t b, uint64_t c, const uint64_t *
 {
     (void)slot;
     (void)rbp;
-    return tt_region_holds(a) ? tt_region_slot(a) : tt_hook_real(entry, a, b, c);
+    uint64_t room = tt_region_holds(a) ? tt_region_slot(a) : 0;
+    return room ? room : tt_hook_real(entry, a, b, c);
 }
 
 /* ---- realloc ---- */
@@ -225,7 +228,8 @@ static int stays(struct tt_thread *t, uint64_t old, uint64_t size)
 }
 
 /* realloc of a taken block: a death and a birth, in place where slot and chance allow. */
-static uint64_t realloc_taken(uint64_t a, uint64_t size, const uint64_t *slot, uint64_t rbp)
+static uint64_t realloc_taken(uint64_t a, uint64_t size, const uint64_t *slot, uint64_t rbp,
+                              uint32_t entry)
 {
     struct tt_thread *t = tt_thread_get();
     uint64_t room = tt_region_slot(a), block = 0, old = 0;
@@ -256,10 +260,10 @@ static uint64_t realloc_taken(uint64_t a, uint64_t size, const uint64_t *slot, u
     if (entered)
         tt_hook_leave(t);
     if (!block)
-        block = tt_hook_real(TT_E_MALLOC, size ? size : 1, 0, 0);
+        block = tt_hook_real(tt_hook_beside(entry, TT_E_MALLOC), size ? size : 1, 0, 0);
     if (size == 0) { /* as glibc: released, nothing handed out */
         if (block)
-            tt_hook_real(TT_E_FREE, block, 0, 0);
+            tt_hook_real(tt_hook_beside(entry, TT_E_FREE), block, 0, 0);
         block = 0;
     } else if (block == 0) { /* no memory: the old block lives on */
         if (e) {
@@ -288,14 +292,14 @@ static uint64_t realloc_taken(uint64_t a, uint64_t size, const uint64_t *slot, u
 
 /* Moves a block that the real allocator just gave into the region. */
 static uint64_t move_in(uint64_t block, uint64_t size, struct tt_thread *t, const uint64_t *slot,
-                        uint64_t rbp)
+                        uint64_t rbp, uint32_t entry)
 {
     uint64_t at = take(t, TT_E_REALLOC, size, 16, 0, slot, rbp);
     if (!at)
         return block;
     __builtin_memcpy((void *)at, (const void *)block, size);
     tt_hook_leave(t);
-    tt_hook_real(TT_E_FREE, block, 0, 0);
+    tt_hook_real(tt_hook_beside(entry, TT_E_FREE), block, 0, 0);
     tt_hook_enter(t, slot);
     return at;
 }
@@ -304,15 +308,17 @@ static uint64_t move_in(uint64_t block, uint64_t size, struct tt_thread *t, cons
  * what was taken stays taken; so a unit has the probability of its ancestor, and nothing is copied.
  * Sampled: only the bytes by which the block grew are exposed to the countdown, which makes the
  * probability of the new unit right and keeps blocks that grow in small steps in place. */
-static uint64_t realloc_other(uint64_t a, uint64_t size, const uint64_t *slot, uint64_t rbp)
+static uint64_t realloc_other(uint64_t a, uint64_t size, const uint64_t *slot, uint64_t rbp,
+                              uint32_t entry)
 {
-    if (tt_agent.conf.mode == TT_MODE_ADAPTIVE)
-        return tt_hook_real(TT_E_REALLOC, a, size, 0);
-    uint64_t before = tt_hook_real(TT_E_USABLE_SIZE, a, 0, 0);
-    uint64_t block = tt_hook_real(TT_E_REALLOC, a, size, 0);
-    if (block == 0 || size == 0)
+    uint32_t usable = tt_hook_beside(entry, TT_E_USABLE_SIZE);
+    if (tt_agent.conf.mode != TT_MODE_SAMPLED || !tt_agent.host.real[usable])
+        return tt_hook_real(entry, a, size, 0);
+    uint64_t before = tt_hook_real(usable, a, 0, 0);
+    uint64_t block = tt_hook_real(entry, a, size, 0);
+    if (block == 0 || size == 0 || tt_region_holds(block)) /* by an inner call of a patched entry */
         return block;
-    uint64_t after = tt_hook_real(TT_E_USABLE_SIZE, block, 0, 0);
+    uint64_t after = tt_hook_real(usable, block, 0, 0);
     if (after <= before)
         return block;
     tt_arch_set_left(tt_arch_left() - (int64_t)(after - before));
@@ -324,14 +330,13 @@ static uint64_t realloc_other(uint64_t a, uint64_t size, const uint64_t *slot, u
         tt_arch_set_left(0);
         return block;
     }
-    int fresh = tt_arch_thread() == NULL;
     struct tt_thread *t = tt_thread_get();
     if (!tt_hook_enter(t, slot)) {
         tt_arch_set_left((int64_t)tt_agent.conf.mean);
         return block;
     }
-    if (expired(t, after - before, fresh) != NOT_TAKEN)
-        block = move_in(block, size, t, slot, rbp);
+    if (expired(t, after - before) != NOT_TAKEN)
+        block = move_in(block, size, t, slot, rbp, entry);
     tt_hook_leave(t);
     return block;
 }
@@ -339,14 +344,15 @@ static uint64_t realloc_other(uint64_t a, uint64_t size, const uint64_t *slot, u
 static uint64_t sample_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
                                uint64_t rbp, uint32_t entry)
 {
-    (void)entry;
-    if (a == 0) /* a plain acquisition */
-        return tt_agent.entry[TT_E_MALLOC](b, 0, c, slot, rbp, TT_E_MALLOC);
+    if (a == 0) { /* a plain acquisition */
+        entry = tt_hook_beside(entry, TT_E_MALLOC);
+        return tt_agent.entry[entry](b, 0, c, slot, rbp, entry);
+    }
     if (!tt_region_holds(a) || tt_region_slot(a) == 0)
-        return realloc_other(a, b, slot, rbp);
+        return realloc_other(a, b, slot, rbp, entry);
     if (__atomic_load_n(tt_agent.alive, __ATOMIC_RELAXED) == 0)
         tt_agent_forked();
-    return realloc_taken(a, b, slot, rbp);
+    return realloc_taken(a, b, slot, rbp, entry);
 }
 
 static uint64_t sample_reallocarray(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
@@ -355,7 +361,8 @@ static uint64_t sample_reallocarray(uint64_t a, uint64_t b, uint64_t c, const ui
     uint64_t bytes;
     if (__builtin_mul_overflow(b, c, &bytes))
         return tt_hook_real(entry, a, b, c);
-    return tt_agent.entry[TT_E_REALLOC](a, bytes, 0, slot, rbp, TT_E_REALLOC);
+    entry = tt_hook_beside(entry, TT_E_REALLOC);
+    return tt_agent.entry[entry](a, bytes, 0, slot, rbp, entry);
 }
 
 static uint64_t pass(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
@@ -371,7 +378,7 @@ static uint64_t pass_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t 
 {
     if (tt_region_holds(a))
         return sample_realloc(a, b, c, slot, rbp, entry);
-    return tt_hook_real(TT_E_REALLOC, a, b, c);
+    return tt_hook_real(entry, a, b, c);
 }
 
 static void point(uint32_t entry, tt_hook_fn *hook)
@@ -379,26 +386,40 @@ static void point(uint32_t entry, tt_hook_fn *hook)
     __atomic_store_n(&tt_agent.entry[entry], hook, __ATOMIC_RELEASE);
 }
 
+static int is_release(uint32_t kind)
+{
+    return kind >= TT_E_DELETE || kind == TT_E_FREE || kind == TT_E_CFREE ||
+           kind == TT_E_FREE_SIZED || kind == TT_E_FREE_ALIGNED_SIZED;
+}
+
 static void point_acquisitions(tt_hook_fn *malloc_hook, tt_hook_fn *other)
 {
     point(TT_E_MALLOC, malloc_hook);
-    for (uint32_t e = 0; e < TT_E_DELETE; e++)
-        if (e == TT_E_CALLOC || e >= TT_E_NEW || (e >= TT_E_MEMALIGN && e <= TT_E_PVALLOC))
+    for (uint32_t e = 1; e < TT_E_DLCLOSE; e++) {
+        uint32_t kind = tt_hook_kind(e);
+        if (kind == TT_E_MALLOC || kind == TT_E_CALLOC ||
+            (kind >= TT_E_NEW && kind < TT_E_DELETE) ||
+            (kind >= TT_E_MEMALIGN && kind <= TT_E_PVALLOC))
             point(e, other);
+    }
 }
 
 void tt_hook_sample(void)
 {
     int adaptive = tt_agent.conf.mode == TT_MODE_ADAPTIVE;
     /* Releases first, and for ever: sampled objects must not reach the real allocator. */
-    for (uint32_t e = 0; e < TT_E_COUNT; e++)
-        if (e >= TT_E_DELETE || e == TT_E_CFREE || e == TT_E_FREE_SIZED ||
-            e == TT_E_FREE_ALIGNED_SIZED)
+    for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
+        uint32_t kind = tt_hook_kind(e);
+        if (is_release(kind))
             point(e, tt_sample_free_slow);
+        else if (kind == TT_E_USABLE_SIZE)
+            point(e, usable_size);
+        else if (kind == TT_E_REALLOCARRAY)
+            point(e, sample_reallocarray);
+        else if (kind == TT_E_REALLOC)
+            point(e, sample_realloc);
+    }
     point(TT_E_FREE, tt_sample_free);
-    point(TT_E_USABLE_SIZE, usable_size);
-    point(TT_E_REALLOCARRAY, sample_reallocarray);
-    point(TT_E_REALLOC, sample_realloc);
     point_acquisitions(adaptive ? adapt_malloc : tt_sample_malloc,
                        adaptive ? adapt_acquire : sample_acquire);
 }
@@ -406,5 +427,40 @@ void tt_hook_sample(void)
 void tt_hook_sample_quiet(void)
 {
     point_acquisitions(pass, pass);
-    point(TT_E_REALLOC, pass_realloc);
+    for (uint32_t e = TT_E_REALLOC; e < TT_E_DLCLOSE; e += TT_E_COUNT)
+        point(e, pass_realloc);
+}
+
+/* ---- exact mode after a sampled one ---- */
+
+static tt_hook_fn *beyond[TT_E_ALL]; /* what exact mode does with blocks outside of the region */
+
+static uint64_t beside(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,
+                       uint32_t entry)
+{
+    uint32_t kind = tt_hook_kind(entry);
+    if (TT_LIKELY(!tt_region_holds(a)) || tt_region_slot(a) == 0)
+        return beyond[entry](a, b, c, slot, rbp, entry);
+    if (kind == TT_E_REALLOC)
+        return sample_realloc(a, b, c, slot, rbp, entry);
+    if (kind == TT_E_REALLOCARRAY)
+        return sample_reallocarray(a, b, c, slot, rbp, entry);
+    if (kind == TT_E_USABLE_SIZE)
+        return usable_size(a, b, c, slot, rbp, entry);
+    return tt_sample_free_slow(a, b, c, slot, rbp, entry);
+}
+
+void tt_hook_exact_beside(void)
+{
+    tt_hook_exact();
+    if (tt_region_live() == 0)
+        return;
+    for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
+        uint32_t kind = tt_hook_kind(e);
+        if (!is_release(kind) && kind != TT_E_REALLOC && kind != TT_E_REALLOCARRAY &&
+            kind != TT_E_USABLE_SIZE)
+            continue;
+        beyond[e] = tt_agent.entry[e];
+        point(e, beside);
+    }
 }

@@ -43,6 +43,11 @@
 #define TT_E_DELETE_ALIGNED_NT 32     /* _ZdlPvSt11align_val_tRKSt9nothrow_t */
 #define TT_E_DELETE_ARRAY_AL_NT 33    /* _ZdaPvSt11align_val_tRKSt9nothrow_t */
 #define TT_E_COUNT 34
+/* Definitions of several allocators in one process (blob.h): entry e of set s has the number
+ * s * TT_E_COUNT + e in the tables; only the blob uses sets beyond 0. */
+#define TT_E_SETS 4
+#define TT_E_DLCLOSE 136 /* TT_E_SETS * TT_E_COUNT: no allocator's, but patched like them */
+#define TT_E_ALL 137
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -51,7 +56,7 @@
 typedef uint64_t tt_real_fn(uint64_t a, uint64_t b, uint64_t c);
 
 struct tt_host {
-    tt_real_fn *real[TT_E_COUNT]; /* NULL: the allocator has none, and nobody can call it */
+    tt_real_fn *real[TT_E_ALL];   /* NULL: the allocator has none, and nobody can call it */
     uint32_t granule_shift;       /* 5 glibc (chunks >= 32 bytes apart), 4 others */
     uint32_t size_floor;          /* smallest size to ask for: 0 glibc, 9 others */
     uint64_t near_exe, near_libc; /* addresses in their code; pads for stubs go near them */

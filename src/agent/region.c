@@ -43,12 +43,18 @@ struct tt_region {
     uint32_t extents[CLASS_MAX + 1];
     uint32_t page_objects;
     uint64_t dirty;    /* bytes of released extents not given back to the kernel */
+    uint64_t live;     /* objects */
     uint64_t slack;    /* bytes of slots beyond what was asked for */
     uint64_t deferred; /* slots released by handlers inside the agent, linked through themselves */
 };
 
 int tt_region_make(void)
 {
+    if (tt_agent.region) { /* of an earlier recording, with what still lives in it */
+        tt_agent.head->region_base = TT_REGION_BASE;
+        tt_agent.head->region_used = tt_agent.region->spans_open + tt_agent.region->large_open;
+        return 0;
+    }
     uint64_t limit = tt_sys_limit(TT_RLIMIT_AS), reserved = TT_REGION_BYTES;
     while (reserved > limit / 4)
         reserved /= 2;
@@ -169,6 +175,7 @@ static uint64_t take_large(struct tt_region *r, uint32_t class, int *zero)
 static int give(struct tt_region *r, uint64_t at)
 {
     uint64_t offset = at - TT_REGION_BASE;
+    r->live--;
     if (offset >= r->small) {
         uint32_t index = (uint32_t)((offset - r->small) >> UNIT_SHIFT);
         struct unit *u = &r->unit[index];
@@ -243,6 +250,7 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
         if (r->slack > (uint64_t)SLACK_MOST * (tt_agent.thin_floor + 1))
             tt_agent.thin_floor++; /* too much memory beyond what was asked for: sample less */
     }
+    r->live += at != 0;
     tt_lock_give(&tt_agent.region_lock);
     return at;
 }
@@ -274,4 +282,9 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
 uint64_t tt_region_bytes(void)
 {
     return tt_agent.region ? tt_agent.region->bytes : 0;
+}
+
+uint64_t tt_region_live(void)
+{
+    return tt_agent.region ? tt_agent.region->live : 0;
 }

@@ -20,6 +20,8 @@ TT_HIDDEN uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t a
 TT_HIDDEN void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size);
 /* Bytes reserved at TT_REGION_BASE, 0 in exact mode. */
 TT_HIDDEN uint64_t tt_region_bytes(void);
+/* Objects in it. */
+TT_HIDDEN uint64_t tt_region_live(void);
 /* Bytes of the slot in use that starts at `at`; 0 if none does. */
 TT_HIDDEN uint64_t tt_region_slot(uint64_t at);
 

@@ -121,3 +121,13 @@ void tt_row_forget(struct tt_thread *t)
     tt_agent.generation++;
     tt_lock_give(&tt_agent.row_lock);
 }
+
+void tt_row_again(void)
+{
+    struct tt_row_table *table = tt_agent.rows;
+    if (table)
+        __builtin_memset(table->slot, 0, (table->mask + 1) * sizeof table->slot[0]);
+    tt_agent.row_count = 0;
+    tt_agent.maps_valid = 0;
+    tt_agent.generation++;
+}

@@ -106,6 +106,24 @@ static int make_file(uint32_t pid, uint64_t bytes)
     return -TT_EEXIST;
 }
 
+/* The same without a path: for a process that nobody started with a directory of tapes. */
+static int make_memory(uint64_t bytes)
+{
+    if (tt_sys_limit(TT_RLIMIT_FSIZE) < bytes)
+        return -27;
+    int fd = (int)tt_sys(__NR_memfd_create, (long)"telltale", TT_MFD_CLOEXEC, 0, 0, 0, 0);
+    if (fd == -TT_EACCES) /* vm.memfd_noexec=2 */
+        fd = (int)tt_sys(__NR_memfd_create, (long)"telltale", TT_MFD_CLOEXEC | TT_MFD_NOEXEC_SEAL,
+                         0, 0, 0, 0);
+    if (fd < 0)
+        return fd;
+    long error = tt_sys(__NR_ftruncate, fd, (long)bytes, 0, 0, 0, 0);
+    if (error == 0)
+        return fd;
+    tt_sys_close(fd);
+    return (int)error;
+}
+
 static void fill_head(uint32_t pid, uint32_t state, const char *reason)
 {
     struct tt_tape_head *h = tt_agent.head;
@@ -194,13 +212,10 @@ static int open_fixed_parts(void)
 static const char no_room[] =
     "the limit on address space is too small: raise RLIMIT_AS (ulimit -v)";
 
-/* A tape for this process at `at` (NULL: anywhere). */
-static int make_tape(uint8_t *at, uint32_t state, const char *reason)
+/* Maps the tape `fd` at `at` (NULL: anywhere) and makes it this process's. */
+static int use_tape(int fd, uint8_t *at, uint32_t state, const char *reason)
 {
     uint32_t pid = tt_sys_getpid();
-    int fd = make_file(pid, TT_TAPE_FILE_BYTES(tt_agent.granule_shift));
-    if (fd < 0)
-        return fd;
     int error = map_tape(fd, at);
     if (error == 0)
         error = open_fixed_parts();
@@ -208,6 +223,18 @@ static int make_tape(uint8_t *at, uint32_t state, const char *reason)
         fill_head(pid, state, reason);
     else if (!at)
         refuse_tape(fd, pid, no_room);
+    return error;
+}
+
+static int make_tape(uint8_t *at, uint32_t state, const char *reason)
+{
+    uint64_t bytes = TT_TAPE_FILE_BYTES(tt_agent.granule_shift);
+    int fd = tt_agent.conf.dir[0] ? make_file(tt_sys_getpid(), bytes) : -1;
+    if (fd < 0 && tt_agent.attached && !tt_sandboxed)
+        fd = make_memory(bytes);
+    if (fd < 0)
+        return fd;
+    int error = use_tape(fd, at, state, reason);
     tt_sys_close(fd);
     return error;
 }
@@ -278,54 +305,149 @@ static void make_pads(uint64_t pads[2])
 
 static void point_entries(void)
 {
-    if (tt_agent.conf.mode == TT_MODE_EXACT)
-        tt_hook_exact();
-    else
+    if (tt_agent.conf.mode != TT_MODE_EXACT)
         tt_hook_sample();
+    else if (tt_agent.region)
+        tt_hook_exact_beside();
+    else
+        tt_hook_exact();
+    if (tt_agent.attached)
+        tt_hook_attached();
 }
 
-int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const char *refuse)
+/* What a recording needs beside the tape; *reason is set when it cannot be had. */
+static int equip(const char **reason)
+{
+    int error = 0;
+    *reason = no_room;
+    if ((!tt_agent.alive && (error = make_word()) != 0) ||
+        (!tt_agent.pool && (error = make_pool()) != 0))
+        return error;
+    if (!tt_thread_get())
+        return -TT_ENOMEM;
+    if (tt_agent.conf.mode == TT_MODE_ADAPTIVE && (error = tt_adapt_make()) != 0)
+        return error;
+    if (tt_agent.conf.mode != TT_MODE_EXACT && (error = tt_region_make()) != 0 &&
+        error != -TT_ENOMEM)
+        *reason = "the address range of sampled objects at 0x600000000000 is not free: "
+                  "use --mode exact";
+    return error;
+}
+
+static void set_up(const struct tt_host *host, const struct tt_conf *conf)
 {
     tt_agent.host = *host;
     tt_agent.conf = *conf;
     tt_agent.granule_shift = host->granule_shift;
+    tt_agent.session++;
+    if (tt_agent.conf.mean == 0)
+        tt_agent.conf.mean = 1;
+    if (tt_agent.conf.rate == 0)
+        tt_agent.conf.rate = 1;
     if (tt_agent.conf.seed == 0)
         tt_agent.conf.seed = tt_sys_boottime_ns() ^ (uint64_t)tt_sys_getpid() << 32;
     tt_agent.window = 1;
     for (unsigned i = 0; i < TT_TAPE_DEPTH; i++)
         tt_agent.window *= TT_POLY;
-    uint64_t pads[2];
+}
+
+static void record(const uint64_t pad[2], const uint64_t pad_size[2])
+{
+    tt_agent.head->pad_base = pad[0];
+    tt_agent.head->pad2_base = pad[1];
+    tt_agent.head->pad_size = pad[0] ? pad_size[0] : 0;
+    tt_agent.head->pad2_size = pad[1] ? pad_size[1] : 0;
+    tt_agent.head->state = TT_STATE_RUNNING;
+    __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
+    point_entries();
+}
+
+int tt_agent_start(const struct tt_host *host, const struct tt_conf *conf, const char *refuse)
+{
+    set_up(host, conf);
+    uint64_t pads[2], sizes[2] = {PAD_BYTES, PAD_BYTES};
     make_pads(pads);
     int error = make_tape(NULL, refuse ? TT_STATE_REFUSED : TT_STATE_EMPTY, refuse);
     if (error != 0 || refuse)
         return error != 0 ? error : -1;
-    const char *reason = no_room;
-    if ((error = make_word()) != 0 || (error = make_pool()) != 0)
-        goto refused;
-    struct tt_thread *t = tt_thread_get();
-    if (!t) {
-        error = -TT_ENOMEM;
-        goto refused;
+    const char *reason;
+    if ((error = equip(&reason)) != 0) {
+        fill_head(tt_agent.head->pid, TT_STATE_REFUSED, reason);
+        return error;
     }
-    if (conf->mode == TT_MODE_ADAPTIVE && (error = tt_adapt_make()) != 0)
-        goto refused;
-    if (conf->mode != TT_MODE_EXACT && (error = tt_region_make()) != 0) {
-        if (error != -TT_ENOMEM)
-            reason = "the address range of sampled objects at 0x600000000000 is not free: "
-                     "use --mode exact";
-        goto refused;
-    }
-    tt_agent.head->pad_base = pads[0];
-    tt_agent.head->pad2_base = pads[1];
-    tt_agent.head->pad_size = pads[0] ? PAD_BYTES : 0;
-    tt_agent.head->pad2_size = pads[1] ? PAD_BYTES : 0;
-    tt_agent.head->state = TT_STATE_RUNNING;
-    __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
-    point_entries();
+    record(pads, sizes);
     return 0;
-refused:
-    fill_head(tt_agent.head->pid, TT_STATE_REFUSED, reason);
+}
+
+/* Keeps what operation stubs count into, with memory of this process's own. */
+static void leave_head(void)
+{
+    tt_sys_mmap(tt_agent.base, TT_TAPE_OFF_RING, TT_PROT_RW,
+                TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED, -1);
+}
+
+static void open_locks(void)
+{
+    struct tt_lock open = {0};
+    tt_agent.site_lock = tt_agent.shadow_lock = tt_agent.row_lock = open;
+    tt_agent.thread_lock = tt_agent.region_lock = open;
+    tt_agent.maps_valid = 0; /* somebody may have been amid reading */
+}
+
+int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, const uint64_t pad[2],
+                    const uint64_t pad_size[2], int *fd, const char **why)
+{
+    uint8_t *at = tt_agent.base;
+    tt_agent.attached = 1;
+    open_locks();
+    *why = "no memory file can be made: raise RLIMIT_FSIZE (ulimit -f)";
+    *fd = make_memory(TT_TAPE_FILE_BYTES(host->granule_shift));
+    if (*fd < 0)
+        return *fd;
+    if (at && host->granule_shift != tt_agent.granule_shift) {
+        tt_sys_munmap(at + TT_TAPE_OFF_RING, tt_agent.bytes - TT_TAPE_OFF_RING);
+        leave_head();
+        at = NULL;
+    }
+    set_up(host, conf);
+    *why = no_room;
+    int error = use_tape(*fd, at, TT_STATE_EMPTY, NULL);
+    if (error == 0) {
+        if (tt_agent.pool)
+            tt_thread_again();
+        tt_row_again();
+        error = equip(why);
+    }
+    if (error == 0)
+        record(pad, pad_size);
     return error;
+}
+
+void tt_agent_detach(void)
+{
+    tt_agent_pass();
+    __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
+    __atomic_store_n(&tt_agent.head->state, TT_STATE_QUIET, __ATOMIC_RELEASE);
+}
+
+static void give_back(uint64_t offset, uint64_t bytes)
+{
+    tt_sys_madvise(tt_agent.base + offset, (bytes + 0xfff) & ~0xfffULL, TT_MADV_REMOVE);
+}
+
+void tt_agent_forget(void)
+{
+    const struct tt_tape_head *h = tt_agent.head;
+    const uint64_t tables[3] = {TT_TAPE_HASH0 * 8ULL, TT_TAPE_HASH1 * 8ULL, TT_TAPE_HASH2 * 8ULL};
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < 3 && i < tt_agent.hash_open; i++)
+        hash += tables[i];
+    give_back(TT_TAPE_OFF_SHADOW, h->region_count * TT_TAPE_REGION_BYTES(tt_agent.granule_shift));
+    give_back(TT_TAPE_OFF_FRAMES, tt_agent.frames_open * 8ULL);
+    give_back(TT_TAPE_OFF_SITES, tt_agent.sites_open * sizeof(struct tt_tape_site));
+    give_back(TT_TAPE_OFF_THREADS, tt_agent.threads_open * sizeof(struct tt_tape_thread));
+    give_back(TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL);
+    give_back(TT_TAPE_OFF_HEAD, TT_TAPE_OFF_HASH + hash);
 }
 
 void tt_agent_await(void)
@@ -393,10 +515,7 @@ void tt_agent_forked(void)
     struct tt_tape_head *parent = tt_agent.head;
     uint64_t pads[4] = {parent->pad_base, parent->pad_size, parent->pad2_base, parent->pad2_size};
     uint64_t region[2] = {parent->region_base, parent->region_used};
-    struct tt_lock open = {0};
-    tt_agent.site_lock = tt_agent.shadow_lock = tt_agent.row_lock = open;
-    tt_agent.thread_lock = tt_agent.region_lock = open;
-    tt_agent.maps_valid = 0; /* the parent may have been amid reading */
+    open_locks();
     error = make_tape(tt_agent.base, TT_STATE_RUNNING, NULL);
     if (error != 0) {
         tt_agent_drop(TT_DROP_CHILDREN); /* the parent's tape is still mapped */
@@ -415,8 +534,6 @@ void tt_agent_forked(void)
     return;
 pass:
     tt_agent_pass();
-    /* Operation stubs go on counting into the head: into a page of this process's own. */
-    tt_sys_mmap(tt_agent.base, TT_TAPE_OFF_RING, TT_PROT_RW,
-                TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED, -1);
+    leave_head();
     __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
 }

@@ -33,6 +33,7 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 #define TT_MAP_NORESERVE 0x4000
 #define TT_MAP_FIXED_NOREPLACE 0x100000
 #define TT_MADV_DONTNEED 4
+#define TT_MADV_REMOVE 9
 #define TT_MADV_NOHUGEPAGE 15
 #define TT_MADV_DONTDUMP 16
 #define TT_MADV_WIPEONFORK 18
@@ -40,12 +41,16 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 #define TT_O_CREAT 0100
 #define TT_O_EXCL 0200
 #define TT_O_CLOEXEC 02000000
+#define TT_MFD_CLOEXEC 1
+#define TT_MFD_NOEXEC_SEAL 8
 #define TT_AT_FDCWD (-100L)
 #define TT_CLOCK_BOOTTIME 7
 #define TT_RLIMIT_FSIZE 1
 #define TT_RLIMIT_AS 9
+#define TT_EACCES 13
 #define TT_EEXIST 17
 #define TT_ENOMEM 12
+#define TT_EINVAL 22
 
 /* An mmap that failed: the kernel's answers -4095..-1. */
 static inline int tt_sys_bad(const void *p)
@@ -114,6 +119,16 @@ static inline int tt_sys_peek(uint64_t address, uint64_t *word)
     long n =
         tt_sys(__NR_process_vm_readv, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
     return n == 8 ? 0 : (n < 0 ? (int)n : -14);
+}
+
+/* Writes one word of this process without the risk of a fault. */
+static inline void tt_sys_poke(uint64_t address, uint64_t word)
+{
+    struct {
+        void *base;
+        size_t bytes;
+    } local = {&word, 8}, remote = {(void *)address, 8};
+    tt_sys(__NR_process_vm_writev, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
 }
 
 /* A lock for rare paths: spins briefly, then sleeps in futex (a waiter with real-time priority

@@ -108,7 +108,7 @@ static void give_slot(struct tt_thread *t)
         tt_agent.threads_open += piece;
     }
     t->slot = &slots[index];
-    t->slot->tid = tt_sandboxed ? 1 : tt_sys_gettid();
+    t->slot->tid = t->tid;
     if (index >= tt_agent.head->thread_count)
         __atomic_store_n(&tt_agent.head->thread_count, index + 1, __ATOMIC_RELEASE);
 }
@@ -145,6 +145,8 @@ struct tt_thread *tt_thread_make(void)
         t->never = (struct tt_check){(uint64_t)&t->never.slot, 0};
         t->early_left = TT_EARLY_SKIP;
         t->tcb = tcb;
+        t->tid = tt_sandboxed ? 1 : tt_sys_gettid();
+        t->session = 0;
         seed(t);
         give_slot(t);
         tt_arch_set_thread(t);
@@ -173,9 +175,43 @@ void tt_thread_forked(struct tt_thread *own)
     if (own) {
         own->busy = 0;
         own->depth = own->site = 0;
+        own->tid = tt_sandboxed ? 1 : tt_sys_gettid();
         seed(own);
         give_slot(own);
     }
+}
+
+void tt_thread_again(void)
+{
+    tt_agent.generation++;
+    tt_agent.pool_free = tt_agent.pool_used = 0;
+    tt_agent.sweep_at = 64;
+    for (uint32_t i = 0; i < tt_agent.pool_made; i++) {
+        struct tt_thread *t = state(i);
+        uint64_t word = 0;
+        t->slot = NULL;
+        t->busy = 0;
+        t->depth = t->site = t->inner = 0;
+        t->session = 0;
+        t->early_left = TT_EARLY_SKIP;
+        for (unsigned k = 0; k < TT_KEYS; k++)
+            t->key[k] = (struct tt_key){0, 0, 0, 0};
+        for (unsigned k = 0; k < TT_RANGES; k++) /* stacks may have come and gone */
+            t->range[k] = (struct tt_range){0, 0};
+        if (t->tcb == 0 || tt_sys_peek(t->tcb + TT_FS_THREAD, &word) != 0 || word != (uint64_t)t) {
+            t->tcb = 0;
+            t->next_free = tt_agent.pool_free;
+            tt_agent.pool_free = i + 1;
+            continue;
+        }
+        /* The other recording's countdown; the thread may be ending just now. */
+        tt_sys_poke(t->tcb + TT_FS_LEFT, 0);
+        tt_agent.pool_used++;
+        seed(t);
+        give_slot(t);
+    }
+    if (tt_agent.pool_used * 2 > tt_agent.sweep_at)
+        tt_agent.sweep_at = tt_agent.pool_used * 2;
 }
 
 int tt_thread_nested(struct tt_thread *t, uint64_t sp)
