@@ -84,7 +84,8 @@ bool tt_ask_take(struct tt_recorder *rec, pid_t pid, char out[64])
 {
     struct name name = name_of("ask", pid);
     bool there = get(rec->dir_fd, name.text, out, 64);
-    unlinkat(rec->dir_fd, name.text, 0);
+    if (there) /* else one that comes this very moment would be lost */
+        unlinkat(rec->dir_fd, name.text, 0);
     return there;
 }
 
