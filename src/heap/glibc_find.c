@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Finds glibc's heaps without symbols. A bin is a list head that points to itself while it is
  * empty, so 127 of them in a row have a shape nothing else has: each empty one points 16 bytes
- * before itself, each other one to chunks that point back. What stands around the bins confirms it:
- * the ring of arenas closes, top is a chunk. Start: tt_glibc_find. */
+ * before itself, each other one to chunks that point back; the last one is always empty. What
+ * stands around the bins confirms it: the ring of arenas closes, top is a chunk. Start:
+ * tt_glibc_find. */
 #include "heap/internal_glibc.h"
 
 #include <errno.h>
@@ -12,30 +13,28 @@ static const uint64_t state_heads[] = {0x18, 0x70};
 /* heap_info before 2.35 and since. */
 static const uint64_t info_sizes[] = {0x20, 0x30};
 
-enum { ARENAS_MOST = 1 << 16, EMPTY_LEAST = 8, GAP_MOST = 64 << 20, TRIAL = 4096 };
+enum { ARENAS_MOST = 1 << 16, GAP_MOST = 64 << 20, PAR_SLACK = 1 << 20 };
 
 static bool self_referential(const struct tt_heap_view *v, uint64_t at)
 {
     return tt_heap_load(v, at) == at - 16 && tt_heap_load(v, at + 8) == at - 16;
 }
 
-/* Whether 127 bins start here; an empty one was seen among them. */
-static bool are_bins(const struct tt_heap_image *image, const struct tt_heap_view *v, uint64_t bins)
+/* Whether 127 bins end with the empty one at `last`, which no chunk is large enough for. A thread
+ * stopped between two writes leaves at most two of them in disorder. */
+static bool are_bins(const struct tt_heap_image *image, const struct tt_heap_view *v, uint64_t last)
 {
-    unsigned empty = 0;
-    for (unsigned i = 0; i < BINS; i++) {
-        uint64_t at = bins + 16ull * i, forward = tt_heap_load(v, at),
-                 back = tt_heap_load(v, at + 8);
-        if (forward == at - 16 && back == at - 16) {
-            empty++;
+    unsigned odd = 0;
+    for (uint64_t at = last; at >= last - 16ull * (BINS - 1); at -= 16) {
+        uint64_t forward = tt_heap_load(v, at), back = tt_heap_load(v, at + 8), word;
+        if (forward == at - 16 && back == at - 16)
             continue;
-        }
-        uint64_t word;
         if ((forward & 15) || (back & 15) || !tt_heap_word(image, forward + 24, &word) ||
             word != at - 16 || !tt_heap_word(image, back + 16, &word) || word != at - 16)
-            return false;
+            if (++odd > 2)
+                return false;
     }
-    return empty >= EMPTY_LEAST;
+    return true;
 }
 
 static bool read_arena(const struct tt_heap_image *image, uint64_t state, uint64_t head,
@@ -95,13 +94,16 @@ static bool read_par(struct glibc_heap *heap, const struct tt_heap_view *v, uint
     uint64_t size;
     bool expected = false;
     if (main->top && tt_heap_word(heap->image, main->top + 8, &size))
-        expected = base == main->top + (size & ~7ull) - main->system_mem;
+        expected =
+            base - (main->top + (size & ~7ull) - main->system_mem) + PAR_SLACK < 2 * PAR_SLACK;
     for (uint64_t back = 32; back <= 36; back += 4) {
         int n[3];
         memcpy(n, v->bytes + (at - back - v->start), sizeof n);
         if (n[0] < 0 || n[0] > n[2] || (n[0] == 0) != (mapped == 0) || n[1] < 0 ||
             (n[1] != 65536 && !expected) || (main->top && !base) ||
             (base && !expected && !tt_heap_bytes(heap->image, base, 1)))
+            continue;
+        if (heap->par && !expected)
             continue;
         heap->par = true;
         heap->n_mmaps = n[0];
@@ -191,29 +193,49 @@ static int thread_arena(struct glibc_heap *heap, const struct glibc_arena *arena
     return 0;
 }
 
-/* The memory that holds the main arena's top but is not reached from sbrk_base: after a
- * discontinuity it starts at a page, or anywhere behind what the program took by sbrk itself. */
-static int find_main_piece(struct glibc_heap *heap, uint64_t low, uint64_t top, uint64_t end)
+/* The next piece in the memory at `low`, where chunks can start every `step` bytes. Sets *stop to
+ * its end, 0 when there is none. */
+static int find_next(struct glibc_heap *heap, uint64_t low, uint64_t step, uint64_t *stop)
 {
+    uint64_t top = heap->arenas.data[0].top, at, size;
     struct tt_heap_view v;
-    uint64_t at;
-    if (!tt_heap_view_at(heap->image, top, &v))
+    *stop = 0;
+    if (!tt_heap_view_at(heap->image, low, &v))
         return 0;
-    bool same = low >= v.start && low < top;
-    uint64_t from = same ? low : v.start, step = same ? 16 : 4096;
-    uint64_t limit = same && top - from > GAP_MOST ? from + GAP_MOST : top;
-    for (uint64_t first = (from + step - 1) & ~(step - 1); first <= limit; first += step) {
-        if (tt_heap_in_view(&v, first, 16) && !(tt_heap_load(&v, first + 8) & CHUNK_PREV_INUSE))
+    uint64_t limit = v.end - low > GAP_MOST && step < 4096 ? low + GAP_MOST : v.end;
+    for (uint64_t first = (low + step - 1) & ~(step - 1); limit - first >= 32 && first < limit;
+         first += step) {
+        if (!(tt_heap_load(&v, first + 8) & CHUNK_PREV_INUSE))
             continue;
         enum glibc_end how = tt_glibc_try(heap->image, first, top, true, UINT64_MAX, &at);
-        if (how == GLIBC_TOP)
-            return add(heap, first, end, first, top, true);
-        if (how == GLIBC_FENCE && same && at > first) {
-            int rc = add(heap, first, at + 32, first, 0, true);
-            return rc ? rc : find_main_piece(heap, at + 32, top, end);
-        }
+        if (how == GLIBC_TOP && tt_heap_word(heap->image, top + 8, &size))
+            *stop = top + (size & ~7ull);
+        else if (how == GLIBC_FENCE && at > first && step < 4096)
+            *stop = at + 32;
+        else
+            continue;
+        return add(heap, first, *stop, first, how == GLIBC_TOP ? top : 0, true);
     }
     return 0;
+}
+
+/* After a discontinuity the heap goes on behind what the program took by sbrk itself, or at the
+ * start of a mapping. */
+static int find_rest(struct glibc_heap *heap, uint64_t low)
+{
+    uint64_t top = heap->arenas.data[0].top, stop;
+    struct tt_heap_view v;
+    for (;; low = stop) {
+        int rc = low ? find_next(heap, low, 16, &stop) : 0;
+        if (rc)
+            return rc;
+        if (!low || !stop)
+            break;
+        heap->foreign += heap->pieces.data[heap->pieces.len - 1].start - low;
+        if (stop > top && low <= top)
+            return 0;
+    }
+    return tt_heap_view_at(heap->image, top, &v) ? find_next(heap, v.start, 4096, &stop) : 0;
 }
 
 /* Pieces that mmap gave when brk could not grow: whole mappings of chunks that end in fence posts.
@@ -264,18 +286,19 @@ static int main_arena(struct glibc_heap *heap)
     if (how == GLIBC_FENCE) {
         rc = add(heap, first, at + 32, first, 0, true);
         if (rc == 0)
-            rc = find_main_piece(heap, at + 32, arena->top, end);
+            rc = find_rest(heap, at + 32);
     } else if (how == GLIBC_TOP ||
                (at > first && first < arena->top && end - first <= arena->system_mem + 4096)) {
         rc = add(heap, first, end, first, arena->top, true); /* glibc.c steps over what is broken */
     } else {
-        rc = find_main_piece(heap, arena->top, arena->top, end);
+        rc = find_rest(heap, 0);
     }
     if (rc == 0 && arena->noncontiguous)
         rc = find_mapped_pieces(heap) < 0 ? -ENOMEM : 0;
     for (size_t i = 0; i < heap->pieces.len; i++)
         covered += heap->pieces.data[i].end - heap->pieces.data[i].start;
-    if (covered + 4096 < arena->system_mem && !rc)
+    covered += heap->foreign + 4096; /* which glibc counts as its own */
+    if (covered < arena->system_mem && !rc)
         heap->doubt_bytes += arena->system_mem - covered;
     return rc;
 }
@@ -317,25 +340,23 @@ int tt_glibc_find(const struct tt_heap_image *image, uint64_t *from, struct glib
         for (at = (at + 7) & ~7ull; at + 16 <= r->end; at += 8) {
             if (!self_referential(&v, at))
                 continue;
-            for (unsigned k = 0; k < BINS; k++) {
-                uint64_t bins = at - 16ull * k;
-                if (bins < v.start + 0x70 || !tt_heap_in_view(&v, bins, STATE_END) ||
-                    !are_bins(image, &v, bins))
+            uint64_t bins = at - 16ull * (BINS - 1);
+            if (bins - v.start < 0x70 || bins > at || !tt_heap_in_view(&v, bins, STATE_END) ||
+                !are_bins(image, &v, at))
+                continue;
+            for (unsigned h = 0; h < 2; h++) {
+                int rc = read_ring(out, bins, state_heads[h]);
+                if (rc == 0)
                     continue;
-                for (unsigned h = 0; h < 2; h++) {
-                    int rc = read_ring(out, bins, state_heads[h]);
-                    if (rc == 0)
-                        continue;
-                    *from = bins + STATE_END;
-                    out->module = bins;
-                    if (rc > 0) {
-                        find_par(out, &v);
-                        rc = find_pieces(out);
-                    }
-                    if (rc)
-                        tt_glibc_free(out);
-                    return rc;
+                *from = bins + STATE_END;
+                out->module = bins;
+                if (rc > 0) {
+                    find_par(out, &v);
+                    rc = find_pieces(out);
                 }
+                if (rc)
+                    tt_glibc_free(out);
+                return rc;
             }
         }
     }

@@ -51,6 +51,7 @@ struct glibc_heap {
     bool par;                          /* malloc_par was found: */
     int n_mmaps;
     uint64_t mmapped_mem, sbrk_base;
+    uint64_t foreign; /* bytes between pieces that the program took by sbrk itself */
     uint64_t doubt_bytes;
 };
 
