@@ -416,17 +416,19 @@ static int tell_unreachable(const struct view *v, struct tt_finding *f)
     const struct tt_dossier *d = v->d;
     struct tt_evidence e = {.kind = "unreachable", .log_e = NAN};
     e.value = d->lost.live > 0 ? d->lost.known / d->lost.live : NAN;
-    size_t used =
-        (size_t)snprintf(e.text, sizeof e.text,
-                         "nothing points to %.0f of %.0f followed units in the copy at %.0f s",
-                         d->lost.known, d->lost.live, d->lost.at);
+    char lost[32], of[32];
+    size_t used = (size_t)snprintf(
+        e.text, sizeof e.text, "nothing points to %s of %s followed units in the copy at %.0f s",
+        tt_text_count(lost, (uint64_t)d->lost.known), tt_text_count(of, (uint64_t)d->lost.live),
+        d->lost.at);
     if (d->lost.known > 0 && d->lost.snapshots > 1)
         used += (size_t)snprintf(e.text + used, sizeof e.text - used, ", found so in %zu copies",
                                  d->lost.snapshots);
     if (d->lost.old_units >= 1)
         used += (size_t)snprintf(e.text + used, sizeof e.text - used,
-                                 "; and to %.0f old blocks of this shape (probability %.2f)",
-                                 d->lost.old_units, d->lost.probability);
+                                 "; and to %s old blocks of this shape (probability %.2f)",
+                                 tt_text_count(lost, (uint64_t)d->lost.old_units),
+                                 floor(d->lost.probability * 100) / 100);
     const char *but = d->lost.returned ? "; but such units are released later: their pointers are "
                                          "hidden, not lost"
                       : !d->lost.complete

@@ -70,6 +70,22 @@ void tt_section_workaround(struct tt_article *article, const struct tt_subject *
 void tt_section_status(struct tt_article *article, const struct tt_subject *subject);
 void tt_section_evidence(struct tt_article *article, const struct tt_subject *subject);
 
+/* frozen.c: what frozen copies and attaching add. */
+void tt_section_before(struct tt_article *article, const struct tt_subject *subject);
+/* Goes on with the status: whether anything points to the units. */
+void tt_section_reached(struct tt_article *article, const struct tt_subject *subject);
+void tt_section_holders(struct tt_article *article, const struct tt_holding *list, size_t n,
+                        const char *lead);
+/* The limits of the scan, as an item of the evidence. */
+void tt_section_scan(struct tt_article *article, const struct tt_report_input *input);
+void tt_section_groups(struct tt_article *article, const struct tt_report_input *input);
+void tt_section_cost(struct tt_article *article, const struct tt_report_input *input);
+/* Whether the report has no leaking site, but lost blocks, or only one look at the heap; and the
+ * article for that. */
+bool tt_overview_wanted(const struct tt_report_input *input);
+void tt_section_overview(struct tt_article *article, const struct tt_report_input *input,
+                         const struct tt_report_process *process);
+
 /* The finding's top frame as "function file:line" for one-line lists, with code brackets. */
 void tt_cause_place(struct tt_text *out, const struct tt_subject *subject);
 

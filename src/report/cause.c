@@ -192,9 +192,14 @@ void tt_section_cause(struct tt_article *article, const struct tt_subject *subje
         struct tt_stack_view view = tt_stack_trim(stack.frames, stack.n);
         struct tt_text about = {0};
         describe_unit(&about, f, &view);
-        tt_article_add(
-            article, TT_BLOCK_PARA, "The %s acquired here%s %s:", word, tt_phrase_text(about.data),
-            f->verdict == TT_VERDICT_UNDETERMINED ? "are the ones that stay" : "are not released");
+        if (f->verdict == TT_VERDICT_LEAK_LOST && !f->lost_units && f->before.units >= 1)
+            tt_article_add(article, TT_BLOCK_PARA, "Blocks like the lost ones are acquired here%s:",
+                           tt_phrase_text(about.data));
+        else
+            tt_article_add(article, TT_BLOCK_PARA, "The %s acquired here%s %s:", word,
+                           tt_phrase_text(about.data),
+                           f->verdict == TT_VERDICT_UNDETERMINED ? "are the ones that stay"
+                                                                 : "are not released");
         tt_text_free(&about);
         add_stack(article, &stack, &view);
     } else {
@@ -202,6 +207,8 @@ void tt_section_cause(struct tt_article *article, const struct tt_subject *subje
                        "The call stack of the acquisition was not recorded (site %lld).",
                        (long long)f->site);
     }
+    if (f->verdict != TT_VERDICT_LEAK_LOST)
+        tt_section_holders(article, f->holders.data, f->holders.len, "They are held by:");
     char lead[160];
     snprintf(lead, sizeof lead, "When such %s are released, it is here", word);
     if (!f->deaths)

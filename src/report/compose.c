@@ -33,6 +33,7 @@ static void add_finding(struct tt_article *article, const struct tt_subject *sub
         tt_section_applies_to(article, subject->session, subject->process);
     *last = subject->process;
     tt_section_symptoms(article, subject);
+    tt_section_before(article, subject);
     tt_section_cause(article, subject);
     tt_section_law(article, subject);
     if (tt_verdict_is_leak(subject->finding->verdict)) {
@@ -62,6 +63,16 @@ static void add_line(struct tt_article *article, const struct tt_subject *subjec
     tt_text_free(&text);
 }
 
+/* How many sites of the kind stand before a finding: the first ones have articles of their own. */
+static size_t before(const struct tt_findings *all, const struct tt_finding *f,
+                     bool (*wanted)(enum tt_verdict verdict))
+{
+    size_t n = 0;
+    for (const struct tt_finding *other = all->list.data; other < f; other++)
+        n += wanted(other->verdict) && !other->has_group;
+    return n;
+}
+
 /* The findings of a kind that have no article of their own, bounded. */
 static void add_list(struct tt_article *article, const struct tt_report_input *input,
                      const char *heading, const char *lead, bool (*wanted)(enum tt_verdict verdict),
@@ -73,12 +84,9 @@ static void add_list(struct tt_article *article, const struct tt_report_input *i
      * many that are steady */
     for (size_t k = 0; k < all->list.len * TT_VERDICT_COUNT; k++) {
         const struct tt_finding *f = &all->list.data[k % all->list.len];
-        if (f->verdict != k / all->list.len || !wanted(f->verdict))
+        if (f->verdict != k / all->list.len || !wanted(f->verdict) || f->has_group ||
+            before(all, f, wanted) < skip)
             continue;
-        if (skip) {
-            skip--;
-            continue;
-        }
         if (shown == LISTED) {
             left++;
             continue;
@@ -198,22 +206,28 @@ void tt_article_compose(struct tt_article *article, const struct tt_report_input
     const struct tt_findings *all = input->findings;
     size_t most = input->max_articles ? input->max_articles : ARTICLES;
     const struct tt_report_process *last = NULL;
+    bool overview = tt_overview_wanted(input);
     bool (*in_full)(enum tt_verdict) = all->leak ? tt_verdict_is_leak : is_undecided;
     size_t written = 0;
     for (size_t i = 0; i < all->list.len && written < most; i++) {
-        if (!in_full(all->list.data[i].verdict))
+        if (overview || all->list.data[i].has_group || !in_full(all->list.data[i].verdict))
             continue;
         struct tt_subject subject = subject_of(input, &all->list.data[i]);
         add_finding(article, &subject, &last);
         written++;
     }
-    if (!written)
+    if (overview)
+        tt_section_overview(article, input, process_of(&input->sessions[0], -1));
+    else if (!written)
         add_healthy(article, input);
     if (all->leak)
         add_list(article, input, "ALSO LOST", NULL, tt_verdict_is_leak, written, 0);
     add_list(article, input, "NOT DECIDED", NULL, is_undecided, all->leak ? 0 : written, 0);
     add_list(article, input, "NOT LEAKS", NULL, is_no_leak, 0, all->sites_not_listed);
+    if (!overview)
+        tt_section_groups(article, input);
     add_process_heap(article, all);
+    tt_section_cost(article, input);
     add_lost_data(article, input);
     add_repeat(article, input);
 }

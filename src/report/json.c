@@ -3,6 +3,7 @@
  * (docs/findings.md describes each). What is unknown is null, never NaN and never 0 in its place.
  * Start: tt_report_write_json. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,10 +190,12 @@ static json_t *evidence_list(const struct tt_finding *f)
     json_t *list = json_array();
     for (size_t i = 0; i < f->evidence.len; i++) {
         const struct tt_evidence *e = &f->evidence.data[i];
-        json_array_append_new(list,
-                              json_pack("{so so so so}", "kind", tt_json_text(e->kind), "value",
-                                        tt_json_number(e->value), "log_e", tt_json_number(e->log_e),
-                                        "text", tt_json_text(e->text)));
+        json_t *object = json_pack("{so so so so}", "kind", tt_json_text(e->kind), "value",
+                                   tt_json_number(e->value), "log_e", tt_json_number(e->log_e),
+                                   "text", tt_json_text(e->text));
+        for (size_t k = 0; k < sizeof e->figure / sizeof *e->figure && e->figure[k].key; k++)
+            json_object_set_new(object, e->figure[k].key, tt_json_number(e->figure[k].value));
+        json_array_append_new(list, object);
     }
     return list;
 }
@@ -250,6 +253,56 @@ static void add(json_t *object, const char *key, json_t *value)
     json_object_set_new(object, key, value);
 }
 
+/* Both since recording began and before: a started program had nothing before, and what was there
+ * before an attach is known where a copy was searched. */
+static json_t *lost_object(const struct tt_finding *f, const struct tt_report_session *session)
+{
+    bool sized = tt_phrase_sized(f->resource), old = session->attached && f->before.looked;
+    double before = old ? round(f->before.units) : 0, bytes = old ? f->before.bytes : 0;
+    double since = (double)f->lost_units;
+    json_t *detail = json_null();
+    if (f->has_group && !session->attached)
+        since = round(f->before.units), bytes = f->before.bytes;
+    if (old)
+        detail = json_pack("{so so so}", "units", tt_json_number(before), "bytes",
+                           tt_json_number(bytes), "probability",
+                           f->has_group || before < 1 ? json_null()
+                                                      : tt_json_number(f->before.probability));
+    return json_pack("{so so so so so so so}", "units", tt_json_number(since + before), "bytes",
+                     sized ? tt_json_number(f->lost_bytes + bytes) : json_null(), "since_start",
+                     tt_json_number(since), "before_attach",
+                     old                 ? tt_json_number(before)
+                     : session->attached ? json_null()
+                                         : json_integer(0),
+                     "before", detail, "cost", positive(f->lost_cost), "standard_error",
+                     tt_json_number(f->estimate_sd));
+}
+
+static json_t *group_object(const struct tt_finding *f)
+{
+    if (!f->has_group)
+        return json_null();
+    char fingerprint[24];
+    snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)f->group.fingerprint);
+    return json_pack("{ss so so so so so}", "fingerprint", fingerprint, "shape",
+                     tt_json_text(f->group.shape), "samples", tt_json_text(f->group.samples),
+                     "roots", tt_json_number(f->group.roots), "hung_units",
+                     tt_json_number(f->group.hung_units), "hung_bytes",
+                     tt_json_number(f->group.hung_bytes));
+}
+
+static json_t *holder_list(const struct tt_holding *holders, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list,
+                              json_pack("{so so so so}", "place", tt_json_text(holders[i].place),
+                                        "path", tt_json_text(holders[i].path), "units",
+                                        tt_json_number(holders[i].units), "bytes",
+                                        tt_json_number(holders[i].bytes)));
+    return list;
+}
+
 static json_t *finding_object(const struct tt_report_input *input, const struct tt_finding *f)
 {
     const struct tt_report_session *session = &input->sessions[0];
@@ -267,13 +320,7 @@ static json_t *finding_object(const struct tt_report_input *input, const struct 
                   "size_max", sized ? tt_json_number(f->size_max) : json_null(), "unit_cost",
                   positive(f->unit_cost)));
     add(o, "owner", json_null());
-    /* What was there before an attach is not looked at; a started program had nothing. */
-    add(o, "lost",
-        json_pack("{so so so so so so}", "units", tt_json_number((double)f->lost_units), "bytes",
-                  sized ? tt_json_number(f->lost_bytes) : json_null(), "since_start",
-                  tt_json_number((double)f->lost_units), "before_attach",
-                  session->attached ? json_null() : json_integer(0), "cost", positive(f->lost_cost),
-                  "standard_error", tt_json_number(f->estimate_sd)));
+    add(o, "lost", lost_object(f, session));
     add(o, "rate", rate_object(f));
     add(o, "law", law_object(&f->law));
     add(o, "forecast", forecast_object(f, session));
@@ -295,7 +342,46 @@ static json_t *finding_object(const struct tt_report_input *input, const struct 
     add(o, "workaround", tt_json_text(f->workaround));
     add(o, "fix", fix_object(f));
     add(o, "series", series_list(f));
+    add(o, "group", group_object(f));
+    add(o, "holders", holder_list(f->holders.data, f->holders.len));
     return o;
+}
+
+static json_t *snapshot_object(const struct tt_snapshot_fact *s,
+                               const struct tt_report_session *session)
+{
+    tt_phrase at;
+    double wall = session->started_wall > 0 ? (double)session->started_wall + s->at : NAN;
+    return json_pack(
+        "{so so so ss so so sb so so so so so so so so so so so so so so so so}", "process",
+        tt_json_number((double)s->process), "at", tt_json_text(tt_phrase_iso(at, wall)), "seconds",
+        tt_json_number(s->at), "source", s->core ? "core" : "copy", "taken",
+        tt_json_number((double)s->taken), "allocator", tt_json_text(s->allocator), "complete",
+        (int)s->complete, "stop_seconds", tt_json_number(s->stop), "clone_seconds",
+        tt_json_number(s->fork), "scan_seconds", tt_json_number(s->scan), "blocks",
+        tt_json_number(s->blocks), "bytes", tt_json_number(s->bytes), "lost_units",
+        tt_json_number(s->lost_units), "lost_bytes", tt_json_number(s->lost_bytes), "lost_roots",
+        tt_json_number(s->lost_roots), "old_units", tt_json_number(s->old_units), "unknown_units",
+        tt_json_number(s->unknown_units), "unknown_bytes", tt_json_number(s->unknown_bytes),
+        "unread_bytes", tt_json_number(s->unread_bytes), "doubt_bytes",
+        tt_json_number(s->doubt_bytes), "tagged", tt_json_number(s->tagged), "groups_left_out",
+        tt_json_number(s->groups_left_out), "holders",
+        holder_list(s->holders.data, s->holders.len));
+}
+
+static json_t *attach_object(const struct tt_attach_fact *a,
+                             const struct tt_report_session *session)
+{
+    tt_phrase at, detached;
+    double start = session->started_wall > 0 ? (double)session->started_wall : NAN;
+    return json_pack(
+        "{so so so so so so so so so so}", "process", tt_json_number((double)a->process), "at",
+        tt_json_text(tt_phrase_iso(at, start + a->at)), "ran_seconds", positive(a->ran),
+        "stop_seconds", tt_json_number(a->stop), "detached_at",
+        a->detached > 0 ? tt_json_text(tt_phrase_iso(detached, start + a->detached)) : json_null(),
+        "detach_stop_seconds", a->detached > 0 ? tt_json_number(a->detach_stop) : json_null(),
+        "entries", tt_json_number(a->entries), "slots", tt_json_number(a->slots), "kept",
+        tt_json_number(a->kept), "notes", tt_json_text(a->notes));
 }
 
 static json_t *root_object(const struct tt_report_input *input)
@@ -306,6 +392,7 @@ static json_t *root_object(const struct tt_report_input *input)
     const struct tt_report_process *first = session->n_processes ? &session->processes[0] : &nobody;
     json_t *root = json_object(), *findings = json_array(), *others = json_array();
     json_t *processes = json_array(), *repeat = json_array(), *warnings = json_array();
+    json_t *snapshots = json_array(), *attaches = json_array();
     add(root, "schema", json_string("telltale.findings/1"));
     add(root, "tool",
         json_pack("{so so}", "name", json_string("telltale"), "version",
@@ -336,6 +423,12 @@ static json_t *root_object(const struct tt_report_input *input)
     for (size_t i = 0; i < input->n_repeat; i++)
         json_array_append_new(repeat, tt_json_text(input->repeat[i]));
     add(root, "repeat", repeat);
+    for (size_t i = 0; i < all->snapshots.len; i++)
+        json_array_append_new(snapshots, snapshot_object(&all->snapshots.data[i], session));
+    add(root, "snapshots", snapshots);
+    for (size_t i = 0; i < all->attaches.len; i++)
+        json_array_append_new(attaches, attach_object(&all->attaches.data[i], session));
+    add(root, "attaches", attaches);
     return root;
 }
 

@@ -12,6 +12,7 @@
 #include "base/map.h"
 #include "report/material_internal.h"
 #include "report/phrase.h"
+#include "session/snapshot.h"
 
 /* ---- what a session says of itself ---- */
 
@@ -68,11 +69,23 @@ static int read_labels_and_losses(struct tt_material_source *s, struct tt_error 
     return rc;
 }
 
+static int read_kind(struct tt_material_source *s, struct tt_error *err)
+{
+    tt_session_snapshot_vec rows = {0};
+    int rc = tt_session_snapshots(s->from.session, -1, &rows, err);
+    for (size_t i = 0; i < rows.len; i++)
+        s->core |= !strcmp(rows.data[i].source, "core");
+    tt_vec_free(&rows);
+    return rc;
+}
+
 static int read_source(struct tt_material_source *s, struct tt_error *err)
 {
     int rc = read_processes(s, err);
     if (!rc)
         rc = read_labels_and_losses(s, err);
+    if (!rc)
+        rc = read_kind(s, err);
     if (rc)
         return rc;
     const struct tt_session_meta *meta = tt_session_meta(s->from.session);

@@ -27,6 +27,7 @@ struct tt_material_source {
     struct tt_report_source from;
     struct tt_report_session session; /* its arrays are the vectors below */
     tt_session_process_vec rows;
+    bool core;      /* a core file was looked at */
     size_t *set_of; /* per row of processes: index into sets, or SIZE_MAX */
     TT_VEC(struct tt_report_process) processes;
     TT_VEC(struct tt_report_pair) labels;

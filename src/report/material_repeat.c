@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* REPEAT: the command lines that make the recordings and the report again, quoted for a shell.
+/* REPEAT: the command lines that make the recordings and the report again, quoted for a shell. A
+ * session without a command was attached to; one without a mode as well is a single look.
  * Start: tt_material_repeat. */
 #include <errno.h>
 #include <stdio.h>
@@ -59,6 +60,36 @@ static void add_operations(struct tt_text *line, const struct tt_material_source
     tt_vec_free(&rows);
 }
 
+/* The processes that were attached to: each pid once, children that were followed left out. */
+static void add_pids(struct tt_text *line, const struct tt_material_source *s)
+{
+    for (size_t i = 0; i < s->rows.len; i++) {
+        char number[32];
+        bool seen = false;
+        for (size_t k = 0; k < s->rows.len && !seen; k++)
+            seen = (k < i && s->rows.data[k].pid == s->rows.data[i].pid) ||
+                   s->rows.data[k].pid == s->rows.data[i].parent;
+        if (seen || s->rows.data[i].pid <= 0)
+            continue;
+        snprintf(number, sizeof number, "%lld", (long long)s->rows.data[i].pid);
+        add_option(line, "-p", number);
+    }
+}
+
+/* One look at a process or a core file. */
+static int add_look_line(struct tt_report_material *m, const struct tt_material_source *s)
+{
+    const char *core = tt_session_meta_get(s->from.session, "core");
+    struct tt_text line = {0};
+    tt_text_add(&line, s->core ? "telltale core" : "telltale snapshot");
+    if (s->core)
+        add_word(&line, core && *core ? core : "CORE");
+    else
+        add_pids(&line, s);
+    add_option(&line, "-o", tt_phrase_text(s->from.name));
+    return keep_line(m, &line);
+}
+
 static int add_run_line(struct tt_report_material *m, const struct tt_material_source *s)
 {
     const struct tt_session_meta *meta = tt_session_meta(s->from.session);
@@ -67,12 +98,20 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
     char number[32];
     size_t i;
     json_t *word;
-    if (!json_is_array(words)) {
+    if (*meta->command && !json_is_array(words)) {
         json_decref(words);
         return 0;
     }
-    tt_text_add(&line, "telltale run");
+    if (!words && !*meta->mode)
+        return add_look_line(m, s);
+    tt_text_add(&line, words ? "telltale run" : "telltale attach");
+    if (!words)
+        add_pids(&line, s);
     add_option(&line, "-o", tt_phrase_text(s->from.name));
+    if (!words && s->session.seconds >= 1) {
+        snprintf(number, sizeof number, "%.0f", s->session.seconds);
+        add_option(&line, "-d", number);
+    }
     if (*meta->mode && strcmp(meta->mode, "exact") != 0)
         add_option(&line, "--mode", meta->mode);
     if (meta->horizon_s > 0) {
@@ -89,7 +128,8 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
         add_option(&line, "--label", tt_phrase_text(label.data));
         tt_text_free(&label);
     }
-    add_word(&line, "--");
+    if (words)
+        add_word(&line, "--");
     json_array_foreach(words, i, word) add_word(&line, tt_phrase_text(json_string_value(word)));
     json_decref(words);
     return keep_line(m, &line);

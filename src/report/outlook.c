@@ -220,9 +220,12 @@ void tt_section_status(struct tt_article *article, const struct tt_subject *subj
                             tt_text_duration(span, f->quiet_seconds));
         else
             tt_article_more(article, "and were not released.");
-        if (tt_phrase_sized(f->resource))
+        if (tt_phrase_sized(f->resource) && !f->unreachable.looked)
             tt_article_more(article, "Whether anything still points to the %s was not looked at.",
                             tt_phrase_word(f->resource, true));
+        tt_section_reached(article, subject);
+    } else if (f->verdict == TT_VERDICT_LEAK_LOST && f->unreachable.looked) {
+        tt_section_reached(article, subject);
     } else if (f->verdict == TT_VERDICT_LEAK_LOST) {
         tt_article_add(article, TT_BLOCK_PARA,
                        "Lost: nothing points to the %s any more (A = %s s).",
@@ -230,8 +233,9 @@ void tt_section_status(struct tt_article *article, const struct tt_subject *subj
     } else {
         tt_article_add(article, TT_BLOCK_PARA, "Judged with the horizon A = %s s.",
                        tt_phrase_number(horizon, f->horizon));
+        tt_section_reached(article, subject);
     }
-    if (f->horizon_short)
+    if (f->horizon_short && !(f->verdict == TT_VERDICT_LEAK_LOST && f->unreachable.looked))
         tt_article_more(article, "The horizon was shortened from 600 s by --horizon.");
     if (f->fix.known) {
         tt_article_add(article, TT_BLOCK_PARA, "%s%s%.12s%s%s",
@@ -247,6 +251,7 @@ void tt_section_evidence(struct tt_article *article, const struct tt_subject *su
     if (!f->evidence.len && !*f->would_change_it)
         return;
     tt_article_add(article, TT_BLOCK_HEADING, "EVIDENCE");
+    bool scanned = false;
     for (size_t i = 0; i < f->evidence.len; i++) {
         const struct tt_evidence *e = &f->evidence.data[i];
         tt_phrase value;
@@ -255,7 +260,10 @@ void tt_section_evidence(struct tt_article *article, const struct tt_subject *su
             tt_phrase_evalue(value, e->log_e);
         tt_article_add(article, TT_BLOCK_BULLET, "%s: %s%s%s%s", tt_phrase_text(e->kind), e->text,
                        *value ? " (" : "", value, *value ? ")" : "");
+        scanned |= !strcmp(tt_phrase_text(e->kind), "unreachable");
     }
+    if (scanned)
+        tt_section_scan(article, subject->input);
     if (*f->would_change_it)
         tt_article_add(article, TT_BLOCK_PARA, "%s: %s",
                        f->verdict == TT_VERDICT_UNDETERMINED ? "What would decide it"

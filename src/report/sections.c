@@ -104,11 +104,22 @@ static void title(struct tt_text *out, const struct tt_subject *subject)
     const struct tt_finding *f = subject->finding;
     bool undecided = f->verdict == TT_VERDICT_UNDETERMINED;
     tt_phrase units, size;
-    tt_text_add(out, "%s %s %s", component(subject), undecided ? "keeps" : "loses",
+    bool past = f->verdict == TT_VERDICT_LEAK_LOST && !f->lost_units && f->before.units >= 1;
+    tt_text_add(out, "%s %s %s", component(subject),
+                undecided ? "keeps"
+                : past    ? "lost"
+                          : "loses",
                 tt_phrase_about(f, false));
     if (loss_by_law(out, f)) {
         if (undecided)
             tt_text_add(out, "; not decided");
+        return;
+    }
+    if (past) {
+        tt_text_add(out, "%s", tt_phrase_units(units, f->resource, round(f->before.units)));
+        if (tt_phrase_known(f->before.bytes))
+            tt_text_add(out, " (%s)", tt_phrase_size(size, f->before.bytes));
+        tt_text_add(out, " before it was recorded, and none since");
         return;
     }
     if (f->rate.has_operation && tt_phrase_known(f->rate.per_operation)) {
@@ -136,7 +147,8 @@ void tt_section_title(struct tt_article *article, const struct tt_subject *subje
     const struct tt_findings *all = subject->input->findings;
     size_t alike = 0; /* leaks, or the undecided where there is no leak: those with articles */
     for (size_t i = 0; i < all->list.len; i++)
-        alike += tt_verdict_is_leak(all->list.data[i].verdict) == tt_verdict_is_leak(f->verdict) &&
+        alike += !all->list.data[i].has_group &&
+                 tt_verdict_is_leak(all->list.data[i].verdict) == tt_verdict_is_leak(f->verdict) &&
                  (all->leak || all->list.data[i].verdict == f->verdict);
     tt_phrase percent;
     /* Never certain: a share of 1 would print as 100 %. */
