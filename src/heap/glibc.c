@@ -168,21 +168,23 @@ static int walk_piece(struct glibc_heap *heap, struct walker *w, const struct gl
 /* ---- chunks that were mapped on their own ---- */
 
 struct mapped {
-    uint64_t chunk, prev, size;
+    uint64_t chunk, start, end, usable;
 };
 typedef TT_VEC(struct mapped) mapped_vec;
 
-/* A header {prev_size, size | IS_MMAPPED}: whole pages with prev_size, which is what was left out
- * for an alignment. */
+/* A header {prev_size, size | IS_MMAPPED}. prev_size is what was left out for an alignment; with it
+ * and the size it makes whole pages, since 2.43 with another 16 bytes, which are then used too. */
 static bool mapped_at(const struct tt_heap_view *v, uint64_t at, struct mapped *out)
 {
     uint64_t prev = tt_heap_load(v, at), head = tt_heap_load(v, at + 8);
     uint64_t size = head & ~(uint64_t)CHUNK_FLAGS;
     if ((head & CHUNK_FLAGS) != CHUNK_MMAPPED || size < CHUNK_MIN || (prev & 15) ||
-        prev > at - v->start || ((at - prev) & 4095) || ((prev + size) & 4095) ||
-        size > v->end - at)
+        prev > at - v->start || ((at - prev) & 4095) || size > v->end - at)
         return false;
-    *out = (struct mapped){at, prev, size};
+    uint64_t rest = -(prev + size) & 4095;
+    if ((rest && rest != CHUNK_HEADER) || size + rest > v->end - at)
+        return false;
+    *out = (struct mapped){at, at - prev, at + size + rest, rest ? size - 8 : size - CHUNK_HEADER};
     return true;
 }
 
@@ -199,7 +201,7 @@ static int find_mapped(const struct glibc_heap *heap, mapped_vec *out)
         uint64_t at = r->start;
         if (out->len) {
             const struct mapped *last = &out->data[out->len - 1];
-            at = last->chunk + last->size > at ? last->chunk + last->size : at;
+            at = last->end > at ? last->end : at;
         }
         while (at < r->end) {
             const struct glibc_piece *p = tt_glibc_piece_at(heap, at);
@@ -211,18 +213,18 @@ static int find_mapped(const struct glibc_heap *heap, mapped_vec *out)
             }
             __builtin_prefetch(v.bytes + (at - v.start) + 16384);
             /* aligned chunks start 16 bytes before their alignment, a power of two */
-            found = mapped_at(&v, at, &m) && m.prev == 0;
+            found = mapped_at(&v, at, &m) && m.start == at;
             for (uint64_t a = 32; !found && a < 4096; a *= 2)
-                found = mapped_at(&v, at + a - 16, &m) && m.prev == a - 16;
+                found = mapped_at(&v, at + a - 16, &m) && m.start == at;
             if (!found && r->end - at > 4096) /* alignments of a page and more */
-                found = mapped_at(&v, at + 4096 - 16, &m) && m.prev >= 4096 - 16;
+                found = mapped_at(&v, at + 4096 - 16, &m) && m.start <= at;
             if (!found) {
                 at += 4096;
                 continue;
             }
             if (tt_vec_push(out, m))
                 return -ENOMEM;
-            at = m.chunk + m.size;
+            at = m.end;
         }
     }
     return 0;
@@ -234,11 +236,11 @@ static void check_mapped(const struct glibc_heap *heap, mapped_vec *found,
 {
     uint64_t total = 0;
     for (size_t i = 0; i < found->len; i++)
-        total += found->data[i].size + found->data[i].prev;
-    if (!heap->par || total == heap->mmapped_mem)
+        total += found->data[i].end - found->data[i].start;
+    if (!heap->par || found->len == (size_t)heap->n_mmaps || total == heap->mmapped_mem)
         return;
-    if (total < heap->mmapped_mem) {
-        blocks->doubt_bytes += heap->mmapped_mem - total;
+    if (found->len < (size_t)heap->n_mmaps) {
+        blocks->doubt_bytes += heap->mmapped_mem > total ? heap->mmapped_mem - total : 4096;
         return;
     }
     if (found->len <= (size_t)heap->n_mmaps + 1 + heap->image->threads.len)
@@ -306,10 +308,10 @@ static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
                (i == heap->pieces.len || mapped.data[m].chunk < p->start);
              m++) {
             const struct mapped *c = &mapped.data[m];
-            rc = tt_vec_push(&blocks->list, (struct tt_heap_block){c->chunk + CHUNK_HEADER,
-                                                                   c->size - CHUNK_HEADER});
+            rc = tt_vec_push(&blocks->list,
+                             (struct tt_heap_block){c->chunk + CHUNK_HEADER, c->usable});
             if (rc == 0)
-                rc = span(blocks, c->chunk - c->prev, c->chunk + c->size);
+                rc = span(blocks, c->start, c->end);
         }
         if (i < heap->pieces.len && rc == 0)
             rc = walk_piece(heap, &w, p);

@@ -88,7 +88,7 @@ static bool read_par(struct glibc_heap *heap, const struct tt_heap_view *v, uint
     uint64_t tcache_max = tt_heap_load(v, at + 16);
     uint64_t mapped = tt_heap_load(v, at - 16), most = tt_heap_load(v, at - 8);
     if (bins == 0 || bins > 64 || tcache_max == 0 || tcache_max > 8 << 20 || mapped > most ||
-        (mapped & 4095) || most >> 47 || base >> 47)
+        most >> 47 || base >> 47)
         return false;
     const struct glibc_arena *main = &heap->arenas.data[0];
     uint64_t size;

@@ -13,11 +13,10 @@ enum { LIST_MOST = 1 << 26, TLS_MOST = 1 << 18 };
 /* struct tcache_perthread_struct: u16 counts[n], then entries[n]; 64 bins, since 2.42 twelve more
  * for large chunks, and the counts say what still fits in. */
 struct tcache_layout {
-    uint64_t chunk;
     unsigned bins;
     bool counts;
 };
-static const struct tcache_layout layouts[] = {{0x290, 64, true}, {0x300, 76, false}};
+static const struct tcache_layout layouts[] = {{64, true}, {76, false}};
 
 static bool chunk_size(const struct glibc_heap *heap, uint64_t chunk, uint64_t *size)
 {
@@ -58,7 +57,7 @@ int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
     size_t before = heap->free.len;
     if (!chunk_size(heap, chunk, &size) || !tt_glibc_tcache_size(size))
         return 0;
-    const struct tcache_layout *l = &layouts[size == 0x300];
+    const struct tcache_layout *l = &layouts[size != 0x290];
     const uint8_t *bytes = tt_heap_bytes(heap->image, chunk + CHUNK_HEADER, l->bins * 10ull);
     unsigned odd = 0;
     for (unsigned i = 0; bytes && i < l->bins; i++) {
