@@ -122,7 +122,12 @@ int tt_article_leaks(struct tt_judged *judged, struct tt_text *out, struct tt_er
         if (!tt_verdict_is_leak(f->verdict))
             continue;
         tt_text_add(out, "%s: ", tt_verdict_word(f->verdict));
-        if (input.stack(input.stack_arg, 0, f->process, f->stack, &stack) == 0 && stack.n) {
+        double lost = (double)f->lost_units + (f->before.looked ? f->before.units : 0);
+        if (f->has_group) {
+            char *shape = tt_article_clean(f->group.shape);
+            tt_text_add(out, "%s", shape ? shape : "");
+            free(shape);
+        } else if (input.stack(input.stack_arg, 0, f->process, f->stack, &stack) == 0 && stack.n) {
             const struct tt_symbol_frame *top =
                 &stack.frames[tt_report_top_frame(stack.frames, stack.n)];
             const char *file = strrchr(top->file, '/');
@@ -132,8 +137,8 @@ int tt_article_leaks(struct tt_judged *judged, struct tt_text *out, struct tt_er
         } else {
             tt_text_add(out, "(stack unknown)");
         }
-        tt_text_add(out, ", %s%s lost, %s\n", tt_text_count(units, f->lost_units),
-                    f->lost_units == 1 ? " unit" : " units", tt_text_size(size, f->lost_bytes));
+        tt_text_add(out, ", %s%s lost, %s\n", tt_text_count(units, (uint64_t)lost),
+                    lost == 1 ? " unit" : " units", tt_text_size(size, tt_finding_lost_bytes(f)));
     }
     return out->failed ? tt_error_set(err, -ENOMEM, "out of memory") : 0;
 }

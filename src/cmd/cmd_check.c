@@ -26,7 +26,7 @@ static int check(const struct tt_article_options *options, double max_loss, bool
     size_t leaks = 0;
     for (size_t i = 0; i < f->list.len; i++)
         if (tt_verdict_is_leak(f->list.data[i].verdict)) {
-            lost += f->list.data[i].lost_bytes;
+            lost += tt_finding_lost_bytes(&f->list.data[i]);
             leaks++;
         }
     bool leaky = leaks > 0 && lost > max_loss;

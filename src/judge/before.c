@@ -163,7 +163,7 @@ int tt_judge_before(const struct tt_dossiers *all, const struct tt_dossier *d, s
     f->unreachable.of = d->lost.live;
     f->unreachable.holds = d->lost.holds || d->lost.old_holds;
     f->unreachable.doubted = !d->lost.complete;
-    f->before.looked = true;
+    f->before.looked = all->c->attaches.len > 0;
     f->before.units = d->lost.old_units;
     f->before.bytes = d->lost.old_bytes;
     f->before.probability = d->lost.probability;

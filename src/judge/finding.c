@@ -24,6 +24,11 @@ bool tt_verdict_is_leak(enum tt_verdict verdict)
     return verdict == TT_VERDICT_LEAK_LOST || verdict == TT_VERDICT_LEAK_RETAINED;
 }
 
+double tt_finding_lost_bytes(const struct tt_finding *finding)
+{
+    return finding->lost_bytes + (finding->before.looked ? finding->before.bytes : 0);
+}
+
 void tt_finding_free(struct tt_finding *finding)
 {
     tt_vec_free(&finding->evidence);

@@ -235,6 +235,8 @@ struct tt_findings {
     /* the frame: fragmentation by accounting; verdict STEADY or FRAGMENTATION */
 };
 void tt_findings_free(struct tt_findings *findings);
+/* Bytes that a finding says are lost: since recording began, requested; before it, usable. */
+double tt_finding_lost_bytes(const struct tt_finding *finding);
 /* Frees what one finding owns. */
 void tt_finding_free(struct tt_finding *finding);
 

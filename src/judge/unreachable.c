@@ -120,6 +120,14 @@ static void add_member(const struct tt_dossiers *all, struct tt_dossier *d,
     d->lost.variance += known * weight * (weight - 1);
 }
 
+static bool attached(const struct tt_case *c, size_t target)
+{
+    for (size_t i = 0; i < c->attaches.len; i++)
+        if (c->processes.data[c->attaches.data[i].process].target == target)
+            return true;
+    return false;
+}
+
 /* Old units that are attributed to the site. What earlier images of the same process knew to be
  * lost, and in sampled modes what was not followed, is no loss from before. */
 static void add_old(const struct tt_dossiers *all, struct tt_dossier *d,
@@ -189,7 +197,8 @@ void tt_judge_unreachable(const struct tt_dossiers *all, struct tt_dossier *d)
         }
         if (!of_site)
             continue;
-        add_old(all, d, last);
+        if (attached(c, target))
+            add_old(all, d, last);
         d->lost.looked = true;
         d->lost.at = fmax(d->lost.at, last->t);
         d->lost.complete = d->lost.complete && tt_judge_scan_complete(last);

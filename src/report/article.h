@@ -43,9 +43,6 @@ __attribute__((format(printf, 2, 3))) void tt_article_more(struct tt_article *ar
                                                            const char *fmt, ...);
 void tt_article_free(struct tt_article *article);
 
-/* A copy of text with control characters and invalid UTF-8 replaced; the caller frees it. */
-char *tt_article_clean(const char *text);
-
 /* Columns that a UTF-8 string takes: its code points, without the code brackets. */
 size_t tt_article_width(const char *text);
 

@@ -171,6 +171,7 @@ void tt_report_material_close(struct tt_report_material *m)
     tt_vec_free(&m->warnings);
     tt_vec_free(&m->rescued);
     tt_vec_free(&m->sites);
+    tt_vec_free(&m->lost);
     tt_vec_free(&m->owned);
     free(m->sources);
     free(m->view);

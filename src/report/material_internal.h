@@ -44,6 +44,7 @@ struct tt_report_material {
     TT_VEC(const char *) warnings;
     TT_VEC(const char *) rescued; /* modules whose names came from the session */
     TT_VEC(struct tt_report_site) sites;
+    TT_VEC(struct tt_report_lost) lost;
     struct tt_report_session *view; /* copies for the input */
     TT_VEC(char *) owned;           /* strings made here */
     char name[512];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The sites of a session for `telltale list`: live units and their ages from the survivors of the
- * last look, weighted where only a sample was followed. Start: tt_report_material_sites. */
+ * last look, weighted where only a sample was followed; and the lost blocks of the latest
+ * snapshots. Start: tt_report_material_sites. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 #include "base/map.h"
 #include "report/material_internal.h"
+#include "session/snapshot.h"
 
 /* Units that one followed unit of this size stands for: the inverse of its inclusion probability,
  * 1 - exp(-size / mean gap) in sampled mode, 2^-thin in adaptive mode. */
@@ -81,6 +83,42 @@ static void name_site(struct tt_report_material *m, struct tt_report_site *site,
     site->line = top->line;
 }
 
+static int by_lost_bytes(const void *a, const void *b)
+{
+    const struct tt_report_lost *x = a, *y = b;
+    if (x->process != y->process)
+        return x->process < y->process ? -1 : 1;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+/* The groups of the latest snapshot of each process. */
+static int read_lost(struct tt_report_material *m, struct tt_error *err)
+{
+    tt_session_snapshot_vec snapshots = {0};
+    tt_session_lost_group_vec groups = {0};
+    struct tt_session *session = m->sources[0].from.session;
+    int rc = tt_session_snapshots(session, -1, &snapshots, err);
+    if (!rc)
+        rc = tt_session_lost_groups(session, -1, -1, &groups, err);
+    m->lost.len = 0;
+    for (size_t i = 0; i < groups.len && !rc; i++) {
+        const struct tt_session_lost_group *g = &groups.data[i];
+        int64_t latest = 0;
+        for (size_t k = 0; k < snapshots.len; k++)
+            if (snapshots.data[k].process == g->process && snapshots.data[k].id > latest)
+                latest = snapshots.data[k].id;
+        struct tt_report_lost lost = {g->process, g->units,         g->bytes,
+                                      g->roots,   g->unknown_units, g->shape};
+        if (g->snapshot == latest && tt_vec_push(&m->lost, lost))
+            rc = tt_error_set(err, -ENOMEM, "out of memory for %zu groups", groups.len);
+    }
+    if (m->lost.len)
+        qsort(m->lost.data, m->lost.len, sizeof *m->lost.data, by_lost_bytes);
+    tt_vec_free(&snapshots);
+    tt_vec_free(&groups);
+    return rc;
+}
+
 int tt_report_material_sites(struct tt_report_material *m, size_t max, struct tt_report_sites *out,
                              struct tt_error *err)
 {
@@ -89,6 +127,8 @@ int tt_report_material_sites(struct tt_report_material *m, size_t max, struct tt
     struct tt_map stacks = {0}; /* index into rows -> by position after sorting */
     int rc = tt_session_sites(s->from.session, -1, &rows, err);
     m->sites.len = 0;
+    if (!rc)
+        rc = read_lost(m, err);
     for (size_t i = 0; i < rows.len && !rc; i++) {
         const struct tt_session_site *row = &rows.data[i];
         const struct tt_session_process *process = row_of(s, row->process);
@@ -123,8 +163,12 @@ int tt_report_material_sites(struct tt_report_material *m, size_t max, struct tt
             if (stack)
                 name_site(m, site, (int64_t)*stack);
         }
-        *out = (struct tt_report_sites){m->sites.data, shown, m->sites.len - shown,
-                                        s->session.seconds};
+        *out = (struct tt_report_sites){.list = m->sites.data,
+                                        .n = shown,
+                                        .lost = m->lost.data,
+                                        .n_lost = m->lost.len,
+                                        .more = m->sites.len - shown,
+                                        .seconds = s->session.seconds};
     }
     tt_map_free(&stacks);
     tt_vec_free(&rows);

@@ -101,9 +101,18 @@ struct tt_report_site {
     uint32_t size_min, size_max;
 };
 
+/* Blocks of one shape that nothing points to, by the latest snapshot of their process. */
+struct tt_report_lost {
+    int64_t process;
+    uint64_t units, bytes, roots, unknown; /* usable bytes; unknown: units without a site */
+    const char *shape;
+};
+
 struct tt_report_sites {
     const struct tt_report_site *list; /* in the order to print */
     size_t n;
+    const struct tt_report_lost *lost; /* most bytes first in each process */
+    size_t n_lost;
     uint64_t more;  /* sites left out by the caller's bound: counted on the last line */
     double seconds; /* of recording */
 };
@@ -111,6 +120,9 @@ struct tt_report_sites {
 /* Appends the table in "text" or "json" (schema "telltale.sites/1"). As tt_report_write. */
 int tt_report_sites(const char *format, const struct tt_report_sites *sites, struct tt_text *out,
                     struct tt_error *err);
+
+/* A copy of text with control characters and invalid UTF-8 replaced; the caller frees it. */
+char *tt_article_clean(const char *text);
 
 /* The first frame of a stack that is not an allocator's or a container's, as articles choose it:
  * its index, or 0 when all are. */

@@ -20,6 +20,21 @@ static struct tt_symbol_frame frame_of(const struct tt_report_site *site)
                                     .line = site->line};
 }
 
+static void write_lost(const struct tt_report_sites *sites, struct tt_text *out)
+{
+    tt_text_add(out, "\n%12s %12s %12s %12s  %s\n", "LOST", "BYTES", "ROOTS", "NO SITE", "SHAPE");
+    for (size_t i = 0; i < sites->n_lost; i++) {
+        const struct tt_report_lost *lost = &sites->lost[i];
+        tt_phrase units, bytes, roots, unknown;
+        char *shape = tt_article_clean(lost->shape);
+        tt_text_add(out, "%12s %12s %12s %12s  %s\n", tt_phrase_number(units, (double)lost->units),
+                    tt_phrase_size(bytes, (double)lost->bytes),
+                    tt_phrase_number(roots, (double)lost->roots),
+                    tt_phrase_number(unknown, (double)lost->unknown), tt_phrase_text(shape));
+        free(shape);
+    }
+}
+
 static void write_text(const struct tt_report_sites *sites, struct tt_text *out)
 {
     tt_text_add(out, "%12s %12s %12s %10s  %-8s %s\n", "LIVE", "BYTES", "BIRTHS", "OLDEST",
@@ -62,6 +77,8 @@ static void write_text(const struct tt_report_sites *sites, struct tt_text *out)
         tt_text_add(out, "no sites: nothing was acquired while recording\n");
     if (sites->more)
         tt_text_add(out, "and %s more sites\n", tt_phrase_number(more, (double)sites->more));
+    if (sites->n_lost)
+        write_lost(sites, out);
 }
 
 static int write_json(const struct tt_report_sites *sites, struct tt_text *out)
@@ -87,9 +104,19 @@ static int write_json(const struct tt_report_sites *sites, struct tt_text *out)
                       : json_null(),
                 "estimated", (int)site->estimated));
     }
-    return tt_json_dump(json_pack("{ss so so so}", "schema", "telltale.sites/1", "seconds",
+    json_t *lost = json_array();
+    for (size_t i = 0; i < sites->n_lost; i++) {
+        const struct tt_report_lost *l = &sites->lost[i];
+        json_array_append_new(
+            lost,
+            json_pack("{so so so so so so}", "process", tt_json_number((double)l->process), "units",
+                      tt_json_number((double)l->units), "bytes", tt_json_number((double)l->bytes),
+                      "roots", tt_json_number((double)l->roots), "without_site",
+                      tt_json_number((double)l->unknown), "shape", tt_json_text(l->shape)));
+    }
+    return tt_json_dump(json_pack("{ss so so so so}", "schema", "telltale.sites/1", "seconds",
                                   tt_json_number(sites->seconds), "sites", list, "more",
-                                  tt_json_number((double)sites->more)),
+                                  tt_json_number((double)sites->more), "lost", lost),
                         out);
 }
 

@@ -335,7 +335,10 @@ static void test_sites(void **state)
          4096},
         {1, 9, "fd", 3, 3, 0, NAN, NAN, false, "", "", 0, "", 0, 0},
     };
-    struct tt_report_sites sites = {list, 3, 12, 90};
+    static const struct tt_report_lost lost[] = {
+        {1, 2000, 96000, 1990, 100, "48 bytes: text \"sip:\033\""}};
+    struct tt_report_sites sites = {
+        .list = list, .n = 3, .lost = lost, .n_lost = 1, .more = 12, .seconds = 90};
     struct tt_text out = {0};
     assert_int_equal(tt_report_sites("text", &sites, &out, NULL), 0);
     expect_decent(out.data);
@@ -358,6 +361,10 @@ static void test_sites(void **state)
     assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 0), "live")), 2000);
     assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "oldest_seconds")));
     assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "bytes")));
+    json_t *group = json_array_get(json_object_get(root, "lost"), 0);
+    assert_int_equal(json_integer_value(json_object_get(group, "units")), 2000);
+    assert_string_equal(json_string_value(json_object_get(group, "shape")),
+                        "48 bytes: text \"sip:?\"");
     json_decref(root);
     tt_text_free(&out);
     sites.n = 0;
