@@ -41,7 +41,7 @@ static int pass(void)
 {
     if (tt_agent.head && tt_agent.alive)
         tt_agent_detach();
-    tt_blob.detached_live = (uint32_t)tt_region_live();
+    tt_blob.detached_live = (uint32_t)tt_region_held();
     return 0;
 }
 

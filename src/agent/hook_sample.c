@@ -58,7 +58,7 @@ static int fits(uint32_t entry, uint64_t a, uint64_t b, uint64_t c, uint64_t ali
         return 0;
     if (kind == TT_E_CALLOC && __builtin_mul_overflow(a, b, &product))
         return 0;
-    return align != 0 && (align & (align - 1)) == 0 && align <= 1u << 20 &&
+    return align != 0 && (align & (align - 1)) == 0 && align <= TT_REGION_ALIGN &&
            (kind != TT_E_POSIX_MEMALIGN || align >= 8);
 }
 
@@ -404,10 +404,8 @@ static void point_acquisitions(tt_hook_fn *malloc_hook, tt_hook_fn *other)
     }
 }
 
-void tt_hook_sample(void)
+static void point_releases(void)
 {
-    int adaptive = tt_agent.conf.mode == TT_MODE_ADAPTIVE;
-    /* Releases first, and for ever: sampled objects must not reach the real allocator. */
     for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
         uint32_t kind = tt_hook_kind(e);
         if (is_release(kind))
@@ -420,12 +418,20 @@ void tt_hook_sample(void)
             point(e, sample_realloc);
     }
     point(TT_E_FREE, tt_sample_free);
+}
+
+void tt_hook_sample(void)
+{
+    int adaptive = tt_agent.conf.mode == TT_MODE_ADAPTIVE;
+    /* Releases first, and for ever: sampled objects must not reach the real allocator. */
+    point_releases();
     point_acquisitions(adaptive ? adapt_malloc : tt_sample_malloc,
                        adaptive ? adapt_acquire : sample_acquire);
 }
 
 void tt_hook_sample_quiet(void)
 {
+    point_releases();
     point_acquisitions(pass, pass);
     for (uint32_t e = TT_E_REALLOC; e < TT_E_DLCLOSE; e += TT_E_COUNT)
         point(e, pass_realloc);
@@ -453,7 +459,7 @@ static uint64_t beside(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
 void tt_hook_exact_beside(void)
 {
     tt_hook_exact();
-    if (tt_region_live() == 0)
+    if (tt_region_held() == 0)
         return;
     for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
         uint32_t kind = tt_hook_kind(e);

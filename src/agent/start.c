@@ -3,6 +3,7 @@
  * is mapped PROT_NONE and opened in pieces, so that nothing needs the descriptor later and
  * mlockall in the target locks only what is in use. Start: tt_agent_start. */
 #include "agent/hook.h"
+#include "agent/region.h"
 
 #define QUIET_NS 10000000000ULL
 #define GRACE_NS 2000000000ULL
@@ -462,7 +463,7 @@ void tt_agent_await(void)
 
 void tt_agent_pass(void)
 {
-    if (tt_agent.region)
+    if (tt_agent.region && (tt_agent.conf.mode != TT_MODE_EXACT || tt_region_held()))
         tt_hook_sample_quiet();
     else
         tt_hook_pass();
