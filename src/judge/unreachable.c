@@ -2,8 +2,8 @@
 /* Definite loss: units of a site that nothing points to any more, as frozen copies of the process
  * have shown. A block that cannot be reached is lost whatever its age, so no horizon is waited for;
  * but a scan is not perfect, and four things are asked before it is believed.
- *  - No object in flight: the units are older than GRACE_S at the copy, or they are all that
- *    survives from before an earlier copy, to be counted later.
+ *  - No object in flight: the units are older than GRACE_S at the copy, or what could not be
+ *    reached grew from copy to copy by just what survives.
  *  - More than chance: a scan may call one reachable block in a thousand lost; the number found
  * must be beyond that, at the level of all sites together.
  *  - What is lost stays: units that were found unreachable and then released were not lost, so a
@@ -95,6 +95,7 @@ static void add_member(const struct tt_dossiers *all, struct tt_dossier *d,
     double known = known_at(c, last, site->id, &bytes);
     struct tt_case_row row = tt_case_at(site, last->t);
     double sure = fmax(0, known - young_at(last, site)), highest = 0;
+    double first = 0, first_stayed = -1; /* of the first copy */
     for (size_t i = 0; i < c->snapshots.len; i++) {
         const struct tt_case_snapshot *s = &c->snapshots.data[i];
         double unused = 0;
@@ -106,10 +107,19 @@ static void add_member(const struct tt_dossiers *all, struct tt_dossier *d,
         if (stayed < 0)
             continue;
         d->lost.returned |= then > stayed * (1 + SLACK) + SLACK_UNITS;
-        /* all that survives from before this copy is what could not be reached then */
+        /* Between two copies as much more could not be reached as survives from between them, and
+         * that is all that survives: a coincidence if these were objects in flight. */
         double later = c->processes.data[site->process].look - s->t;
-        if (later >= GRACE_S && then >= MIN_UNITS && then >= EXPLAINS * stayed)
+        if (later < GRACE_S)
+            continue;
+        double grown = stayed - first_stayed;
+        if (first_stayed >= 0 && grown >= MIN_UNITS && then >= EXPLAINS * stayed &&
+            then - first >= EXPLAINS * grown && then - first <= grown * (1 + SLACK) + SLACK_UNITS)
             sure = fmax(sure, fmin(then, stayed));
+        if (first_stayed < 0) {
+            first_stayed = stayed;
+            first = then;
+        }
     }
     d->lost.returned |= highest > known * (1 + SLACK) + SLACK_UNITS;
     d->lost.known += known;
