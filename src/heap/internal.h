@@ -202,6 +202,44 @@ int tt_heap_attribute(const struct tt_heap_index *index, const struct tt_heap_ma
                       const struct tt_heap_shaper *shaper, struct tt_heap_lost *lost,
                       const struct tt_heap_options *options, struct tt_heap_result *result);
 
+/* ---- dominate.c ---- */
+
+/* Reached blocks, and root words above them, as a graph with one entry: node 0 leads to root
+ * objects (a run of words in a module's data, a stack, the registers of a thread), these to their
+ * words, these to blocks. Nodes are numbered in the order of a depth-first walk. */
+struct tt_heap_word {
+    uint32_t block;
+    uint32_t root;   /* number in the roots */
+    uint64_t offset; /* words from the root's first */
+};
+struct tt_heap_object {
+    uint32_t first, n; /* its words */
+};
+struct tt_heap_graph {
+    const struct tt_heap_index *index;
+    TT_VEC(struct tt_heap_word) words;
+    TT_VEC(struct tt_heap_object) objects;
+    uint32_t n;       /* nodes */
+    uint32_t *id;     /* of a node: block, word, object or entry, see below */
+    uint32_t *parent; /* a node that points to it */
+    uint32_t *idom;   /* the nearest node that every way to it passes; idom[0] = 0 */
+};
+/* What a node is: blocks have ids below index->n, then come words, then objects, then the entry. */
+static inline uint32_t tt_heap_first_word(const struct tt_heap_graph *g)
+{
+    return g->index->n;
+}
+static inline uint32_t tt_heap_first_object(const struct tt_heap_graph *g)
+{
+    return g->index->n + (uint32_t)g->words.len;
+}
+/* Builds the graph over marked blocks and finds immediate dominators (Semi-NCA: Georgiadis, Tarjan
+ * and Werneck 2006). words and objects are given and stay the graph's. Needs about 40 bytes a block
+ * and 8 a pointer. 0, -ENOMEM, or -E2BIG: too many nodes or pointers for 32 bits. */
+int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *marks,
+                     unsigned threads);
+void tt_heap_graph_free(struct tt_heap_graph *graph);
+
 /* ---- retain.c ---- */
 
 /* Fills result->holders. 0 or -ENOMEM. */

@@ -739,6 +739,187 @@ static void test_stated_chance_holds(void **unused)
     assert_true((double)named > 0.6 * (double)old);
 }
 
+/* ---- who holds ---- */
+
+static void visit_without(const struct graph *g, size_t from, size_t without, bool *seen)
+{
+    if (from == without || seen[from])
+        return;
+    seen[from] = true;
+    for (size_t to = 0; to < g->n; to++)
+        if (g->edge[from * g->n + to])
+            visit_without(g, to, without, seen);
+}
+
+/* A dominates B if B cannot be reached any more without A. */
+static void test_random_dominators(void **unused)
+{
+    (void)unused;
+    for (unsigned seed = 1; seed <= 300; seed++) {
+        struct fake f;
+        state = seed * 49979687;
+        start(&f, 1 << 20);
+        size_t n = 5 + draw(60);
+        struct graph g = random_graph(&f, n, n / 2 + draw(2 * n), 1 + draw(3));
+        mark(&f, 1);
+        struct tt_heap_graph d = {.index = &f.index};
+        for (uint32_t i = 0; i < n; i++)
+            if (g.rooted[i]) {
+                struct tt_heap_object o = {(uint32_t)d.words.len, 1};
+                struct tt_heap_word w = {i, 0, 0};
+                assert_int_equal(tt_vec_push(&d.objects, o), 0);
+                assert_int_equal(tt_vec_push(&d.words, w), 0);
+            }
+        assert_int_equal(tt_heap_dominate(&d, &f.marks, 1 + seed % 2), 0);
+        bool *dominates = calloc(n * n, 1);
+        for (uint32_t v = 1; v < d.n; v++)
+            for (uint32_t a = v; a && d.id[v] < n; a = d.idom[a])
+                if (d.id[a] < n)
+                    dominates[d.id[a] * n + d.id[v]] = true;
+        for (size_t a = 0; a < n; a++) {
+            bool *seen = calloc(n, 1);
+            for (size_t i = 0; i < n; i++)
+                if (g.rooted[i])
+                    visit_without(&g, i, a, seen);
+            for (size_t v = 0; v < n; v++)
+                if (tt_heap_bit(f.marks.reached, (uint32_t)v))
+                    assert_int_equal(dominates[a * n + v], !seen[v]);
+            free(seen);
+        }
+        free(dominates);
+        tt_heap_graph_free(&d);
+        graph_free(&g);
+        end(&f);
+    }
+}
+
+static void retain(struct fake *f, struct births *b)
+{
+    struct tt_heap_options options = {
+        .site_of = b ? site_of : NULL, .arg = b, .max_holders = 32, .threads = 2};
+    if (b)
+        b->f = f;
+    assert_int_equal(tt_heap_retain(&f->index, &f->marks, &f->roots, &f->shaper, &options, name_it,
+                                    NULL, &f->result),
+                     0);
+}
+
+static const struct tt_heap_holder *holder(const struct fake *f, const char *where)
+{
+    for (size_t i = 0; i < f->result.holders.len; i++)
+        if (strstr(f->result.holders.data[i].where, where))
+            return &f->result.holders.data[i];
+    for (size_t i = 0; i < f->result.holders.len; i++)
+        print_message("%s: %s\n", f->result.holders.data[i].where, f->result.holders.data[i].path);
+    fail_msg("no holder %s", where);
+    return NULL;
+}
+
+static void test_holders(void **unused)
+{
+    (void)unused;
+    struct fake f;
+    struct births b = {0};
+    start(&f, 64 << 20);
+    /* A global table of calls, each with a name. */
+    uint64_t table = block(&f, 8 * 1000);
+    born(&b, 1, true);
+    *word(&f, DATA + 0x2000) = table;
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t call = block(&f, 104), name = block(&f, 40);
+        born(&b, 2, true);
+        born(&b, 3, true);
+        *word(&f, table + 8 * i) = call;
+        *word(&f, call + 16) = name;
+    }
+    /* A doubly linked list with a head that every node points to, held by a stack and a register:
+     * neither alone holds it. */
+    uint64_t head = block(&f, 56), before = head;
+    born(&b, 0, false);
+    *word(&f, STACK + 0x3000) = head;
+    f.image.threads.data[0].regs.rbx = head;
+    for (int i = 0; i < 20000; i++) {
+        uint64_t node = block(&f, 88);
+        born(&b, 4, true);
+        *word(&f, before) = node;
+        *word(&f, node + 8) = before;
+        *word(&f, node + 16) = head;
+        before = node;
+    }
+    /* An array of globals, a mapping, a kernel root, a stack. */
+    for (uint64_t i = 0; i < 64; i++) {
+        *word(&f, DATA + 0x4000 + 8 * i) = block(&f, 504);
+        born(&b, 5, true);
+        *word(&f, MAPPED + 0x800 + 8 * i) = block(&f, 1000);
+        born(&b, 6, true);
+    }
+    uint64_t watched = block(&f, 56), held = block(&f, 40000);
+    born(&b, 7, true);
+    born(&b, 8, true);
+    *word(&f, watched) = held;
+    struct tt_heap_kernel_root k = {.value = watched, .what = "epoll data of fd 7"};
+    assert_int_equal(tt_vec_push(&f.image.kernel_roots, k), 0);
+    *word(&f, STACK + 0x3800) = block(&f, 60000);
+    born(&b, 9, true);
+    mark(&f, 2);
+    fold(&f);
+    assert_int_equal(f.lost.list.len, 0);
+    retain(&f, &b);
+
+    const struct tt_heap_holder *h = holder(&f, "global data of prog+0x6000");
+    assert_int_equal(h->units, 2001);
+    assert_int_equal(h->root, DATA + 0x2000);
+    assert_int_equal(h->held.data[0].site, 2);
+    assert_int_equal(h->held.data[0].units, 1000);
+    assert_int_equal(h->held.len, 3);
+    assert_string_equal(h->path, "global data of prog+0x6000 -> block 8008 +7992 -> block 104");
+    h = holder(&f, "block of 56 bytes");
+    assert_int_equal(h->root, head);
+    assert_int_equal(h->units, 20001);
+    assert_int_equal(h->site, 0);
+    assert_int_equal(h->held.data[0].units, 20000);
+    assert_non_null(strstr(h->path, " and others -> block 56 +0 -> block 88"));
+    h = holder(&f, "global data of prog+0x8000 and 63 words behind it");
+    assert_int_equal(h->units, 64);
+    h = holder(&f, "mapped memory at 0x7f0000000000+0x800 and 63 words behind it");
+    assert_int_equal(h->bytes, 64 * 1000);
+    h = holder(&f, "epoll data of fd 7");
+    assert_int_equal(h->bytes, 56 + 40008);
+    h = holder(&f, "stack of thread 100");
+    assert_int_equal(h->bytes, 60008);
+    for (size_t i = 1; i < f.result.holders.len; i++)
+        assert_true(f.result.holders.data[i].bytes <= f.result.holders.data[i - 1].bytes);
+    /* Nothing of the list or the table is said twice. */
+    assert_int_equal(f.result.holders.len, 6);
+    births_free(&b);
+    end(&f);
+}
+
+/* A deep list with a skip of pointers to the head and back must not take quadratic time. */
+static void test_deep_list(void **unused)
+{
+    (void)unused;
+    struct fake f;
+    start(&f, 64 << 20);
+    uint64_t next = 0;
+    for (int i = 0; i < 400000; i++) {
+        uint64_t node = block(&f, 40);
+        *word(&f, node) = next;
+        if (next)
+            *word(&f, next + 8) = node;
+        next = node;
+    }
+    *word(&f, DATA) = next;
+    mark(&f, 2);
+    fold(&f);
+    retain(&f, NULL);
+    assert_int_equal(f.result.holders.len, 1);
+    assert_int_equal(f.result.holders.data[0].units, 400000);
+    assert_string_equal(f.result.holders.data[0].path,
+                        "global data of prog+0x4000 -> block 40 (400000 in a row)");
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -755,6 +936,9 @@ int main(void)
         cmocka_unit_test(test_nothing_known),
         cmocka_unit_test(test_strangers_stay_unknown),
         cmocka_unit_test(test_stated_chance_holds),
+        cmocka_unit_test(test_random_dominators),
+        cmocka_unit_test(test_holders),
+        cmocka_unit_test(test_deep_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Immediate dominators of what can be reached: the node whose loss would free it. Pointers are
+ * resolved first, in address order, on all cores and in batches behind prefetches; after that
+ * nothing but flat arrays is walked. Semi-NCA needs no second numbering and is in practice linear;
+ * only pointers that are not in the spanning tree cost more than one step.
+ * Start: tt_heap_dominate. */
+#include "heap/internal.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    CHUNK_BITS = 15, /* blocks whose pointers are resolved at a time */
+    CHUNK = 1 << CHUNK_BITS,
+    BATCH = 4096, /* words resolved at a time */
+    AHEAD = 16,
+    MOST_THREADS = 4,
+};
+
+/* ---- pointers ---- */
+
+/* Targets of the blocks of a chunk, in order; those of block i end where those of i + 1 begin. */
+struct chunk {
+    TT_VEC(uint32_t) targets;
+    uint32_t begin[CHUNK + 1];
+};
+struct edges {
+    const struct tt_heap_index *index;
+    const struct tt_heap_marks *marks;
+    struct chunk **chunks;
+    uint32_t n, next; /* chunks; the next to be done */
+    bool failed;
+};
+
+struct batch {
+    uint64_t word[BATCH];
+    uint32_t block[BATCH];
+    unsigned n;
+};
+
+/* Appends the blocks that the batch's words point to. */
+static inline __attribute__((always_inline)) int
+flush(const struct tt_heap_index *x, struct batch *b, struct chunk *c, uint32_t begin)
+{
+    for (unsigned i = 0; i < b->n && i < AHEAD; i++)
+        __builtin_prefetch(tt_heap_cell_of(x, b->word[i]));
+    for (unsigned i = 0; i < b->n; i++) {
+        if (i + AHEAD < b->n)
+            __builtin_prefetch(tt_heap_cell_of(x, b->word[i + AHEAD]));
+        b->block[i] = tt_heap_before(x, tt_heap_cell_of(x, b->word[i]), b->word[i]);
+        if (b->block[i] != TT_HEAP_NONE)
+            __builtin_prefetch(&x->list[b->block[i]]);
+    }
+    if (tt_vec_reserve(&c->targets, c->targets.len + b->n))
+        return -ENOMEM;
+    for (unsigned i = 0; i < b->n; i++) {
+        uint32_t t = b->block[i];
+        if (t == TT_HEAP_NONE || !tt_heap_holds(x, t, b->word[i]))
+            continue;
+        if (c->targets.len > begin && c->targets.data[c->targets.len - 1] == t)
+            continue; /* the same block twice in a row */
+        c->targets.data[c->targets.len++] = t;
+    }
+    b->n = 0;
+    return 0;
+}
+
+static inline __attribute__((always_inline)) int resolve_chunk(const struct edges *e,
+                                                               uint32_t number, struct batch *b)
+{
+    const struct tt_heap_index *x = e->index;
+    struct chunk *c = calloc(1, sizeof *c);
+    e->chunks[number] = c;
+    if (!c)
+        return -ENOMEM;
+    uint32_t first = number << CHUNK_BITS;
+    for (uint32_t i = 0; i < CHUNK; i++) {
+        c->begin[i] = (uint32_t)c->targets.len;
+        if (first + i >= x->n || !tt_heap_bit(e->marks->reached, first + i))
+            continue;
+        uint64_t n = 0;
+        for (uint64_t from = 0; from < x->list[first + i].size; from += n ? n * 8 : 4096) {
+            const uint64_t *words = tt_heap_words(x, first + i, from, &n);
+            for (uint64_t k = 0; k < n; k++) {
+                if (words[k] < 4096 || !tt_heap_near(x, words[k]))
+                    continue;
+                b->word[b->n++] = words[k];
+                if (b->n == BATCH && flush(x, b, c, c->begin[i]))
+                    return -ENOMEM;
+            }
+        }
+        if (b->n && flush(x, b, c, c->begin[i]))
+            return -ENOMEM;
+        if (c->targets.len > UINT32_MAX - BATCH)
+            return -ENOMEM;
+    }
+    c->begin[CHUNK] = (uint32_t)c->targets.len;
+    return 0;
+}
+
+static void *resolve(void *arg)
+{
+    struct edges *e = arg;
+    struct batch *batch = malloc(sizeof *batch);
+    if (batch)
+        batch->n = 0;
+    for (;;) {
+        uint32_t number = __atomic_fetch_add(&e->next, 1, __ATOMIC_RELAXED);
+        if (number >= e->n)
+            break;
+        if (!batch || resolve_chunk(e, number, batch)) {
+            __atomic_store_n(&e->failed, true, __ATOMIC_RELAXED);
+            break;
+        }
+    }
+    free(batch);
+    return NULL;
+}
+
+static int resolve_all(struct edges *e, unsigned threads)
+{
+    if (!threads) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        threads = cores < 1 ? 1 : (unsigned)cores;
+    }
+    if (threads > MOST_THREADS)
+        threads = MOST_THREADS;
+    e->n = (e->index->n + CHUNK - 1) >> CHUNK_BITS;
+    e->chunks = calloc(e->n + 1, sizeof *e->chunks);
+    if (!e->chunks)
+        return -ENOMEM;
+    pthread_t id[MOST_THREADS];
+    unsigned started = 1;
+    while (started < threads && !pthread_create(&id[started], NULL, resolve, e))
+        started++;
+    resolve(e);
+    for (unsigned i = 1; i < started; i++)
+        pthread_join(id[i], NULL);
+    return e->failed ? -ENOMEM : 0;
+}
+
+static void edges_free(struct edges *e)
+{
+    for (uint32_t i = 0; e->chunks && i < e->n; i++)
+        if (e->chunks[i]) {
+            tt_vec_free(&e->chunks[i]->targets);
+            free(e->chunks[i]);
+        }
+    free(e->chunks);
+}
+
+/* Successors of an id. Those of words and of objects are made on the fly. */
+struct successors {
+    const uint32_t *list; /* NULL: the n ids from first on */
+    uint32_t first, n;
+};
+
+static struct successors successors_of(const struct tt_heap_graph *g, const struct edges *e,
+                                       uint32_t id)
+{
+    if (id < g->index->n) {
+        const struct chunk *c = e->chunks[id >> CHUNK_BITS];
+        uint32_t i = id & (CHUNK - 1);
+        return (struct successors){c->targets.data + c->begin[i], 0, c->begin[i + 1] - c->begin[i]};
+    }
+    uint32_t word = id - tt_heap_first_word(g);
+    if (word < g->words.len)
+        return (struct successors){NULL, g->words.data[word].block, 1};
+    uint32_t object = id - tt_heap_first_object(g);
+    if (object < g->objects.len)
+        return (struct successors){NULL, tt_heap_first_word(g) + g->objects.data[object].first,
+                                   g->objects.data[object].n};
+    return (struct successors){NULL, tt_heap_first_object(g), (uint32_t)g->objects.len};
+}
+static inline uint32_t successor(const struct successors *s, uint32_t i)
+{
+    return s->list ? s->list[i] : s->first + i;
+}
+
+/* ---- walk, depth first ---- */
+
+struct step {
+    uint32_t id, parent;
+};
+
+/* Numbers the nodes. A pointer waits on the stack until it is its turn; the one that gets a node
+ * numbered is in the spanning tree. */
+static int number_nodes(struct tt_heap_graph *g, const struct edges *e, uint32_t *number)
+{
+    TT_VEC(struct step) stack = {0};
+    uint32_t entry = tt_heap_first_object(g) + (uint32_t)g->objects.len;
+    if (tt_vec_push(&stack, (struct step){entry, 0}))
+        return -ENOMEM;
+    while (stack.len) {
+        struct step s = stack.data[--stack.len];
+        if (number[s.id] != TT_HEAP_NONE)
+            continue;
+        number[s.id] = g->n;
+        g->id[g->n] = s.id;
+        g->parent[g->n] = s.parent;
+        struct successors to = successors_of(g, e, s.id);
+        if (tt_vec_reserve(&stack, stack.len + to.n)) {
+            tt_vec_free(&stack);
+            return -ENOMEM;
+        }
+        for (uint32_t i = 0; i < to.n; i++) {
+            uint32_t id = successor(&to, i);
+            __builtin_prefetch(&number[id]);
+            if (id < g->index->n)
+                __builtin_prefetch(&e->chunks[id >> CHUNK_BITS]->begin[id & (CHUNK - 1)]);
+            stack.data[stack.len++] = (struct step){id, g->n};
+        }
+        g->n++;
+    }
+    tt_vec_free(&stack);
+    return 0;
+}
+
+/* ---- dominators ---- */
+
+/* For each node the nodes that point to it, but for one that is its parent in the tree. */
+struct predecessors {
+    uint32_t *begin, *list;
+};
+
+static int find_predecessors(const struct tt_heap_graph *g, const struct edges *e,
+                             const uint32_t *number, struct predecessors *out)
+{
+    out->begin = calloc((size_t)g->n + 2, sizeof *out->begin);
+    if (!out->begin)
+        return -ENOMEM;
+    uint64_t all = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t u = 0; u < g->n; u++) {
+            if (g->id[u] >= tt_heap_first_object(g))
+                continue; /* these point to nodes that nothing else points to */
+            struct successors to = successors_of(g, e, g->id[u]);
+            for (uint32_t i = 0; i < to.n; i++) {
+                uint32_t v = number[successor(&to, i)];
+                if (g->parent[v] == u || v == u)
+                    continue;
+                if (pass)
+                    out->list[out->begin[v + 1]++] = u;
+                else if (out->begin[v + 2]++ == UINT32_MAX)
+                    return -E2BIG;
+            }
+        }
+        if (pass)
+            break;
+        for (uint32_t v = 0; v <= g->n; v++) {
+            all += out->begin[v + 1];
+            if (all > UINT32_MAX)
+                return -E2BIG;
+            out->begin[v + 1] = (uint32_t)all;
+        }
+        out->list = malloc((all + 1) * sizeof *out->list);
+        if (!out->list)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+struct forest {
+    uint32_t *ancestor, *label, *semi;
+    TT_VEC(uint32_t) path;
+};
+
+/* The node with the least semidominator on the way from v up to the root of its tree among the
+ * nodes numbered from `linked` on; compresses the way. */
+static uint32_t evaluate(struct forest *f, uint32_t v, uint32_t linked, bool *failed)
+{
+    if (f->ancestor[v] < linked)
+        return f->label[v];
+    f->path.len = 0;
+    do {
+        if (tt_vec_push(&f->path, v))
+            *failed = true;
+        v = f->ancestor[v];
+    } while (f->ancestor[v] >= linked);
+    uint32_t above = v;
+    while (f->path.len) {
+        v = f->path.data[--f->path.len];
+        f->ancestor[v] = f->ancestor[above];
+        if (f->semi[f->label[above]] < f->semi[f->label[v]])
+            f->label[v] = f->label[above];
+        above = v;
+    }
+    return f->label[v];
+}
+
+static int semi_nca(struct tt_heap_graph *g, const struct predecessors *p)
+{
+    struct forest f = {.ancestor = malloc(g->n * sizeof(uint32_t)),
+                       .label = malloc(g->n * sizeof(uint32_t)),
+                       .semi = malloc(g->n * sizeof(uint32_t))};
+    int rc = -ENOMEM;
+    bool failed = false;
+    if (!f.ancestor || !f.label || !f.semi)
+        goto out;
+    memcpy(f.ancestor, g->parent, g->n * sizeof(uint32_t));
+    memcpy(g->idom, g->parent, g->n * sizeof(uint32_t));
+    for (uint32_t v = 0; v < g->n; v++)
+        f.semi[v] = f.label[v] = v;
+    for (uint32_t v = g->n; v-- > 1;) {
+        uint32_t least = g->parent[v];
+        for (uint32_t i = p->begin[v]; i < p->begin[v + 1]; i++) {
+            uint32_t semi = f.semi[evaluate(&f, p->list[i], v + 1, &failed)];
+            least = semi < least ? semi : least;
+        }
+        f.semi[v] = least;
+    }
+    for (uint32_t v = 1; v < g->n; v++) {
+        uint32_t candidate = g->idom[v];
+        while (candidate > f.semi[v])
+            candidate = g->idom[candidate];
+        g->idom[v] = candidate;
+    }
+    rc = failed ? -ENOMEM : 0;
+out:
+    free(f.ancestor);
+    free(f.label);
+    free(f.semi);
+    tt_vec_free(&f.path);
+    return rc;
+}
+
+int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *marks,
+                     unsigned threads)
+{
+    uint64_t most = (uint64_t)graph->index->n + graph->words.len + graph->objects.len + 1;
+    if (most >= TT_HEAP_NONE)
+        return -E2BIG;
+    uint64_t nodes = marks->reached_units + graph->words.len + graph->objects.len + 1;
+    struct edges edges = {.index = graph->index, .marks = marks};
+    struct predecessors predecessors = {0};
+    uint32_t *number = malloc(most * sizeof *number);
+    graph->n = 0;
+    graph->id = malloc(nodes * sizeof *graph->id);
+    graph->parent = malloc(nodes * sizeof *graph->parent);
+    graph->idom = malloc(nodes * sizeof *graph->idom);
+    int rc = -ENOMEM;
+    if (!number || !graph->id || !graph->parent || !graph->idom)
+        goto out;
+    memset(number, 0xff, most * sizeof *number);
+    rc = resolve_all(&edges, threads);
+    if (!rc)
+        rc = number_nodes(graph, &edges, number);
+    if (!rc)
+        rc = find_predecessors(graph, &edges, number, &predecessors);
+    edges_free(&edges);
+    free(number);
+    number = NULL;
+    if (!rc)
+        rc = semi_nca(graph, &predecessors);
+out:
+    free(number);
+    free(predecessors.begin);
+    free(predecessors.list);
+    if (rc) {
+        free(graph->id);
+        free(graph->parent);
+        free(graph->idom);
+        graph->id = graph->parent = graph->idom = NULL;
+    }
+    return rc;
+}
+
+void tt_heap_graph_free(struct tt_heap_graph *graph)
+{
+    tt_vec_free(&graph->words);
+    tt_vec_free(&graph->objects);
+    free(graph->id);
+    free(graph->parent);
+    free(graph->idom);
+    *graph = (struct tt_heap_graph){0};
+}
