@@ -21,13 +21,14 @@
 #define AGAIN_NS (5 * TT_SECOND)
 #define TRIES_MOST 40 /* a thread may stand in the way that often */
 #define PATCHED_MOST 256u
+#define SAY_NS TT_SECOND /* a shell that starts the program has called exec by then */
 
 /* ---- the list ---- */
 
 static void refuse(struct tt_operation *op, const char *why)
 {
     op->slot = -1;
-    snprintf(op->source, sizeof op->source, "refused: %.80s", why);
+    snprintf(op->source, sizeof op->source, "refused: %.140s", why);
     op->row_written = false;
 }
 
@@ -55,18 +56,20 @@ static void set_slot(struct tt_image *image, const struct tt_operation *op)
 
 /* ---- patching ---- */
 
-static void read_code(const struct tt_image *image, uint64_t address, uint8_t code[8])
+static bool read_code(const struct tt_image *image, uint64_t address, uint8_t code[8])
 {
     char path[64];
+    ssize_t n = -1;
     memset(code, 0, 8);
     snprintf(path, sizeof path, "/proc/%d/mem", (int)image->pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
-        ssize_t n = pread(fd, code, 8, (off_t)address);
-        if (n != 8)
-            memset(code, 0, 8);
+        n = pread(fd, code, 8, (off_t)address);
         close(fd);
     }
+    if (n != 8)
+        memset(code, 0, 8);
+    return n == 8;
 }
 
 /* Puts stubs before all entries that have an address and no slot yet, in one stop of the target. */
@@ -97,7 +100,7 @@ static void patch(struct tt_image *image)
         if (result == 0) {
             ops[i]->slot = (int)(image->slots + i);
             accept(ops[i]);
-            ops[i]->since_ns = now;
+            ops[i]->since_ns = ops[i]->patched_ns = now;
             read_code(image, ops[i]->address, ops[i]->code);
             set_slot(image, ops[i]);
         } else if (result == -EAGAIN && ++ops[i]->tries < TRIES_MOST) {
@@ -162,6 +165,22 @@ static void resolve_declared(struct tt_recorder *rec, struct tt_image *image)
         }
     }
     free(modules);
+}
+
+/* A declared operation that is not counted is said once while it can still be mended. */
+static void say_refused(struct tt_recorder *rec, const struct tt_image *image)
+{
+    for (size_t i = 0; i < image->operations.len && i < 64; i++) {
+        const struct tt_operation *op = &image->operations.data[i];
+        if (!op->declared || op->slot >= 0 || strncmp(op->source, "refused: ", 9) != 0 ||
+            (op->address && op->tries < TRIES_MOST) || (rec->operations_said & 1ULL << i))
+            continue;
+        char line[480];
+        snprintf(line, sizeof line, "operation %s (%s) is not counted in pid %d: %s", op->name,
+                 op->function, (int)image->pid, op->source + 9);
+        rec->operations_said |= 1ULL << i;
+        tt_loop_say(rec, line);
+    }
 }
 
 static uint64_t growth(const struct tt_site *site)
@@ -237,6 +256,8 @@ void tt_count_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t no
     }
     if (waiting(image))
         patch(image);
+    if (now_ns >= image->opened_ns + SAY_NS)
+        say_refused(rec, image);
 }
 
 void tt_count_read(struct tt_image *image)
@@ -253,9 +274,22 @@ void tt_count_read(struct tt_image *image)
 
 /* ---- forked children ---- */
 
-static bool same_pads(const struct tt_inject_pad *a, const struct tt_inject_pad *b)
+/* Its tape lies, and its pads lie, where those of an image lie that was patched. A process that
+ * ended before it could be looked at shows where its pads were; they are placed at random. */
+static bool descends(const struct tt_image *image, uint64_t map_base,
+                     const struct tt_inject_pad *pads)
 {
-    return (a[0].base || a[1].base) && a[0].base == b[0].base && a[1].base == b[1].base;
+    return (pads[0].base || pads[1].base) && pads[0].base == image->pads[0].base &&
+           pads[1].base == image->pads[1].base && (!image->map_base || map_base == image->map_base);
+}
+
+/* Whether a process was forked after its entry was patched: it is asked, or, gone, its dates. */
+static bool inherited(const struct tt_image *image, const struct tt_operation *op)
+{
+    uint8_t code[8];
+    if (image->visible && image->map_base && read_code(image, op->address, code))
+        return memcmp(code, op->code, 8) == 0;
+    return image->row.started_ns >= op->patched_ns || image->tape.head.ops[op->slot].count;
 }
 
 static void take_over(struct tt_image *image, const struct tt_operation *ops, size_t n,
@@ -266,17 +300,15 @@ static void take_over(struct tt_image *image, const struct tt_operation *ops, si
     image->declared = true;
     for (size_t i = 0; i < n; i++) {
         struct tt_operation op = ops[i];
-        uint8_t code[8];
         op.count = op.wrote = 0;
         op.wrote_epoch = 0;
         op.row_written = false;
         if (op.slot >= 0) {
-            read_code(image, op.address, code);
             op.since_ns = image->row.started_ns;
             if ((uint32_t)op.slot >= image->slots)
                 image->slots = (uint32_t)op.slot + 1;
-            if (memcmp(code, op.code, 8) != 0)
-                op.slot = -1; /* forked before the entry was patched */
+            if (!inherited(image, &op))
+                op.slot = -1;
         }
         if (tt_vec_push(&image->operations, op))
             return;
@@ -287,19 +319,16 @@ static void take_over(struct tt_image *image, const struct tt_operation *ops, si
 
 void tt_count_inherit(struct tt_recorder *rec, struct tt_image *image)
 {
-    if (!image->visible || !image->map_base)
-        return;
     for (size_t i = 0; i < rec->images.len; i++) {
         const struct tt_image *from = rec->images.data[i];
-        if (from != image && from->slots && from->map_base == image->map_base &&
-            same_pads(from->pads, image->pads)) {
+        if (from != image && from->slots && descends(image, from->map_base, from->pads)) {
             take_over(image, from->operations.data, from->operations.len, from->pads);
             return;
         }
     }
     for (size_t i = 0; i < rec->patched.len; i++) {
         const struct tt_patched *from = &rec->patched.data[i];
-        if (from->map_base == image->map_base && same_pads(from->pads, image->pads)) {
+        if (descends(image, from->map_base, from->pads)) {
             take_over(image, from->operations.data, from->operations.len, from->pads);
             return;
         }
@@ -308,6 +337,8 @@ void tt_count_inherit(struct tt_recorder *rec, struct tt_image *image)
 
 void tt_count_leave(struct tt_recorder *rec, struct tt_image *image)
 {
+    if (!image->row.state || strcmp(image->row.state, "exec") != 0)
+        say_refused(rec, image);
     if (rec->options->follow && image->slots && rec->patched.len < PATCHED_MOST) {
         struct tt_patched patched = {.map_base = image->map_base,
                                      .pads = {image->pads[0], image->pads[1]}};

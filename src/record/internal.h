@@ -210,9 +210,10 @@ struct tt_module {
 
 struct tt_operation {
     char name[160], function[160];
-    char source[96];
+    char source[160];
     uint64_t address, size, since_ns;
-    uint8_t code[8]; /* what stands at the entry since it was patched */
+    uint64_t patched_ns; /* when its entry was, in this process or an ancestor */
+    uint8_t code[8];     /* what stands at the entry since it was patched */
     bool declared;
     int slot; /* in the tape's ops, -1: not counted */
     uint64_t count, wrote;
@@ -300,6 +301,7 @@ struct tt_recorder {
     int64_t next_image;
     TT_VEC(struct tt_patched) patched;
     uint64_t images_lost;
+    uint64_t operations_said; /* bit i: that the i-th declared operation is not counted */
     int64_t epoch;
     TT_VEC(struct tt_session_epoch) epochs;
     uint64_t sample_rows;

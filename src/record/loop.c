@@ -284,7 +284,10 @@ static bool followed(struct tt_recorder *rec, uint64_t *looked_ns)
     uint64_t now = tt_clock_now();
     if (now - *looked_ns >= TT_SECOND / 2) {
         *looked_ns = now;
-        return tt_loop_left_over(rec) != 0;
+        if (tt_loop_left_over(rec))
+            return true;
+        tt_image_discover(rec); /* of those that came and went while we were busy elsewhere */
+        return alive(rec) != 0;
     }
     return true; /* as a moment ago */
 }
