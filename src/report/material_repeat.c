@@ -42,6 +42,19 @@ static int keep_line(struct tt_report_material *m, struct tt_text *line)
     return tt_vec_push(&m->repeat, line->data);
 }
 
+/* How the mode sampled, where it was not as usual; all processes have the same. */
+static void add_sampling(struct tt_text *line, const struct tt_material_source *s)
+{
+    char number[32];
+    const struct tt_session_process *row = s->rows.len ? &s->rows.data[0] : NULL;
+    bool sampled = row && !strcmp(row->mode, "sampled");
+    if (!row || !row->sample_mean || row->sample_mean == (sampled ? 512u << 10 : 1) ||
+        (!sampled && strcmp(row->mode, "adaptive") != 0))
+        return;
+    snprintf(number, sizeof number, "%llu", (unsigned long long)row->sample_mean);
+    add_option(line, sampled ? "--mean" : "--rate", number);
+}
+
 /* The operations that were declared; all processes have the same. */
 static void add_operations(struct tt_text *line, const struct tt_material_source *s)
 {
@@ -114,6 +127,7 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
     }
     if (*meta->mode && strcmp(meta->mode, "exact") != 0)
         add_option(&line, "--mode", meta->mode);
+    add_sampling(&line, s);
     if (meta->horizon_s > 0) {
         snprintf(number, sizeof number, "%g", meta->horizon_s);
         add_option(&line, "--horizon", number);

@@ -223,6 +223,11 @@ static void test_sites(void **state)
         struct tt_report_sites sites;
         assert_int_equal(tt_report_material_sites(m, 10, &sites, NULL), 0);
         assert_int_equal(sites.n, 2);
+        struct tt_findings none = {.sites_looked_at = 2};
+        struct tt_report_input input;
+        assert_int_equal(tt_report_material_input(m, &none, "0.1.0", &input, NULL), 0);
+        const char *sampled = strstr(input.repeat[0], " --mode sampled --mean 4096 ");
+        assert_int_equal(sampled != NULL, i);
         const struct tt_report_site *top = &sites.list[0];
         /* 1 - exp(-40/4096) of the units are sampled: each stands for 102.9. */
         double weight = i ? 1 / -expm1(-40.0 / 4096) : 1;
