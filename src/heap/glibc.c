@@ -119,8 +119,7 @@ enum glibc_end tt_glibc_try(const struct tt_heap_image *image, uint64_t chunk, u
 }
 
 /* The next place behind a broken chunk from which the chunks fit, or the end. */
-static uint64_t find_sync(const struct glibc_heap *heap, const struct glibc_piece *p,
-                          uint64_t chunk)
+static uint64_t find_sync(struct glibc_heap *heap, const struct glibc_piece *p, uint64_t chunk)
 {
     uint64_t end = p->top ? p->top : p->end, at;
     uint64_t limit = end - chunk > SYNC_MOST ? chunk + SYNC_MOST : end;
@@ -133,7 +132,10 @@ static uint64_t find_sync(const struct glibc_heap *heap, const struct glibc_piec
         uint64_t head = tt_heap_load(&v, q + 8);
         if (head < CHUNK_MIN || head >= end - q || !(head & CHUNK_PREV_INUSE))
             continue;
+        if (heap->budget < 4096)
+            break;
         enum glibc_end how = tt_glibc_try(heap->image, q, p->top, p->main, SYNC_STEPS, &at);
+        heap->budget -= at - q < heap->budget ? at - q : heap->budget;
         if (how == GLIBC_TOP || how == GLIBC_STEPS || (how == GLIBC_FENCE && at > q))
             return q;
     }

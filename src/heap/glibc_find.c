@@ -13,7 +13,7 @@ static const uint64_t state_heads[] = {0x18, 0x70};
 /* heap_info before 2.35 and since. */
 static const uint64_t info_sizes[] = {0x20, 0x30};
 
-enum { ARENAS_MOST = 1 << 16, GAP_MOST = 64 << 20, PAR_SLACK = 1 << 20 };
+enum { ARENAS_MOST = 1 << 16, GAP_MOST = 64 << 20, PAR_SLACK = 1 << 20, BUDGET = 64 };
 
 static bool self_referential(const struct tt_heap_view *v, uint64_t at)
 {
@@ -127,6 +127,8 @@ static void find_par(struct glibc_heap *heap, const struct tt_heap_view *v)
 static int add(struct glibc_heap *heap, uint64_t start, uint64_t end, uint64_t first, uint64_t top,
                bool main)
 {
+    if (heap->pieces.len >= GLIBC_PIECES_MOST)
+        return 0;
     return tt_vec_push(&heap->pieces, (struct glibc_piece){start, end, first, top, main});
 }
 
@@ -173,7 +175,7 @@ static int thread_arena(struct glibc_heap *heap, const struct glibc_arena *arena
         return 0;
     }
     uint64_t at = top & ~((1ull << bits) - 1);
-    while (at) {
+    while (at && heap->pieces.len < GLIBC_PIECES_MOST) {
         uint64_t owner, prev, size;
         if (!tt_heap_word(heap->image, at, &owner) || owner != arena->state ||
             !tt_heap_word(heap->image, at + 8, &prev) ||
@@ -193,6 +195,15 @@ static int thread_arena(struct glibc_heap *heap, const struct glibc_arena *arena
     return 0;
 }
 
+static enum glibc_end trial(struct glibc_heap *heap, uint64_t chunk, uint64_t top, uint64_t *at)
+{
+    if (heap->budget == 0)
+        return GLIBC_BROKEN;
+    enum glibc_end how = tt_glibc_try(heap->image, chunk, top, true, UINT64_MAX, at);
+    heap->budget -= *at - chunk < heap->budget ? *at - chunk : heap->budget;
+    return how;
+}
+
 /* The next piece in the memory at `low`, where chunks can start every `step` bytes. Sets *stop to
  * its end, 0 when there is none. */
 static int find_next(struct glibc_heap *heap, uint64_t low, uint64_t step, uint64_t *stop)
@@ -207,7 +218,7 @@ static int find_next(struct glibc_heap *heap, uint64_t low, uint64_t step, uint6
          first += step) {
         if (!(tt_heap_load(&v, first + 8) & CHUNK_PREV_INUSE))
             continue;
-        enum glibc_end how = tt_glibc_try(heap->image, first, top, true, UINT64_MAX, &at);
+        enum glibc_end how = trial(heap, first, top, &at);
         if (how == GLIBC_TOP && tt_heap_word(heap->image, top + 8, &size))
             *stop = top + (size & ~7ull);
         else if (how == GLIBC_FENCE && at > first && step < 4096)
@@ -258,7 +269,7 @@ static int find_mapped_pieces(struct glibc_heap *heap)
             }
             memcpy(&size, r->bytes + (at - r->start) + 8, 8);
             if ((size & CHUNK_FLAGS) != CHUNK_PREV_INUSE || size < CHUNK_MIN ||
-                tt_glibc_try(heap->image, at, 0, true, UINT64_MAX, &stop) != GLIBC_FENCE ||
+                trial(heap, at, 0, &stop) != GLIBC_FENCE ||
                 stop + 32 - at < 1 << 20) /* MMAP_AS_MORECORE_SIZE */
                 continue;
             if (add(heap, at, stop + 32, at, 0, true))
@@ -329,7 +340,7 @@ static int find_pieces(struct glibc_heap *heap)
 
 int tt_glibc_find(const struct tt_heap_image *image, uint64_t *from, struct glibc_heap *out)
 {
-    *out = (struct glibc_heap){.image = image};
+    *out = (struct glibc_heap){.image = image, .budget = BUDGET * (image->read_bytes + (1 << 20))};
     for (size_t i = tt_heap_range_from(image, *from); i < image->ranges.len; i++) {
         const struct tt_heap_range *r = &image->ranges.data[i];
         struct tt_heap_view v;

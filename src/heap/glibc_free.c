@@ -8,7 +8,7 @@
 
 #include <errno.h>
 
-enum { LIST_MOST = 1 << 26, TLS_MOST = 1 << 18 };
+enum { TLS_MOST = 1 << 18 };
 
 /* struct tcache_perthread_struct: u16 counts[n], then entries[n]; 64 bins, since 2.42 twelve more
  * for large chunks, and the counts say what still fits in. */
@@ -70,6 +70,9 @@ int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
             goto no;
         while (entry && n++ < UINT16_MAX) {
             uint64_t next;
+            if (heap->budget < CHUNK_MIN || (l->counts && n > count + 1u))
+                goto no;
+            heap->budget -= CHUNK_MIN;
             if (!chunk_size(heap, entry - 16, &size) || !bin_holds(i, size))
                 goto no;
             if (tt_vec_push(&heap->free, entry - 16))
@@ -123,7 +126,7 @@ static int fast_bins(struct glibc_heap *heap, const struct glibc_arena *arena)
         uint64_t chunk, next, n = 0;
         if (!tt_heap_word(heap->image, first + i * 8ull, &chunk))
             continue;
-        for (; chunk && n++ < LIST_MOST; chunk = next) {
+        for (; chunk && n++ < heap->image->read_bytes / CHUNK_MIN; chunk = next) {
             if (!chunk_size(heap, chunk, &size) || size != (i + 2) * 16ull)
                 break;
             if (tt_vec_push(&heap->free, chunk))

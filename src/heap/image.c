@@ -140,6 +140,8 @@ static int split(struct tt_heap_image *image, size_t i, uint64_t at)
     memmove(r + 2, r + 1, (image->ranges.len - i - 2) * sizeof *r);
     r[1] = rest;
     r[1].file_offset += at - r->start;
+    if (rest.bytes)
+        r[1].bytes += at - r->start;
     r[1].start = r->end = at;
     return 0;
 }

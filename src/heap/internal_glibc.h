@@ -53,7 +53,9 @@ struct glibc_heap {
     uint64_t mmapped_mem, sbrk_base;
     uint64_t foreign; /* bytes between pieces that the program took by sbrk itself */
     uint64_t doubt_bytes;
+    uint64_t budget; /* bytes that trials may still step over: hostile memory must not cost hours */
 };
+enum { GLIBC_PIECES_MOST = 1 << 17 };
 
 /* Finds the main arena that has its bins at the lowest address at or above *from, and what belongs
  * to it; *from is moved behind it. 0, -ENOENT when there is no more, -ENOMEM. */
