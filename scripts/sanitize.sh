@@ -29,7 +29,7 @@ echo "telltale: building with sanitizers" >&2
 [ -f "$sanitized/build.ninja" ] || meson setup "$sanitized" -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 targets | xargs ninja -C "$sanitized" >/dev/null
 mkdir -p "$sanitized/src/agent"
-cp "$build"/src/agent/libtelltale-*.so "$sanitized/src/agent/" # where telltale looks for it
+cp "$build"/src/agent/libtelltale-*.so "$build"/src/agent/*.blob "$sanitized/src/agent/" # where telltale looks for it
 # A test of the command line preloads a library of its own.
 ASAN_OPTIONS=$may:verify_asan_link_order=0 run --suite unit --suite sim --suite fuzz --suite cli
 # The call server leaks on purpose; call-leak preloads a counting malloc and is left out.
