@@ -13,19 +13,38 @@
 
 #define ENOUGH 3.0 /* expected losses for "0 lost" to say something: exp(-3) = 5 % */
 
+/* Where copies have shown the judged losses sooner than the horizon of all sites, another session
+ * that has a complete copy is asked by that, too: until when before its end. 0: it is not. */
+static double copy_horizon(const struct tt_dossiers *judged, const struct tt_dossier *d,
+                           const struct tt_dossiers *other)
+{
+    if (d->horizon >= judged->horizon)
+        return 0;
+    for (size_t target = 0; target < other->c->processes.len; target++) {
+        const struct tt_case_snapshot *last = tt_case_snapshot_of(other->c, target, INFINITY);
+        if (last && tt_judge_scan_complete(last) &&
+            tt_dossier_same_program(judged, d->process, other, last->process))
+            return fmax(0, tt_dossier_end(other->c, last->process) - last->t) + TT_JUDGE_GRACE_S;
+    }
+    return 0;
+}
+
 void tt_judge_exposure(const struct tt_dossiers *judged, const struct tt_dossier *d,
                        const struct tt_operation_ref *op, const struct tt_dossiers *other,
                        struct tt_exposure *out)
 {
-    /* The judged site may have a horizon of its own; others are asked at theirs. */
-    *out = (struct tt_exposure){.horizon = other == judged ? d->horizon : other->horizon};
+    double horizon = copy_horizon(judged, d, other);
+    bool by_copy = other != judged && horizon > 0;
+    *out = (struct tt_exposure){.horizon = by_copy           ? horizon
+                                           : other == judged ? d->horizon
+                                                             : other->horizon};
     for (size_t i = 0; i < other->list.len; i++) {
         const struct tt_dossier *same = &other->list.data[i];
         if (same != d && !tt_dossier_same(judged, d, other, same))
             continue;
         out->births += same->births;
-        out->lost += same->retained.units;
-        out->lost_variance += same->retained.variance;
+        out->lost += by_copy ? same->lost.units : same->retained.units;
+        out->lost_variance += by_copy ? same->lost.variance : same->retained.variance;
     }
     double ops = op->kind == TT_OP_NONE ? -1 : tt_judge_operations(judged, op, other, out->horizon);
     out->ops = fmax(ops, 0);

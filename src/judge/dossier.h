@@ -14,6 +14,9 @@
 #include "stats/survival.h"
 #include "stats/trend.h"
 
+/* Seconds that a unit must have lived at a frozen copy to be no object in flight. */
+#define TT_JUDGE_GRACE_S 2.0
+
 /* One session site in a dossier. */
 struct tt_member {
     size_t site;  /* index into tt_case.sites */

@@ -197,7 +197,6 @@ static int weigh_site(const struct tt_dossiers *all, struct tt_dossier *d, struc
         rc = tt_judge_trend(all, d);
     if (!rc)
         rc = tt_judge_follow(all, d);
-    tt_judge_unreachable(all, d);
     tt_judge_staleness(all, d);
     return rc ? rc : tt_judge_weigh(all, d, f);
 }
@@ -223,7 +222,7 @@ static int judge_other(struct tt_dossiers *all)
     int rc = 0;
     for (size_t i = 0; !rc && i < all->list.len; i++) {
         struct tt_finding unused = {.resource = "", .rate.operation_source = ""};
-        if (all->list.data[i].rejected || all->c->shares.len)
+        if (all->list.data[i].rejected || all->list.data[i].lost.holds)
             rc = weigh_site(all, &all->list.data[i], &unused);
         tt_finding_free(&unused);
     }
@@ -259,6 +258,8 @@ int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cas
         rc = tt_dossiers_make(&cases[s], horizon, &all[s]);
         if (!rc)
             rc = tt_judge_survival(&all[s]);
+        for (size_t i = 0; !rc && i < all[s].list.len; i++)
+            tt_judge_unreachable(&all[s], &all[s].list.data[i]);
     }
     for (size_t i = 0; !rc && i < all[0].list.len; i++)
         if (all[0].list.data[i].births > 0)

@@ -2,8 +2,8 @@
 /* Definite loss: units of a site that nothing points to any more, as frozen copies of the process
  * have shown. A block that cannot be reached is lost whatever its age, so no horizon is waited for;
  * but a scan is not perfect, and four things are asked before it is believed.
- *  - No object in flight: the units are older than GRACE_S at the copy, or what could not be
- *    reached grew from copy to copy by just what survives.
+ *  - No object in flight: the units are older than TT_JUDGE_GRACE_S at the copy, or what could not
+ * be reached grew from copy to copy by just what survives.
  *  - More than chance: a scan may call one reachable block in a thousand lost; the number found
  * must be beyond that, at the level of all sites together.
  *  - What is lost stays: units that were found unreachable and then released were not lost, so a
@@ -16,7 +16,6 @@
 
 #include "judge/dossier.h"
 
-#define GRACE_S 2.0
 #define SCAN_FALSE 1e-3 /* reachable blocks that a scan calls unreachable, at most */
 #define LEVEL 0.005     /* of the chance bound, over all sites */
 #define MIN_UNITS 20.0
@@ -73,8 +72,8 @@ static double stayed_since(const struct tt_case *c, const struct tt_case_snapsho
     return n;
 }
 
-/* Upper bound of the units born in the last GRACE_S before the snapshot: counts are known at
- * epochs. */
+/* Upper bound of the units born in the last TT_JUDGE_GRACE_S before the snapshot: counts are known
+ * at epochs. */
 static double young_at(const struct tt_case_snapshot *s, const struct tt_case_site *site)
 {
     size_t i = 0;
@@ -83,7 +82,7 @@ static double young_at(const struct tt_case_snapshot *s, const struct tt_case_si
     double born = i < site->rows.len   ? site->rows.data[i].births
                   : site->rows.len > 0 ? site->rows.data[site->rows.len - 1].births
                                        : 0;
-    return born - tt_case_at(site, s->t - GRACE_S).births;
+    return born - tt_case_at(site, s->t - TT_JUDGE_GRACE_S).births;
 }
 
 /* Adds what one member's snapshots say; `last` is the latest of its process. */
@@ -110,7 +109,7 @@ static void add_member(const struct tt_dossiers *all, struct tt_dossier *d,
         /* Between two copies as much more could not be reached as survives from between them, and
          * that is all that survives: a coincidence if these were objects in flight. */
         double later = c->processes.data[site->process].look - s->t;
-        if (later < GRACE_S)
+        if (later < TT_JUDGE_GRACE_S)
             continue;
         double grown = stayed - first_stayed;
         if (first_stayed >= 0 && grown >= MIN_UNITS && then >= EXPLAINS * stayed &&
@@ -201,7 +200,7 @@ void tt_judge_unreachable(const struct tt_dossiers *all, struct tt_dossier *d)
                 continue;
             add_member(all, d, site, last);
             for (size_t i = 0; i < site->survivors.len; i++)
-                if (site->survivors.data[i].tick + GRACE_S * TT_STATS_TICKS_PER_SECOND <=
+                if (site->survivors.data[i].tick + TT_JUDGE_GRACE_S * TT_STATS_TICKS_PER_SECOND <=
                     last->tick)
                     survivors += (double)site->survivors.data[i].count;
         }

@@ -33,7 +33,6 @@
 #define CAP_SHORT 0.95 /* with a shortened one */
 #define CAP_LOST 0.99  /* of a definite loss seen in one copy, */
 #define CAP_LOST_TWICE 0.999 /* in several */
-#define LOST_GRACE 2.0 /* seconds between the birth of a lost unit and the copy that shows it */
 
 /* The live count over time, from the first birth on. */
 struct shape {
@@ -557,7 +556,7 @@ static void shorten_horizon(const struct tt_dossiers *all, struct tt_dossier *d)
 {
     if (!d->lost.explains)
         return;
-    d->horizon = fmin(d->horizon, fmax(0, d->until - d->lost.at) + LOST_GRACE);
+    d->horizon = fmin(d->horizon, fmax(0, d->until - d->lost.at) + TT_JUDGE_GRACE_S);
     tt_dossier_count_retained(all, d);
 }
 

@@ -357,6 +357,43 @@ static void a_mode_switch_is_one_target(void **state)
     sim_close(&sim);
 }
 
+/* The repaired build, recorded as briefly: its copies show that the calls lose nothing. */
+static void a_fix_is_seen_in_copies(void **state)
+{
+    (void)state;
+    for (int fixed = 0; fixed < 2; fixed++) {
+        struct sim a, b;
+        struct tt_findings out;
+        struct tt_error err;
+        struct sim *both[] = {&a, &b};
+        for (int k = 0; k < 2; k++) {
+            open_attached(both[k], 21 + (uint64_t)k);
+            sim_operation(both[k], "call", true, 0x400500);
+            for (size_t i = 0; i < both[k]->ops.len; i++)
+                if (k == 0 || !fixed)
+                    sim_lose(both[k], both[k]->ops.data[i], both[k]->ops.data[i], 40);
+                else
+                    sim_unit(both[k], both[k]->ops.data[i], both[k]->ops.data[i] + 0.1, 40);
+            sim_site(both[k], NULL, 0);
+        }
+        snprintf(b.c.processes.data[0].build_id, sizeof b.c.processes.data[0].build_id, "bbbb");
+        const struct tt_case cases[] = {a.c, b.c};
+        const struct tt_judge_session sessions[] = {{.name = "a", .role = TT_JUDGE_JUDGED},
+                                                    {.name = "b", .role = TT_JUDGE_FIXED}};
+        struct tt_judge_input input = {
+            .sessions = sessions, .n_sessions = 2, .horizon_s = HORIZON, .name = sim_name};
+        assert_int_equal(tt_judge_cases(&input, cases, &out, &err), 0);
+        const struct tt_finding *f = sim_finding(&a, &out, 0);
+        assert_int_equal(f->verdict, TT_VERDICT_LEAK_LOST);
+        assert_true(f->fix.known && f->fix.exercised);
+        assert_int_equal(f->fix.fixed, fixed);
+        assert_non_null(strstr(f->fix.text, fixed ? "0 lost in" : "still leaks"));
+        tt_findings_free(&out);
+        sim_close(&a);
+        sim_close(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +407,7 @@ int main(void)
         cmocka_unit_test(staleness_alone_is_no_verdict),
         cmocka_unit_test(groups_stand_without_sites),
         cmocka_unit_test(a_mode_switch_is_one_target),
+        cmocka_unit_test(a_fix_is_seen_in_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
