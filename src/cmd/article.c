@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/version.h"
@@ -150,8 +151,15 @@ int tt_article_put(const char *path, const struct tt_text *text, struct tt_error
             return tt_error_sys(err, -errno, "cannot write to standard output");
         return 0;
     }
+    /* A file is there whole or as it was; /dev/null, a pipe or a link must not be replaced by one.
+     */
+    struct stat st;
+    bool in_place = lstat(path, &st) == 0 && !S_ISREG(st.st_mode);
     struct tt_text temporary = {0};
-    tt_text_add(&temporary, "%s.%d.new", path, (int)getpid());
+    if (in_place)
+        tt_text_add(&temporary, "%s", path);
+    else
+        tt_text_add(&temporary, "%s.%d.new", path, (int)getpid());
     if (temporary.failed)
         return tt_error_set(err, -ENOMEM, "out of memory");
     int r = 0;
@@ -163,11 +171,12 @@ int tt_article_put(const char *path, const struct tt_text *text, struct tt_error
         int failed = written != text->len ? errno : 0;
         if (fclose(file) != 0 && !failed)
             failed = errno;
-        if (!failed && rename(temporary.data, path) != 0)
+        if (!failed && !in_place && rename(temporary.data, path) != 0)
             failed = errno;
         if (failed) {
             r = tt_error_sys(err, -failed, "cannot write %s", path);
-            unlink(temporary.data);
+            if (!in_place)
+                unlink(temporary.data);
         }
     }
     tt_text_free(&temporary);
