@@ -16,8 +16,8 @@ static struct {
     uint64_t pairs;
 } opt = {1, 20, 1000, 16, 512, 1, 10, 0, 200000};
 
-/* Each thread's on lines of its own: in one array, where calloc happened to put it decided whether two
- * threads shared a line, and with it up to 40 ns a pair that no hook had caused. */
+/* Each thread's on lines of its own: in one array, where calloc happened to put it decided whether
+ * two threads shared a line, and with it up to 40 ns a pair that no hook had caused. */
 struct worker {
     _Alignas(256) pthread_t thread;
     void **ring;
@@ -45,7 +45,7 @@ static uint64_t next_random(uint64_t *s)
     }
 /* clang-format off */
 SITE(0) SITE(1) SITE(2) SITE(3) SITE(4) SITE(5) SITE(6) SITE(7)
-/* clang-format on */
+    /* clang-format on */
 
     static void *(*const sites[8])(size_t) = {site0, site1, site2, site3,
                                               site4, site5, site6, site7};
