@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "session/session.h"
+#include "session/snapshot.h"
 #include "session/writer.h"
 #include "test_judge_sim.h"
 
@@ -73,6 +74,78 @@ static void write_site(struct tt_session_writer *w, const struct tt_case *c,
     }
 }
 
+static void write_frozen(struct tt_session_writer *w, const struct tt_case *c)
+{
+    for (size_t i = 0; i < c->snapshots.len; i++) {
+        const struct tt_case_snapshot *s = &c->snapshots.data[i];
+        struct tt_session_snapshot row = {.process = 1,
+                                          .id = s->id,
+                                          .at_ns = ns(s->t),
+                                          .tick = s->tick,
+                                          .source = "copy",
+                                          .allocator = "glibc 2.36",
+                                          .stop_ns = 13000000,
+                                          .blocks = (uint64_t)s->blocks,
+                                          .bytes = (uint64_t)s->bytes,
+                                          .lost_units = (uint64_t)s->lost_units,
+                                          .lost_bytes = (uint64_t)s->lost_bytes,
+                                          .lost_roots = (uint64_t)s->lost_roots,
+                                          .old_units = (uint64_t)s->old_units,
+                                          .unknown_units = (uint64_t)s->unknown_units};
+        assert_int_equal(tt_session_put_snapshot(w, &row), 0);
+    }
+    for (size_t i = 0; i < c->shares.len; i++) {
+        const struct tt_case_share *s = &c->shares.data[i];
+        int64_t snapshot = c->snapshots.data[s->snapshot].id;
+        uint64_t known = (uint64_t)s->known_units, old = (uint64_t)s->old_units;
+        struct tt_session_lost_group group = {.process = 1,
+                                              .snapshot = snapshot,
+                                              .id = s->group,
+                                              .fingerprint = 5,
+                                              .size_min = 40,
+                                              .size_max = 40,
+                                              .units = known + old + 50,
+                                              .bytes = 48 * (known + old + 50),
+                                              .roots = known,
+                                              .unknown_units = 50,
+                                              .unknown_bytes = 2400,
+                                              .shape = "40 bytes: zeroes",
+                                              .samples = "4000"};
+        struct tt_session_lost_share share = {1,       snapshot, s->group,
+                                              s->site, known,    (uint64_t)s->known_bytes,
+                                              old,     48 * old, s->probability};
+        assert_int_equal(tt_session_put_lost_group(w, &group), 0);
+        assert_int_equal(tt_session_put_lost_share(w, &share), 0);
+    }
+    for (size_t i = 0; i < c->helds.len; i++) {
+        const struct tt_case_held *h = &c->helds.data[i];
+        int64_t snapshot = c->snapshots.data[h->snapshot].id;
+        struct tt_session_holder holder = {.process = 1,
+                                           .snapshot = snapshot,
+                                           .id = h->holder,
+                                           .place = "global",
+                                           .path = "global -> block",
+                                           .units = 20,
+                                           .bytes = 900};
+        struct tt_session_held held = {1, snapshot, h->holder, h->site, 18, 800};
+        assert_int_equal(tt_session_put_holder(w, &holder), 0);
+        assert_int_equal(tt_session_put_held(w, &held), 0);
+    }
+    for (size_t i = 0; i < c->stales.len; i++) {
+        struct tt_session_stale row = {1, c->stales.data[i].site, 4, 32, 30, 1200, 300, 12};
+        assert_int_equal(tt_session_put_stale(w, &row), 0);
+    }
+    if (c->attaches.len) {
+        struct tt_session_attach row = {.process = 1,
+                                        .at_ns = ORIGIN,
+                                        .start_ns = ORIGIN - 4000000000,
+                                        .stop_ns = 80000,
+                                        .entries = 9,
+                                        .notes = "one line"};
+        assert_int_equal(tt_session_put_attach(w, &row), 0);
+    }
+}
+
 static void write_session(const struct sim *sim, const char *path)
 {
     const struct tt_case *c = &sim->c;
@@ -123,8 +196,29 @@ static void write_session(const struct sim *sim, const char *path)
     struct tt_session_look look = {
         .at_ns = ns(c->end), .tick = (uint32_t)(c->end * 8), .consistent = true};
     assert_int_equal(tt_session_put_look(w, 1, &look), 0);
+    write_frozen(w, c);
     assert_int_equal(tt_session_commit(w), 0);
     assert_int_equal(tt_session_finish(w, true, &err), 0);
+}
+
+/* Writes the case to a session file and judges that. */
+static void read_back(const struct sim *sim, struct tt_findings *out)
+{
+    struct tt_error err = {0};
+    char path[] = "/tmp/tt-judge-read-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    write_session(sim, path);
+    struct tt_session *session = tt_session_open(path, &err);
+    assert_non_null(session);
+    struct tt_judge_session one = {.session = session, .name = "x.tt", .role = TT_JUDGE_JUDGED};
+    struct tt_judge_input input = {.sessions = &one, .n_sessions = 1, .name = sim_name};
+    if (tt_judge_sessions(&input, out, &err))
+        fail_msg("%s", err.text);
+    tt_session_close(session);
+    unlink(path);
 }
 
 static void reads_what_was_written(void **state)
@@ -132,7 +226,6 @@ static void reads_what_was_written(void **state)
     (void)state;
     struct sim sim;
     struct tt_findings direct, read;
-    struct tt_error err = {0};
     sim_open(&sim, 11, 90, 1);
     for (double t = 0; (t += tt_stats_rng_exponential(&sim.rng, 0.06)) < 60;)
         assert_int_equal(tt_vec_push(&sim.ops, t), 0);
@@ -146,18 +239,7 @@ static void reads_what_was_written(void **state)
     sim_site(&sim, NULL, 0);
     sim_judge(&sim, 10, &direct);
 
-    char path[] = "/tmp/tt-judge-read-XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
-    unlink(path);
-    write_session(&sim, path);
-    struct tt_session *session = tt_session_open(path, &err);
-    assert_non_null(session);
-    struct tt_judge_session one = {.session = session, .name = "x.tt", .role = TT_JUDGE_JUDGED};
-    struct tt_judge_input input = {.sessions = &one, .n_sessions = 1, .name = sim_name};
-    assert_int_equal(tt_judge_sessions(&input, &read, &err), 0);
-
+    read_back(&sim, &read);
     assert_int_equal(read.list.len, 2);
     assert_true(read.leak);
     assert_true(read.horizon == 10); /* of the session */
@@ -180,8 +262,63 @@ static void reads_what_was_written(void **state)
 
     tt_findings_free(&read);
     tt_findings_free(&direct);
-    tt_session_close(session);
-    unlink(path);
+    sim_close(&sim);
+}
+
+static void reads_frozen_copies(void **state)
+{
+    (void)state;
+    struct sim sim;
+    struct tt_findings read;
+    sim_open(&sim, 12, 40, 1);
+    sim_load(&sim, 20, sim_flat);
+    sim_copy(&sim, 0.5);
+    sim_copy(&sim, 40);
+    struct tt_case_attach attach = {.ran = 4};
+    assert_int_equal(tt_vec_push(&sim.c.attaches, attach), 0);
+    for (size_t i = 0; i < sim.ops.len; i++)
+        sim_lose(&sim, sim.ops.data[i], sim.ops.data[i], 40);
+    for (int i = 0; i < 300; i++)
+        sim_lose(&sim, -1 - i, -1 - i, 40);
+    sim_site(&sim, NULL, 0);
+    /* what the writer makes of the one group of a copy */
+    for (size_t i = 0; i < 2; i++) {
+        struct tt_case_snapshot *s = &sim.c.snapshots.data[i];
+        s->blocks += 50;
+        s->bytes += 50 * 48 + 8 * s->blocks;
+        s->lost_units += 50;
+        s->lost_bytes = 48 * s->lost_units;
+        s->old_units += 50;
+        s->unknown_units = 50;
+    }
+    struct tt_case_held held = {1, 3, 1, 18, 800};
+    struct tt_case_stale stale = {.site = 1};
+    assert_int_equal(tt_vec_push(&sim.c.helds, held), 0);
+    assert_int_equal(tt_vec_push(&sim.c.stales, stale), 0);
+    read_back(&sim, &read);
+
+    assert_int_equal(read.snapshots.len, 1);
+    const struct tt_snapshot_fact *s = &read.snapshots.data[0];
+    assert_int_equal(s->taken, 2);
+    assert_true(s->complete && !s->core);
+    assert_true(s->old_units == 350 && s->unknown_units == 50 && s->unknown_bytes == 2400);
+    assert_string_equal(s->holders.data[0].place, "global");
+    assert_int_equal(read.attaches.len, 1);
+    assert_true(read.attaches.data[0].ran == 4);
+    assert_string_equal(read.attaches.data[0].notes, "one line");
+    assert_int_equal(read.list.len, 2);
+    const struct tt_finding *f = &read.list.data[0];
+    assert_int_equal(f->verdict, TT_VERDICT_LEAK_LOST);
+    assert_true(f->before.units == 300);
+    assert_true(f->holders.len == 1 && f->holders.data[0].units == 18);
+    assert_true(read.list.data[1].has_group);
+    assert_true(read.list.data[1].before.units == 50);
+    assert_int_equal(read.list.data[1].group.fingerprint, 5);
+    bool stale_seen = false;
+    for (size_t i = 0; i < f->evidence.len; i++)
+        stale_seen |= strcmp(f->evidence.data[i].kind, "staleness") == 0;
+    assert_true(stale_seen);
+    tt_findings_free(&read);
     sim_close(&sim);
 }
 
@@ -199,6 +336,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_what_was_written),
+        cmocka_unit_test(reads_frozen_copies),
         cmocka_unit_test(asks_for_a_session_to_judge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
