@@ -150,7 +150,7 @@ struct tt_agent {
     uint32_t *alive; /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
                         settling, then 1, or 3 for good if the child does not record */
     uint8_t *base;   /* the tape */
-    uint64_t bytes;  /* of it mapped */
+    uint64_t bytes;  /* from its start to its end, as mapped */
     struct tt_tape_head *head;
     uint32_t *l1;
     uint8_t *shadow;
@@ -164,6 +164,7 @@ struct tt_agent {
     uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
     uint64_t stale_since;   /* first look at which the heartbeat was too old; 0: it is not */
 
+    uint32_t limited;    /* only parts of the tape are mapped: little address space */
     uint32_t attached;   /* packed as a blob: the target was not started with us */
     uint32_t session;    /* starts so far */
     uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */

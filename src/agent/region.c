@@ -405,7 +405,7 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
     if (hole && r->holes >= r->budget && widen(t, r) != 0)
         hole = 0;
     if (hole || !r->chunks) {
-        uint32_t class = class_of(lead + size + (hole ? PAGE : 0), align);
+        uint32_t class = class_of(lead + (size ? size : 1) + (hole ? PAGE : 0), align);
         uint64_t at = class > CLASS_MAX    ? 0
                       : class > CLASS_SPAN ? take_large(r, class, hole, zero)
                                            : take_small(r, class, hole);

@@ -9,6 +9,12 @@
 #define GRACE_NS 2000000000ULL
 #define AWAIT_NS 1000000000ULL
 #define SPARE_REGIONS 8u
+/* A tape where RLIMIT_AS leaves no room for a whole one, 62 MB and the shadow; in several pieces,
+ * hence at a place where nobody else maps by itself. */
+#define LIMITED_THREADS 256u
+#define LIMITED_SITES 65536u
+#define LIMITED_FRAMES (1u << 22)
+#define LIMITED_BASE 0x5c0000000000ULL
 #define POOL_MOST 16384u
 #define POOL_LEAST 64u
 #define PAD_BYTES 0x10000u
@@ -155,26 +161,78 @@ static void fill_head(uint32_t pid, uint32_t state, const char *reason)
     __atomic_store_n(&h->magic, TT_TAPE_MAGIC, __ATOMIC_RELEASE);
 }
 
-/* Maps the tape. Where the address space is limited, the shadow need not cover more than that, and
- * the program must keep half of it. `at`: the place of the parent's tape in a forked child. */
+struct part {
+    uint64_t offset, bytes;
+};
+#define PARTS 6u
+
+/* The parts of the tape to map for `regions` of shadow; how many. Where the address space is
+ * limited, the first part of each table: what would need the rest is dropped and counted. */
+static unsigned parts_of(struct part part[PARTS], uint32_t regions, int limited)
+{
+    uint64_t shadow = regions * TT_TAPE_REGION_BYTES(tt_agent.granule_shift);
+    if (!limited) {
+        part[0] = (struct part){0, TT_TAPE_OFF_SHADOW + shadow};
+        return 1;
+    }
+    part[0] = (struct part){0, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL};
+    part[1] = (struct part){TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL};
+    part[2] = (struct part){TT_TAPE_OFF_THREADS, LIMITED_THREADS * sizeof(struct tt_tape_thread)};
+    part[3] = (struct part){TT_TAPE_OFF_SITES, LIMITED_SITES * sizeof(struct tt_tape_site)};
+    part[4] = (struct part){TT_TAPE_OFF_FRAMES, LIMITED_FRAMES * 8ULL};
+    part[5] = (struct part){TT_TAPE_OFF_SHADOW, shadow};
+    return PARTS;
+}
+
+/* Decides what a limit on address space leaves for the tape: the program must keep half of it, so
+ * the shadow need not cover more than that, nor more than the region of sampled objects where only
+ * those are followed. */
+static int measure(uint64_t limit)
+{
+    struct part part[PARTS];
+    uint32_t regions = TT_TAPE_REGIONS, fit = (uint32_t)(limit >> TT_TAPE_REGION_SHIFT);
+    if (limit >> TT_TAPE_REGION_SHIFT < TT_TAPE_REGIONS / 2)
+        regions = fit + SPARE_REGIONS;
+    tt_agent.limited = 0;
+    parts_of(part, regions, 0);
+    if (part[0].bytes > limit / 2) {
+        regions = fit / (tt_agent.conf.mode == TT_MODE_EXACT ? 2 : 4) + SPARE_REGIONS / 2;
+        tt_agent.limited = 1;
+    }
+    uint64_t bytes = 0;
+    for (unsigned i = 0, n = parts_of(part, regions, tt_agent.limited != 0); i < n; i++)
+        bytes += part[i].bytes;
+    tt_agent.region_limit = regions;
+    return bytes > limit / 2 ? -TT_ENOMEM : 0;
+}
+
+/* Maps the tape; `at`: the place of the one before (in a forked child, the parent's), which is
+ * replaced part by part. */
 static int map_tape(int fd, uint8_t *at)
 {
-    uint32_t shift = tt_agent.granule_shift, regions = TT_TAPE_REGIONS;
-    uint64_t limit = tt_sys_limit(TT_RLIMIT_AS);
-    if (at)
-        regions = tt_agent.region_limit;
-    else if (limit >> TT_TAPE_REGION_SHIFT < TT_TAPE_REGIONS / 2)
-        regions = (uint32_t)(limit >> TT_TAPE_REGION_SHIFT) + SPARE_REGIONS;
-    uint64_t bytes = TT_TAPE_OFF_SHADOW + regions * TT_TAPE_REGION_BYTES(shift);
-    if (!at && bytes > limit / 2)
+    struct part part[PARTS];
+    if (!at && measure(tt_sys_limit(TT_RLIMIT_AS)) != 0)
         return -TT_ENOMEM;
-    uint8_t *base = tt_sys_mmap(at, bytes, TT_PROT_NONE,
-                                TT_MAP_SHARED | TT_MAP_NORESERVE | (at ? TT_MAP_FIXED : 0), fd);
-    if (tt_sys_bad(base))
-        return (int)(long)base;
+    int fixed = at ? TT_MAP_FIXED : tt_agent.limited ? TT_MAP_FIXED_NOREPLACE : 0;
+    uint8_t *base = at ? at : tt_agent.limited ? (uint8_t *)LIMITED_BASE : NULL;
+    unsigned n = parts_of(part, tt_agent.region_limit, tt_agent.limited != 0);
+    for (unsigned i = 0; i < n; i++) {
+        uint8_t *wanted = base ? base + part[i].offset : NULL;
+        uint8_t *got =
+            (uint8_t *)tt_sys(__NR_mmap, (long)wanted, (long)part[i].bytes, TT_PROT_NONE,
+                              TT_MAP_SHARED | TT_MAP_NORESERVE | fixed, fd, (long)part[i].offset);
+        if (tt_sys_bad(got) || (wanted && got != wanted)) {
+            int error = tt_sys_bad(got) ? (int)(long)got : -TT_EEXIST;
+            if (!tt_sys_bad(got))
+                tt_sys_munmap(got, part[i].bytes);
+            while (!at && i-- > 0)
+                tt_sys_munmap(base + part[i].offset, part[i].bytes);
+            return error;
+        }
+        base = got - part[i].offset;
+    }
     tt_agent.base = base;
-    tt_agent.bytes = bytes;
-    tt_agent.region_limit = regions;
+    tt_agent.bytes = part[n - 1].offset + part[n - 1].bytes;
     return 0;
 }
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -175,6 +176,8 @@ static void meddle(const struct run *run, meanwhile_fn *meanwhile)
     munmap(head, sizeof(struct tt_tape_head));
 }
 
+static rlim_t address_space = RLIM_INFINITY; /* of the fixture */
+
 static void run_meddling(struct run *run, const char *conf, const char *what,
                          meanwhile_fn *meanwhile)
 {
@@ -190,6 +193,8 @@ static void run_meddling(struct run *run, const char *conf, const char *what,
         char program[320], library[320];
         snprintf(program, sizeof program, "%s/tests/fixtures/fixture_agent_truth", build);
         snprintf(library, sizeof library, "%s/src/agent/libtelltale-agent.so", build);
+        struct rlimit limit = {address_space, address_space};
+        setrlimit(RLIMIT_AS, &limit);
         setenv("LD_PRELOAD", library, 1);
         setenv(TT_TAPE_ENV_DIR, tapes, 1);
         setenv(TT_TAPE_ENV_CONF, conf, 1);
@@ -289,6 +294,26 @@ static void exact_follows_every_block(void **state)
     (void)state;
     check_exact("counts");
     check_exact("family");
+}
+static void little_address_space(void **state)
+{
+    struct run run;
+    struct tape tape;
+    (void)state;
+    address_space = 512u << 20;
+    check_exact("counts");
+    check_exact("threads");
+    run_fixture(&run, "mode=sampled,mean=64,seed=5", "counts");
+    tape_of(&run, &tape, 64);
+    assert_int_equal(tape.head->state, TT_STATE_ENDED);
+    assert_true(tape.head->site_count > 2);
+    close_tape(&tape);
+    address_space = 256u << 20;
+    run_fixture(&run, "mode=exact", "counts");
+    tape_of(&run, &tape, 0);
+    assert_int_equal(tape.head->state, TT_STATE_REFUSED);
+    close_tape(&tape);
+    address_space = RLIM_INFINITY;
 }
 static void exact_counts_realloc_as_death_and_birth(void **state)
 {
@@ -634,6 +659,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact_follows_every_block),
+        cmocka_unit_test(little_address_space),
         cmocka_unit_test(exact_counts_realloc_as_death_and_birth),
         cmocka_unit_test(exact_stacks_equal_backtrace),
         cmocka_unit_test(exact_survives_jumps_and_coroutines),
