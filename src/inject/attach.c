@@ -339,10 +339,7 @@ static int start(struct attach *a, const struct tt_inject_attach_options *option
     if ((code = tt_patch_plan(&a->patch, a->call->real, err)) == 0) {
         fill_call(a, options);
         if (still) {
-            const struct tt_stopped_thread *suits = NULL;
-            for (size_t i = 0; i < stopped.threads.len && !suits; i++)
-                if (tt_remote_suits(&a->target, &stopped.threads.data[i]))
-                    suits = &stopped.threads.data[i];
+            const struct tt_stopped_thread *suits = tt_remote_choose(&a->target, &stopped);
             code = suits ? call_on(&a->target, &a->load, suits, a->call, &out->tape_fd, err)
                          : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
                                         (int)a->target.pid);

@@ -21,18 +21,6 @@
 
 #define TRIES 40
 
-static const struct tt_stopped_thread *suitable(const struct tt_target *target,
-                                                const struct tt_stopped *stopped)
-{
-    for (int busy = 0; busy < 2; busy++)
-        for (size_t i = 0; i < stopped->threads.len; i++) {
-            const struct tt_stopped_thread *t = &stopped->threads.data[i];
-            if ((busy || (int64_t)t->regs.orig_rax >= 0) && tt_remote_suits(target, t))
-                return t;
-        }
-    return NULL;
-}
-
 /* Where a child that nobody traces any more goes: out. `at` as for tt_remote_frame. */
 static int way_out(const struct tt_target *target, const struct user_regs_struct *own, uint64_t at)
 {
@@ -125,7 +113,7 @@ int tt_inject_freeze(pid_t pid, struct tt_inject_frozen *out, struct tt_error *e
     for (int tries = 0;; tries++) {
         if ((code = tt_inject_stop(pid, &stopped, err)) != 0)
             goto out;
-        const struct tt_stopped_thread *thread = suitable(&target, &stopped);
+        const struct tt_stopped_thread *thread = tt_remote_choose(&target, &stopped);
         if (thread) {
             tt_vec_free(&out->threads);
             code = tt_vec_reserve(&out->threads, stopped.threads.len);

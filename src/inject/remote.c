@@ -11,10 +11,12 @@
 #include <elf.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "inject/internal.h"
 
@@ -164,31 +166,79 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
 }
 
 #define TRIES 40
+#define CANDIDATES 8
 
+/* Whether a thread waits in a system call (proc_pid_syscall(5)): such a one stops at once, and its
+ * work is not delayed. */
+static bool waits(pid_t pid, pid_t tid)
+{
+    char path[64];
+    long number = -1;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, (int)tid);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%ld", &number) != 1)
+        number = -1;
+    if (f)
+        fclose(f);
+    return number >= 0;
+}
+
+/* 1 stopped, 0 none suits, or a negative errno. */
+static int stop_waiting_thread(const struct tt_target *target, struct tt_stopped *out,
+                               struct tt_error *err)
+{
+    tt_proc_pid_vec threads = {0};
+    int code = tt_proc_list(target->pid, &threads), found = 0;
+    if (code)
+        return tt_target_explain(target->pid, code, err);
+    for (size_t i = 0, tried = 0; i < threads.len && !found && tried < CANDIDATES; i++) {
+        if (!waits(target->pid, threads.data[i]))
+            continue;
+        tried++;
+        code = tt_inject_stop_one(target->pid, threads.data[i], out, err);
+        if (code && threads.data[i] != target->pid && code != -ETIMEDOUT)
+            continue; /* it is exiting */
+        if (code)
+            found = code;
+        else if (tt_remote_suits(target, &out->threads.data[0]))
+            found = 1;
+        else
+            tt_inject_resume(out);
+    }
+    tt_vec_free(&threads);
+    return found;
+}
+
+const struct tt_stopped_thread *tt_remote_choose(const struct tt_target *target,
+                                                 const struct tt_stopped *stopped)
+{
+    for (int computing = 0; computing < 2; computing++)
+        for (size_t i = 0; i < stopped->threads.len; i++) {
+            const struct tt_stopped_thread *t = &stopped->threads.data[i];
+            if ((computing || (int64_t)t->regs.orig_rax >= 0) && tt_remote_suits(target, t))
+                return t;
+        }
+    return NULL;
+}
+
+/* Where all compute, one alone would be waited for until its turn on a processor comes; of all of
+ * them, told at once, the first stops at once and hands the processor to the next. */
 int tt_remote_stop(const struct tt_target *target, struct tt_stopped *out, struct tt_error *err)
 {
     for (int round = 0; round < TRIES; round++) {
-        tt_proc_pid_vec threads = {0};
-        int code = tt_proc_list(target->pid, &threads);
+        const struct timespec pause = {0, 1000000};
+        int code = stop_waiting_thread(target, out, err);
         if (code)
-            return tt_target_explain(target->pid, code, err);
-        bool used = false;
-        code = -ESRCH;
-        for (size_t i = 0; i < threads.len && !used; i++) {
-            code = tt_inject_stop_one(target->pid, threads.data[i], out, err);
-            if (code && (threads.data[i] == target->pid || code == -ETIMEDOUT))
-                break;
-            if (code) /* it is exiting */
-                continue;
-            /* A thread that computes is second choice: look at the others first. */
-            used = tt_remote_suits(target, &out->threads.data[0]) &&
-                   (round > 0 || (int64_t)out->threads.data[0].regs.orig_rax >= 0);
-            if (!used)
-                tt_inject_resume(out);
-        }
-        tt_vec_free(&threads);
-        if (used || code)
+            return code < 0 ? code : 0;
+        if ((code = tt_inject_stop(target->pid, out, err)) != 0)
             return code;
+        const struct tt_stopped_thread *t = tt_remote_choose(target, out);
+        if (t) {
+            tt_inject_keep(out, t->tid);
+            return 0;
+        }
+        tt_inject_resume(out);
+        nanosleep(&pause, NULL);
     }
     return tt_error_set(err, -EAGAIN,
                         "cannot use any thread of process %d: all are in restartable sequences or "

@@ -137,10 +137,10 @@ static void cycles_leave_no_trace(void **state)
         unsigned work;
         int cycles;
     } runs[] = {
-        {TT_WORK_MALLOC | TT_WORK_FLOAT, 150},
-        {TT_WORK_MALLOC | TT_WORK_SIGNALS | TT_WORK_CHILDREN, 150},
-        {TT_WORK_MALLOC | TT_WORK_WAITS | TT_WORK_SLEEPS, 60},
-        {TT_WORK_MALLOC | TT_WORK_CROWD, 60},
+        {TT_WORK_MALLOC | TT_WORK_FLOAT, 100},
+        {TT_WORK_MALLOC | TT_WORK_SIGNALS | TT_WORK_CHILDREN, 60},
+        {TT_WORK_MALLOC | TT_WORK_WAITS | TT_WORK_SLEEPS, 40},
+        {TT_WORK_MALLOC | TT_WORK_CROWD, 6},
     };
     for (size_t k = 0; k < sizeof runs / sizeof runs[0]; k++) {
         struct tt_target_report *report;
@@ -176,7 +176,7 @@ static void death_while_attaching_harms_nobody(void **state)
     unsigned seed = 20261121;
     pid_t pid = tt_target_spawn(TT_WORK_MALLOC | TT_WORK_FLOAT | TT_WORK_SLEEPS, &report);
     read_code(pid, &before);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 200; i++) {
         pid_t controller = fork();
         if (controller == 0) {
             for (;;) {
