@@ -227,6 +227,12 @@ int tt_judge_frozen(const struct tt_dossiers *all, struct tt_findings *out);
 int tt_judge_before(const struct tt_dossiers *all, const struct tt_dossier *d,
                     struct tt_finding *f);
 int tt_judge_groups(const struct tt_dossiers *all, struct tt_findings *out);
+/* tell.c: quantities lost, once the verdict stands (a definite loss shortens the dossier's horizon
+ * to what copies have shown); the evidence in words, with the live units of the middle and the last
+ * third of the recording, or NaN. 0 or -ENOMEM. */
+void tt_judge_tell_lost(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f);
+int tt_judge_tell(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f,
+                  double middle, double late);
 int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct tt_finding *f);
 
 /* Everything on cases: tt_judge_sessions after reading. cases[i] belongs to sessions[i]. */

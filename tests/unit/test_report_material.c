@@ -16,6 +16,7 @@
 
 #include "report/material.h"
 #include "scratch.h"
+#include "session/snapshot.h"
 #include "session/writer.h"
 
 /* Functions of this file that stand on the recorded stacks. */
@@ -292,6 +293,65 @@ static void test_saved_names(void **state)
     tt_session_close(session);
 }
 
+/* A session of a process that was found running: attached to in a mode, or looked at once. */
+static const char *repeat_of(const char *mode, const char *source, const char *core, char buf[256])
+{
+    char path[600];
+    struct tt_error err = {0};
+    snprintf(path, sizeof path, "%s/found.tt", scratch);
+    struct tt_session_writer *w = tt_session_create(path, &err);
+    assert_non_null(w);
+    tt_session_begin(w);
+    tt_session_put_meta(w, "command", "");
+    tt_session_put_meta(w, "mode", mode);
+    tt_session_put_meta(w, "started_ns", "1000000000");
+    tt_session_put_meta(w, "origin_ns", "1000000000");
+    tt_session_put_meta(w, "ended_ns", "61000000000");
+    tt_session_put_meta(w, "ticks_per_second", "8");
+    if (core)
+        tt_session_put_meta(w, "core", core);
+    for (int64_t id = 1; id <= 3; id++) { /* its mode was switched; then it had a child */
+        struct tt_session_process process = {.id = id,
+                                             .pid = id < 3 ? 4001 : 4002,
+                                             .parent = id < 3 ? 1 : 4001,
+                                             .exe = "/srv/server",
+                                             .state = "running",
+                                             .mode = mode};
+        tt_session_put_process(w, &process);
+    }
+    struct tt_session_snapshot snapshot = {
+        .process = 1, .id = 1, .at_ns = 2000000000, .source = source, .blocks = 10, .bytes = 100};
+    tt_session_put_snapshot(w, &snapshot);
+    tt_session_commit(w);
+    assert_int_equal(tt_session_finish(w, true, &err), 0);
+    struct tt_session *session = open_session(path);
+    struct tt_report_source from = {session, "found.tt", TT_REPORT_JUDGED};
+    struct tt_report_material *m = tt_report_material_open(&from, 1, NULL, NULL);
+    struct tt_findings none = {.leak = false};
+    struct tt_report_input input;
+    assert_int_equal(tt_report_material_input(m, &none, "0", &input, NULL), 0);
+    assert_true(input.sessions[0].attached);
+    snprintf(buf, 256, "%s", input.repeat[0]);
+    tt_report_material_close(m);
+    tt_session_close(session);
+    unlink(path);
+    return buf;
+}
+
+static void test_repeat_without_a_command(void **state)
+{
+    (void)state;
+    char buf[256];
+    assert_string_equal(repeat_of("exact", "copy", NULL, buf),
+                        "telltale attach -p 4001 -o found.tt -d 60");
+    assert_string_equal(repeat_of("sampled", "copy", NULL, buf),
+                        "telltale attach -p 4001 -o found.tt -d 60 --mode sampled");
+    assert_string_equal(repeat_of("", "copy", NULL, buf), "telltale snapshot -p 4001 -o found.tt");
+    assert_string_equal(repeat_of("", "core", "/var/core 1", buf),
+                        "telltale core '/var/core 1' -o found.tt");
+    assert_string_equal(repeat_of("", "core", NULL, buf), "telltale core CORE -o found.tt");
+}
+
 static int prepare(void **state)
 {
     /* What the compiler would otherwise drop. */
@@ -304,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_names_and_input),
         cmocka_unit_test(test_sites),
         cmocka_unit_test(test_saved_names),
+        cmocka_unit_test(test_repeat_without_a_command),
     };
     return cmocka_run_group_tests(tests, prepare, scratch_remove);
 }
