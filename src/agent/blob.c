@@ -8,11 +8,15 @@
 extern struct tt_blob tt_blob;
 TT_HIDDEN void tt_blob_run(void);
 
+/* Where the stubs that watch for seccomp filters go on. */
+extern tt_real_fn *tt_blob_prctl TT_HIDDEN, *tt_blob_syscall TT_HIDDEN;
+tt_real_fn *tt_blob_prctl, *tt_blob_syscall;
+
 _Static_assert(offsetof(struct tt_blob, entry) == 16 &&
                    offsetof(struct tt_blob, entry_dlclose) == 16 + 4UL * TT_E_DLCLOSE &&
                    offsetof(struct tt_blob, enter) == 20 + 4UL * TT_E_DLCLOSE &&
                    offsetof(struct tt_blob, text_end) == 24 + 4UL * TT_E_DLCLOSE &&
-                   offsetof(struct tt_blob, reserved) == 28 + 4UL * TT_E_DLCLOSE &&
+                   offsetof(struct tt_blob, entry_syscall) == 32 + 4UL * TT_E_DLCLOSE &&
                    sizeof(struct tt_blob) == TT_BLOB_BYTES,
                "blob_x86_64.S knows these offsets");
 
@@ -28,6 +32,8 @@ static int start(struct tt_blob_call *c)
         for (uint32_t e = 0; e < TT_E_COUNT; e++)
             c->host.real[set * TT_E_COUNT + e] = c->real[set][e];
     c->host.real[TT_E_DLCLOSE] = c->real_dlclose;
+    tt_blob_prctl = c->real_prctl;
+    tt_blob_syscall = c->real_syscall;
     tt_sandboxed = 0; /* whoever asks for a start knows that its calls are allowed */
     int error = tt_agent_attach(&c->host, &c->conf, c->pad, c->pad_size, &c->tape_fd, &why);
     tt_sandboxed = c->sandboxed;

@@ -24,7 +24,7 @@
 #define TT_BLOB_STACK 0xc000u
 
 #define TT_BLOB_AT 0x40000   /* offset of the struct in the image */
-#define TT_BLOB_BYTES 0xfed8 /* of it; blob.c checks */
+#define TT_BLOB_BYTES 0xfef0 /* of it; blob.c checks */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -66,6 +66,10 @@ struct tt_blob_call {
     /* dlclose, patched like the others (tt_blob_patch.set 0, entry TT_E_COUNT): unwind rows of
      * unloaded code must be forgotten. NULL: not hooked. */
     tt_real_fn *real_dlclose;
+    /* prctl and syscall, patched like the others (set 0, entry TT_E_COUNT + 1 and + 2): a program
+     * that installs a seccomp filter while we are in it may be killed for a system call that it did
+     * not foresee; from then on the agent makes none but those of allocators. NULL: not hooked. */
+    tt_real_fn *real_prctl, *real_syscall;
     struct tt_host host; /* real[] of it is not read; the rest is. granule_shift 4 and size_floor 9
                             if any set is not glibc */
     struct tt_conf conf;
@@ -88,6 +92,8 @@ struct tt_blob {
     uint32_t enter;
     uint32_t
         text_end; /* offset: [0, text_end) is what a thread inside the agent has in rip or stack */
+    /* The same for prctl and syscall, see tt_blob_call.real_prctl. */
+    uint32_t entry_prctl, entry_syscall;
     uint32_t reserved;
     char build[48];      /* build-id of the blob file, written by inject: only the same is reused */
     uint64_t base, size; /* of the blob's mappings, written by inject */

@@ -24,6 +24,22 @@ stubs:
         .cfi_endproc
         .size   stubs, . - stubs
 
+/* As in the preload library: nothing but a look at the first argument, all registers as they were. */
+        .macro  WATCH name where option
+        .p2align 4
+        .type   \name, @function
+\name:
+        .cfi_startproc
+        cmp     $\option, %edi
+        jne     1f
+        movl    $1, tt_sandboxed(%rip)
+1:      jmp     *\where(%rip)
+        .cfi_endproc
+        .size   \name, . - \name
+        .endm
+        WATCH   watch_prctl tt_blob_prctl 22
+        WATCH   watch_syscall tt_blob_syscall 317
+
         .hidden etext
         .section .tt_blob, "aw", @progbits
         .p2align 6
@@ -40,6 +56,8 @@ tt_blob:
         .endr
         .long   tt_blob_run - tt_blob + TT_BLOB_AT
         .long   etext - tt_blob + TT_BLOB_AT
+        .long   watch_prctl - tt_blob + TT_BLOB_AT
+        .long   watch_syscall - tt_blob + TT_BLOB_AT
         .long   0
         .zero   TT_BLOB_BYTES - (. - tt_blob)
         .size   tt_blob, . - tt_blob

@@ -736,6 +736,30 @@ static void children_have_tapes(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+static uint64_t watched(uint64_t a, uint64_t b, uint64_t c)
+{
+    return a + b + c;
+}
+
+/* After a filter the agent opens nothing: a child gets no tape. */
+static void filters_are_seen(void **state)
+{
+    (void)state;
+    union {
+        uint8_t *at;
+        tt_real_fn *fn;
+    } prctl_entry = {image + blob->entry_prctl}, syscall_entry = {image + blob->entry_syscall};
+    blob->call.real_prctl = blob->call.real_syscall = watched;
+    blob->call.conf.follow = 1;
+    assert_int_equal(start_with(TT_MODE_EXACT, 1), 0);
+    unsigned others = tapes_by_name("/memfd:telltale") - 2;
+    assert_int_equal(prctl_entry.fn(21, 2, 3), 26);
+    assert_int_equal(syscall_entry.fn(22, 2, 3), 27);
+    assert_int_equal(child_has("", "/memfd:telltale"), others + 1);
+    assert_int_equal(syscall_entry.fn(317, 1, 0), 318);
+    assert_int_equal(child_has("", "/memfd:telltale"), others);
+}
+
 static void memory_is_given_back(void **state)
 {
     (void)state;
@@ -789,6 +813,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(sets_share_a_tape, fresh, away),
         cmocka_unit_test_setup_teardown(another_allocators_objects_keep_their_hooks, fresh, away),
         cmocka_unit_test_setup_teardown(new_and_dlclose, fresh, away),
+        cmocka_unit_test_setup_teardown(filters_are_seen, fresh, away),
         cmocka_unit_test_setup_teardown(threads_outlive_a_recording, fresh, away),
         cmocka_unit_test_setup_teardown(children_have_tapes, fresh, away),
         cmocka_unit_test_setup_teardown(memory_is_given_back, fresh, away),
