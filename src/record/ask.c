@@ -20,6 +20,7 @@
 
 #define WAIT_NS (20 * TT_SECOND)
 #define PAUSE_NS 20000000L
+#define SETTLE_NS (TT_SECOND / 2)
 #define ANSWER_MOST 400
 
 struct name {
@@ -92,6 +93,17 @@ bool tt_ask_take(struct tt_recorder *rec, pid_t pid, char out[64])
 void tt_ask_answer(struct tt_recorder *rec, pid_t pid, const char *text)
 {
     put(rec->dir_fd, name_of("answer", pid).text, text);
+}
+
+void tt_ask_settle(struct tt_recorder *rec)
+{
+    const struct timespec pause = {0, PAUSE_NS / 4};
+    uint64_t until = tt_clock_now() + SETTLE_NS;
+    for (size_t i = 0; i < rec->given.len; i++)
+        while (faccessat(rec->dir_fd, name_of("answer", rec->given.data[i].pid).text, F_OK, 0) ==
+                   0 &&
+               tt_clock_now() < until)
+            nanosleep(&pause, NULL);
 }
 
 /* ---- on the other side ---- */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -21,6 +22,7 @@
 
 #define AGAIN_NS (TT_SECOND / 10) /* an exec needs a moment until its libraries are there */
 #define AGAIN_MOST_NS (10 * TT_SECOND)
+#define PATIENT_TRIES 20
 #define CHILDREN_NS TT_SECOND
 #define CHILDREN_MOST 4096u
 #define MEMFD_NAME "memfd:telltale"
@@ -98,6 +100,19 @@ int tt_attach_to(struct tt_recorder *rec, pid_t pid, enum tt_tape_mode mode, str
     tt_image_settle(rec, image);
     image->attach.process = image->id;
     return 0;
+}
+
+/* A thread may be in the way for a moment. */
+static int attach_patiently(struct tt_recorder *rec, pid_t pid, enum tt_tape_mode mode,
+                            struct tt_error *err)
+{
+    const struct timespec pause = {0, AGAIN_NS};
+    int code = tt_attach_to(rec, pid, mode, err);
+    for (int tries = 0; code == -EAGAIN && tries < PATIENT_TRIES; tries++) {
+        nanosleep(&pause, NULL);
+        code = tt_attach_to(rec, pid, mode, err);
+    }
+    return code;
 }
 
 /* ---- going ---- */
@@ -188,20 +203,34 @@ static enum tt_tape_mode mode_of(const char *text)
                                                 : 0;
 }
 
+/* Leaves while the process goes on; returns when it was copied. */
+static struct tt_copies leave_at_request(struct tt_recorder *rec, const struct tt_given *given)
+{
+    struct tt_copies copies = {0};
+    struct tt_image *image = image_of(rec, given->pid);
+    if (image) {
+        copies.tried_ns = image->copies.tried_ns;
+        copies.ns_per_byte = image->copies.ns_per_byte;
+        tt_attach_leave(rec, image);
+        tt_image_end(rec, image, "quiet", tt_clock_now());
+        tt_attach_forget(image);
+    }
+    return copies;
+}
+
 /* Leaves and comes again in another mode: a new image, since what the tape counts means something
  * else from then on. */
 static void change_mode(struct tt_recorder *rec, struct tt_given *given, enum tt_tape_mode mode,
                         struct tt_error *err)
 {
-    struct tt_image *image = image_of(rec, given->pid);
-    if (image) {
-        tt_attach_leave(rec, image);
-        tt_image_end(rec, image, "quiet", tt_clock_now());
-        tt_attach_forget(image);
-    }
+    struct tt_copies copies = leave_at_request(rec, given);
     given->mode = mode;
-    if (tt_attach_to(rec, given->pid, mode, err))
+    if (attach_patiently(rec, given->pid, mode, err)) {
         given->gone = true;
+        return;
+    }
+    copies.taken = 0; /* of the new image, whose pause and turn are the old one's */
+    image_of(rec, given->pid)->copies = copies;
 }
 
 static void answer(struct tt_recorder *rec, struct tt_given *given)
@@ -210,17 +239,13 @@ static void answer(struct tt_recorder *rec, struct tt_given *given)
     struct tt_error err = {0};
     if (!tt_ask_take(rec, given->pid, text))
         return;
-    struct tt_image *image = image_of(rec, given->pid);
     enum tt_tape_mode mode = mode_of(text);
     if (given->gone) {
         tt_error_set(&err, -ESRCH, "process %d is not recorded any more", (int)given->pid);
     } else if (strcmp(text, "detach") == 0) {
-        if (image) {
-            tt_attach_leave(rec, image);
-            tt_image_end(rec, image, "quiet", tt_clock_now());
-            tt_attach_forget(image);
-        }
+        leave_at_request(rec, given);
         given->gone = true;
+        rec->outcome = "asked to detach";
     } else if (!mode) {
         tt_error_set(&err, -EINVAL, "not understood: %s", text);
     } else if (mode != given->mode) {
@@ -361,7 +386,7 @@ static int attach_all(struct tt_recorder *rec, struct tt_error *err)
     for (size_t i = 0; i < o->n_pids; i++) {
         struct tt_given given = {.pid = o->pids[i], .mode = mode};
         struct tt_error why = {0};
-        if (tt_attach_to(rec, given.pid, mode, &why)) {
+        if (attach_patiently(rec, given.pid, mode, &why)) {
             if (!first.code)
                 first = why;
             if (o->n_pids > 1)
@@ -419,8 +444,9 @@ int tt_record_attach(const struct tt_record_options *options, struct tt_record_r
     if (!code) {
         tt_loop(&rec, fds);
         if (rec.recording)
-            tt_loop_end(&rec, "the process ended");
+            tt_loop_end(&rec, rec.outcome ? rec.outcome : "the process ended");
     }
+    tt_ask_settle(&rec);
     tt_vec_free(&rec.given);
     tt_vec_free(&rec.looked_at);
     tt_loop_close(fds);

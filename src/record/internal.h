@@ -313,6 +313,7 @@ struct tt_recorder {
         *ending; /* why it is to end as soon as the last snapshots are taken; NULL: not yet */
     /* attached */
     TT_VEC(struct tt_given) given;
+    const char *outcome;       /* why the last of them is not recorded any more; NULL: it ended */
     tt_proc_pid_vec looked_at; /* children of theirs that have no tape of their own */
     uint64_t children_due;
     struct tt_search *search; /* of the copy that exists now; NULL none */
@@ -375,6 +376,8 @@ void tt_ask_offer(struct tt_recorder *rec, pid_t pid, bool there);
 /* The request for a target, if there is one: true, and it is taken. */
 bool tt_ask_take(struct tt_recorder *rec, pid_t pid, char out[64]);
 void tt_ask_answer(struct tt_recorder *rec, pid_t pid, const char *text);
+/* Gives who asked a moment to read the answer before the directory goes. */
+void tt_ask_settle(struct tt_recorder *rec);
 
 /* snapshot.c */
 /* Starts copies that are due, ends those that are done. */

@@ -11,12 +11,6 @@ int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *
     (void)copy, (void)target, (void)threads, (void)n_threads, (void)out;
     return tt_error_set(err, -ENOSYS, "no heap search yet");
 }
-int tt_heap_image_core(const char *core, const char *exe, struct tt_heap_image *out,
-                       struct tt_error *err)
-{
-    (void)core, (void)exe, (void)out;
-    return tt_error_set(err, -ENOSYS, "no heap search yet");
-}
 void tt_heap_image_free(struct tt_heap_image *image)
 {
     (void)image;
@@ -31,6 +25,14 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
 void tt_heap_result_free(struct tt_heap_result *result)
 {
     (void)result;
+}
+#endif
+#ifdef TT_NO_CORE
+int tt_heap_image_core(const char *core, const char *exe, struct tt_heap_image *out,
+                       struct tt_error *err)
+{
+    (void)core, (void)exe, (void)out;
+    return tt_error_set(err, -ENOSYS, "no heap search yet");
 }
 #endif
 #ifdef TT_NO_ATTACH
