@@ -190,6 +190,24 @@ static bool mapped_at(const struct tt_heap_view *v, uint64_t at, struct mapped *
     return true;
 }
 
+/* An aligned block leaves the header that its chunk had at first where that was; the second one
+ * says so itself. */
+static void find_aligned(const struct tt_heap_view *v, struct mapped *m)
+{
+    uint64_t size = tt_heap_load(v, m->chunk + 8);
+    for (uint64_t a = 32; a < m->end - m->start; a *= 2) {
+        uint64_t at = ((m->chunk + CHUNK_HEADER + a - 1) & ~(a - 1)) - CHUNK_HEADER;
+        if (at == m->chunk || at + CHUNK_MIN > m->end)
+            continue;
+        if (tt_heap_load(v, at) == at - m->chunk &&
+            tt_heap_load(v, at + 8) == size - (at - m->chunk)) {
+            m->usable -= at - m->chunk;
+            m->chunk = at;
+            return;
+        }
+    }
+}
+
 static int find_mapped(const struct glibc_heap *heap, mapped_vec *out)
 {
     for (size_t i = 0; i < heap->image->ranges.len; i++) {
@@ -216,6 +234,8 @@ static int find_mapped(const struct glibc_heap *heap, mapped_vec *out)
             __builtin_prefetch(v.bytes + (at - v.start) + 16384);
             /* aligned chunks start 16 bytes before their alignment, a power of two */
             found = mapped_at(&v, at, &m) && m.start == at;
+            if (found)
+                find_aligned(&v, &m);
             for (uint64_t a = 32; !found && a < 4096; a *= 2)
                 found = mapped_at(&v, at + a - 16, &m) && m.start == at;
             if (!found && r->end - at > 4096) /* alignments of a page and more */
@@ -310,8 +330,11 @@ static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
                (i == heap->pieces.len || mapped.data[m].chunk < p->start);
              m++) {
             const struct mapped *c = &mapped.data[m];
-            rc = tt_vec_push(&blocks->list,
-                             (struct tt_heap_block){c->chunk + CHUNK_HEADER, c->usable});
+            if (is_free(&w, c->chunk))
+                blocks->free_bytes += c->end - c->start;
+            else
+                rc = tt_vec_push(&blocks->list,
+                                 (struct tt_heap_block){c->chunk + CHUNK_HEADER, c->usable});
             if (rc == 0)
                 rc = span(blocks, c->start, c->end);
         }

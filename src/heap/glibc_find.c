@@ -146,21 +146,20 @@ const struct glibc_piece *tt_glibc_piece_at(const struct glibc_heap *heap, uint6
     return lo < heap->pieces.len && p->start <= address ? p : NULL;
 }
 
-/* The address bits below which one heap of an arena lies: 26 (64 MiB) unless huge pages of another
- * size are used (glibc.malloc.hugetlb); 0 when none fits. */
-static unsigned heap_bits(const struct tt_heap_image *image, const struct glibc_arena *arena,
-                          uint64_t *info)
+/* The heap that holds the arena's top, 0 when none does. Heaps are aligned to their largest size:
+ * 64 MiB, or four huge pages (glibc.malloc.hugetlb). The smallest that fits is right. *info: the
+ * size of a heap's header. */
+static uint64_t top_heap(const struct tt_heap_image *image, const struct glibc_arena *arena,
+                         uint64_t *info)
 {
-    static const unsigned likely[] = {26, 23, 32, 24, 25, 27, 28, 29, 30, 31, 22, 21};
-    for (unsigned i = 0; i < sizeof likely / sizeof *likely; i++)
+    for (unsigned bits = 20; bits <= 36; bits++)
         for (unsigned k = 0; k < 2; k++) {
-            uint64_t mask = (1ull << likely[i]) - 1, owner;
-            if ((arena->state & mask) != info_sizes[k])
-                continue;
-            if (tt_heap_word(image, arena->state & ~mask, &owner) && owner == arena->state &&
-                tt_heap_word(image, arena->top & ~mask, &owner) && owner == arena->state) {
+            uint64_t mask = (1ull << bits) - 1, owner, size, at = arena->top & ~mask;
+            if ((arena->state & mask) == info_sizes[k] && tt_heap_word(image, at, &owner) &&
+                owner == arena->state && tt_heap_word(image, at + 16, &size) &&
+                arena->top - at < size && size <= 1ull << bits) {
                 *info = info_sizes[k];
-                return likely[i];
+                return at;
             }
         }
     return 0;
@@ -169,18 +168,13 @@ static unsigned heap_bits(const struct tt_heap_image *image, const struct glibc_
 static int thread_arena(struct glibc_heap *heap, const struct glibc_arena *arena)
 {
     uint64_t info = 0, top = arena->top, total = 0;
-    unsigned bits = top ? heap_bits(heap->image, arena, &info) : 0;
-    if (bits == 0) {
-        heap->doubt_bytes += arena->system_mem;
-        return 0;
-    }
-    uint64_t at = top & ~((1ull << bits) - 1);
+    uint64_t at = top ? top_heap(heap->image, arena, &info) : 0;
     while (at && heap->pieces.len < GLIBC_PIECES_MOST) {
         uint64_t owner, prev, size;
         if (!tt_heap_word(heap->image, at, &owner) || owner != arena->state ||
             !tt_heap_word(heap->image, at + 8, &prev) ||
-            !tt_heap_word(heap->image, at + 16, &size) || size > 1ull << bits || size < info ||
-            (prev & ((1ull << bits) - 1)) || total + size > arena->system_mem)
+            !tt_heap_word(heap->image, at + 16, &size) || size < info || (prev & 4095) ||
+            total + size > arena->system_mem)
             break;
         uint64_t first = at + info;
         if (first == arena->state)
@@ -269,8 +263,7 @@ static int find_mapped_pieces(struct glibc_heap *heap)
             }
             memcpy(&size, r->bytes + (at - r->start) + 8, 8);
             if ((size & CHUNK_FLAGS) != CHUNK_PREV_INUSE || size < CHUNK_MIN ||
-                trial(heap, at, 0, &stop) != GLIBC_FENCE ||
-                stop + 32 - at < 1 << 20) /* MMAP_AS_MORECORE_SIZE */
+                trial(heap, at, 0, &stop) != GLIBC_FENCE || ((stop + 32) & 4095))
                 continue;
             if (add(heap, at, stop + 32, at, 0, true))
                 return -ENOMEM;

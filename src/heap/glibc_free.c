@@ -18,14 +18,18 @@ struct tcache_layout {
 };
 static const struct tcache_layout layouts[] = {{64, true}, {76, false}};
 
+/* With large tcache bins a chunk mapped on its own can be cached too, once realloc made it small.
+ */
 static bool chunk_size(const struct glibc_heap *heap, uint64_t chunk, uint64_t *size)
 {
     const struct glibc_piece *p = tt_glibc_piece_at(heap, chunk);
-    if ((chunk & 15) || !p || p->end - chunk < CHUNK_MIN ||
-        !tt_heap_word(heap->image, chunk + 8, size))
+    if ((chunk & 15) || !tt_heap_word(heap->image, chunk + 8, size))
         return false;
+    bool mapped = *size & CHUNK_MMAPPED;
     *size &= ~(uint64_t)CHUNK_FLAGS;
-    return *size >= CHUNK_MIN && *size <= p->end - chunk;
+    if (*size < CHUNK_MIN)
+        return false;
+    return p ? !mapped && *size <= p->end - chunk : mapped && (chunk & 4095) == 0;
 }
 
 /* The entry (address of user memory) that the link at `link` leads to: 0 at the end of the list.
