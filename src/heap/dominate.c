@@ -30,6 +30,7 @@ struct edges {
     const struct tt_heap_marks *marks;
     struct chunk **chunks;
     uint32_t n, next; /* chunks; the next to be done */
+    uint32_t lasting; /* nodes below this number are held by lasting objects */
     bool failed;
 };
 
@@ -150,7 +151,7 @@ static void edges_free(struct edges *e)
     free(e->chunks);
 }
 
-/* Successors of an id. Those of words and of objects are made on the fly. */
+/* Successors of an id but the entry's. Those of words and of objects are made on the fly. */
 struct successors {
     const uint32_t *list; /* NULL: the n ids from first on */
     uint32_t first, n;
@@ -167,11 +168,8 @@ static struct successors successors_of(const struct tt_heap_graph *g, const stru
     uint32_t word = id - tt_heap_first_word(g);
     if (word < g->words.len)
         return (struct successors){NULL, g->words.data[word].block, 1};
-    uint32_t object = id - tt_heap_first_object(g);
-    if (object < g->objects.len)
-        return (struct successors){NULL, tt_heap_first_word(g) + g->objects.data[object].first,
-                                   g->objects.data[object].n};
-    return (struct successors){NULL, tt_heap_first_object(g), (uint32_t)g->objects.len};
+    const struct tt_heap_object *object = &g->objects.data[id - tt_heap_first_object(g)];
+    return (struct successors){NULL, tt_heap_first_word(g) + object->first, object->n};
 }
 static inline uint32_t successor(const struct successors *s, uint32_t i)
 {
@@ -184,37 +182,53 @@ struct step {
     uint32_t id, parent;
 };
 
-/* Numbers the nodes. A pointer waits on the stack until it is its turn; the one that gets a node
- * numbered is in the spanning tree. */
-static int number_nodes(struct tt_heap_graph *g, const struct edges *e, uint32_t *number)
+typedef TT_VEC(struct step) step_vec;
+
+/* A pointer waits on the stack until it is its turn; the one that gets a node numbered is in the
+ * spanning tree. */
+static int walk(struct tt_heap_graph *g, const struct edges *e, uint32_t *number, step_vec *stack)
 {
-    TT_VEC(struct step) stack = {0};
-    uint32_t entry = tt_heap_first_object(g) + (uint32_t)g->objects.len;
-    if (tt_vec_push(&stack, (struct step){entry, 0}))
-        return -ENOMEM;
-    while (stack.len) {
-        struct step s = stack.data[--stack.len];
+    while (stack->len) {
+        struct step s = stack->data[--stack->len];
         if (number[s.id] != TT_HEAP_NONE)
             continue;
         number[s.id] = g->n;
         g->id[g->n] = s.id;
         g->parent[g->n] = s.parent;
         struct successors to = successors_of(g, e, s.id);
-        if (tt_vec_reserve(&stack, stack.len + to.n)) {
-            tt_vec_free(&stack);
+        if (tt_vec_reserve(stack, stack->len + to.n))
             return -ENOMEM;
-        }
         for (uint32_t i = 0; i < to.n; i++) {
             uint32_t id = successor(&to, i);
             __builtin_prefetch(&number[id]);
             if (id < g->index->n)
                 __builtin_prefetch(&e->chunks[id >> CHUNK_BITS]->begin[id & (CHUNK - 1)]);
-            stack.data[stack.len++] = (struct step){id, g->n};
+            stack->data[stack->len++] = (struct step){id, g->n};
         }
         g->n++;
     }
-    tt_vec_free(&stack);
     return 0;
+}
+
+/* Numbers the nodes: the entry, what lasting objects hold, then the rest. */
+static int number_nodes(struct tt_heap_graph *g, struct edges *e, uint32_t *number)
+{
+    step_vec stack = {0};
+    uint32_t first = tt_heap_first_object(g);
+    int rc = 0;
+    g->id[0] = first + (uint32_t)g->objects.len;
+    g->parent[0] = 0;
+    g->n = 1;
+    for (int passing = 0; passing < 2 && !rc; passing++) {
+        e->lasting = g->n; /* stays so after the second round's start */
+        for (uint32_t i = 0; i < g->objects.len && !rc; i++)
+            if (g->objects.data[i].passing == passing)
+                rc = tt_vec_push(&stack, (struct step){first + i, 0});
+        if (!rc)
+            rc = walk(g, e, number, &stack);
+    }
+    tt_vec_free(&stack);
+    return rc;
 }
 
 /* ---- dominators ---- */
@@ -238,7 +252,7 @@ static int find_predecessors(const struct tt_heap_graph *g, const struct edges *
             struct successors to = successors_of(g, e, g->id[u]);
             for (uint32_t i = 0; i < to.n; i++) {
                 uint32_t v = number[successor(&to, i)];
-                if (g->parent[v] == u || v == u)
+                if (g->parent[v] == u || v == u || (u >= e->lasting && v < e->lasting))
                     continue;
                 if (pass)
                     out->list[out->begin[v + 1]++] = u;

@@ -214,6 +214,7 @@ struct tt_heap_word {
 };
 struct tt_heap_object {
     uint32_t first, n; /* its words */
+    bool passing;      /* a stack or registers: holds only what nothing lasting holds */
 };
 struct tt_heap_graph {
     const struct tt_heap_index *index;
@@ -234,8 +235,10 @@ static inline uint32_t tt_heap_first_object(const struct tt_heap_graph *g)
     return g->index->n + (uint32_t)g->words.len;
 }
 /* Builds the graph over marked blocks and finds immediate dominators (Semi-NCA: Georgiadis, Tarjan
- * and Werneck 2006). words and objects are given and stay the graph's. Needs about 40 bytes a block
- * and 8 a pointer. 0, -ENOMEM, or -E2BIG: too many nodes or pointers for 32 bits. */
+ * and Werneck 2006). Pointers from what only passing objects hold to what others hold do not count:
+ * stacks are full of them, and they end with the function. Objects that pass come last. words and
+ * objects are given and stay the graph's. Needs about 40 bytes a block and 8 a pointer. 0, -ENOMEM,
+ * or -E2BIG: too many nodes or pointers for 32 bits. */
 int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *marks,
                      unsigned threads);
 void tt_heap_graph_free(struct tt_heap_graph *graph);

@@ -17,6 +17,8 @@ enum {
 };
 /* A child this heavy continues the trunk; a holder is at least this part of all that is held. */
 static const double TRUNK = 0.9, LEAST = 0.001;
+/* A block in a block that weighs less of it than this is one of a collection. */
+static const double ITEM = 0.15;
 
 /* ---- root words ---- */
 
@@ -37,19 +39,15 @@ static uint64_t local_data_of(const struct tt_heap_image *image, const struct us
     return highest + 128; /* the rest of that frame */
 }
 
-/* Whether two words of a root belong to one object for people. */
-static bool one_object(const struct tt_heap_image *image, const struct tt_heap_root *root,
-                       uint64_t a, uint64_t b)
+/* Where in a thread's stack its local data begins, in words; n: not in this stack. */
+static uint64_t local_from(const struct tt_heap_image *image, const struct tt_heap_root *root)
 {
-    if (root->kind == TT_HEAP_ROOT_REGISTERS)
-        return true;
-    if (root->kind != TT_HEAP_ROOT_STACK)
-        return b - a <= GAP;
     const struct user_regs_struct *regs = &image->threads.data[root->number].regs;
-    if (regs->fs_base < root->address || regs->fs_base >= root->address + root->n * 8)
-        return true; /* the main stack has no thread-local data */
+    uint64_t end = root->address + root->n * 8;
+    if (regs->fs_base < root->address || regs->fs_base >= end)
+        return root->n;
     uint64_t local = local_data_of(image, regs);
-    return (root->address + a * 8 >= local) == (root->address + b * 8 >= local);
+    return local < root->address ? 0 : local < end ? (local - root->address) / 8 : root->n;
 }
 
 static int collect(struct tt_heap_graph *g, const tt_heap_root_vec *roots)
@@ -57,7 +55,9 @@ static int collect(struct tt_heap_graph *g, const tt_heap_root_vec *roots)
     const struct tt_heap_index *x = g->index;
     for (uint32_t r = 0; r < roots->len; r++) {
         const struct tt_heap_root *root = &roots->data[r];
-        uint64_t before = 0;
+        bool stack = root->kind == TT_HEAP_ROOT_STACK;
+        bool passing = stack || root->kind == TT_HEAP_ROOT_REGISTERS;
+        uint64_t local = stack ? local_from(x->image, root) : root->n, before = 0;
         bool any = false;
         for (uint64_t i = 0; i < root->n; i++) {
             if (root->words[i] < 4096)
@@ -67,10 +67,11 @@ static int collect(struct tt_heap_graph *g, const tt_heap_root_vec *roots)
                 continue;
             if (g->words.len >= UINT32_MAX - 2)
                 return -E2BIG;
-            if (!any || !one_object(x->image, root, before, i)) {
-                if (tt_vec_push(&g->objects, (struct tt_heap_object){(uint32_t)g->words.len, 0}))
-                    return -ENOMEM;
-            }
+            bool same = passing ? (before >= local) == (i >= local) : i - before <= GAP;
+            if ((!any || !same) &&
+                tt_vec_push(&g->objects, (struct tt_heap_object){(uint32_t)g->words.len, 0,
+                                                                 passing && i < local}))
+                return -ENOMEM;
             if (tt_vec_push(&g->words, (struct tt_heap_word){block, r, i}))
                 return -ENOMEM;
             g->objects.data[g->objects.len - 1].n++;
@@ -141,8 +142,11 @@ static bool is_holder(const struct tree *t, uint32_t v)
         return false;
     if (!is_block(t, v))
         return true;
-    /* A block alone is no holder; one as large as its parent is the next node of the same thing. */
-    return t->units[v] > 1 && !(is_block(t, up) && block_of(t, v)->size == block_of(t, up)->size);
+    if (t->units[v] < 2)
+        return false; /* a block alone */
+    /* One as large as its parent is the next node of the same thing. */
+    return !is_block(t, up) || (block_of(t, v)->size != block_of(t, up)->size &&
+                                (double)t->bytes[v] >= ITEM * (double)t->bytes[up]);
 }
 
 /* Puts the heaviest holders' nodes into top, heaviest first; returns how many. */

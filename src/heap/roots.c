@@ -8,8 +8,8 @@
 #include <string.h>
 
 /* struct pthread of glibc on x86-64: the header's tcb and self pointers, and tid, which the kernel
- * clears at the thread's end (CLONE_CHILD_CLEARTID). The header is padded to 0x2c0 bytes and a list
- * of 16 follows, unchanged from 2.4 on. */
+ * clears at the thread's end (CLONE_CHILD_CLEARTID) and pthread_join then sets to -1. The header is
+ * padded to 0x2c0 bytes and a list of 16 follows, unchanged from 2.4 on. */
 enum { TCB_SELF = 0x10, TCB_TID = 0x2d0, TCB_SPAN = 0x2000 };
 enum { RED_ZONE = 128 };
 
@@ -56,7 +56,7 @@ static bool is_cached_stack(const struct tt_heap_image *image, size_t number)
     uint64_t low = r->end - r->start > TCB_SPAN ? r->end - TCB_SPAN : r->start;
     for (uint64_t a = low & ~63ull; a < r->end; a += 64)
         if (is_control_block(r, a))
-            return (uint32_t)word_at(r, a + TCB_TID) == 0;
+            return (int32_t)word_at(r, a + TCB_TID) <= 0;
     return false;
 }
 

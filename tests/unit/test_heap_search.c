@@ -216,7 +216,7 @@ static void test_stacks_of_ended_threads(void **unused)
         assert_int_equal(tt_vec_push(&f.image.ranges, main_stack), 0);
         put_control_block(&f, MAPPED + 0x1000, odd == 1 ? 0 : 100);
         put_control_block(&f, live_stack + 0x3700, 101);
-        put_control_block(&f, dead_stack + 0x3700, 0);
+        put_control_block(&f, dead_stack + 0x3700, odd ? 0 : UINT32_MAX); /* joined */
         f.image.threads.data[0].regs.fs_base = MAPPED + 0x1000;
         struct tt_heap_thread t = {.tid = 101};
         t.regs.rsp = live_stack + 0x3000;
@@ -765,7 +765,7 @@ static void test_random_dominators(void **unused)
         struct tt_heap_graph d = {.index = &f.index};
         for (uint32_t i = 0; i < n; i++)
             if (g.rooted[i]) {
-                struct tt_heap_object o = {(uint32_t)d.words.len, 1};
+                struct tt_heap_object o = {(uint32_t)d.words.len, 1, false};
                 struct tt_heap_word w = {i, 0, 0};
                 assert_int_equal(tt_vec_push(&d.objects, o), 0);
                 assert_int_equal(tt_vec_push(&d.words, w), 0);
@@ -825,6 +825,7 @@ static void test_holders(void **unused)
     uint64_t table = block(&f, 8 * 1000);
     born(&b, 1, true);
     *word(&f, DATA + 0x2000) = table;
+    *word(&f, STACK + 0x3400) = table + 16; /* a stack does not lessen what a global holds */
     for (uint64_t i = 0; i < 1000; i++) {
         uint64_t call = block(&f, 104), name = block(&f, 40);
         born(&b, 2, true);
