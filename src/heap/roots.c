@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-/* struct pthread of glibc on x86-64: the header's tcb and self pointers, and tid, which the kernel
- * clears at the thread's end (CLONE_CHILD_CLEARTID) and pthread_join then sets to -1. The header is
- * padded to 0x2c0 bytes and a list of 16 follows, unchanged from 2.4 on. */
-enum { TCB_SELF = 0x10, TCB_TID = 0x2d0, TCB_SPAN = 0x2000 };
+/* struct pthread of glibc on x86-64: the header's tcb, dtv and self pointers, and tid, which the
+ * kernel clears at the thread's end (CLONE_CHILD_CLEARTID) and pthread_join then sets to -1. The
+ * header is padded to 0x2c0 bytes and a list of 16 follows, unchanged from 2.4 on. */
+enum { TCB_DTV = 8, TCB_SELF = 0x10, TCB_TID = 0x2d0, TCB_SPAN = 0x2000 };
 enum { RED_ZONE = 128 };
 
 static uint64_t word_at(const struct tt_heap_range *r, uint64_t address)
@@ -41,23 +41,23 @@ static bool glibc_threads(const struct tt_heap_image *image)
     return image->threads.len > 0;
 }
 
-/* A mapping that begins behind a hole or a guard page and has the control block of an ended thread
- * at its very end. */
-static bool is_cached_stack(const struct tt_heap_image *image, size_t number)
+/* The control block of an ended thread, when the mapping begins behind a hole or a guard page and
+ * has one at its very end; else 0. */
+static uint64_t cached_stack(const struct tt_heap_image *image, size_t number)
 {
     const struct tt_heap_range *r = &image->ranges.data[number];
     if (r->kind != TT_HEAP_ANON || r->path[0])
-        return false;
+        return 0;
     if (number) {
         const struct tt_heap_range *below = r - 1;
         if (below->end == r->start && (below->write || below->bytes))
-            return false;
+            return 0;
     }
     uint64_t low = r->end - r->start > TCB_SPAN ? r->end - TCB_SPAN : r->start;
     for (uint64_t a = low & ~63ull; a < r->end; a += 64)
         if (is_control_block(r, a))
-            return (int32_t)word_at(r, a + TCB_TID) <= 0;
-    return false;
+            return (int32_t)word_at(r, a + TCB_TID) <= 0 ? a : 0;
+    return 0;
 }
 
 /* The kernel puts the main stack above everything else that can be written. */
@@ -187,10 +187,15 @@ int tt_heap_roots_collect(const struct tt_heap_image *image, const struct tt_hea
             continue;
         uint32_t thread;
         uint64_t start = used_from(image, r, &thread);
-        if (thread == TT_HEAP_NONE && glibc && is_cached_stack(image, i))
-            continue;
         c.range = r;
         c.like = (struct tt_heap_root){.kind = kinds[r->kind], .number = (uint32_t)i};
+        uint64_t ended = thread == TT_HEAP_NONE && glibc ? cached_stack(image, i) : 0;
+        if (ended) {
+            /* Kept for the next thread, as is the table of its thread-local data (dtv). */
+            if (put(&c, ended + TCB_DTV, ended + TCB_DTV + 8))
+                return -ENOMEM;
+            continue;
+        }
         if (thread != TT_HEAP_NONE) {
             c.like.kind = TT_HEAP_ROOT_STACK;
             c.like.number = thread;

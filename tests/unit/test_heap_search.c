@@ -226,10 +226,13 @@ static void test_stacks_of_ended_threads(void **unused)
         *word(&f, live_stack + 0x3100) = in_live;
         *word(&f, live_stack + 0x1000) = below;
         *word(&f, dead_stack + 0x3100) = in_dead;
+        uint64_t dtv = block(&f, 280);
+        *word(&f, dead_stack + 0x3708) = dtv + 16;
         mark(&f, 1);
         assert_true(reached(&f, in_live));
         assert_false(reached(&f, below));
         assert_int_equal(reached(&f, in_dead), odd != 0);
+        assert_true(reached(&f, dtv));
         end(&f);
     }
 }
