@@ -108,7 +108,8 @@ int tt_judge_frozen(const struct tt_dossiers *all, struct tt_findings *out)
                                       .stop = a->stop,
                                       .detached = a->detached,
                                       .detach_stop = a->detach_stop,
-                                      .ran = a->ran,
+                                      .start = a->start,
+                                      .ran = fmax(0, a->t - c->processes.data[a->process].started),
                                       .entries = a->entries,
                                       .slots = a->slots,
                                       .kept = a->kept};

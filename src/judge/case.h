@@ -146,8 +146,8 @@ struct tt_case_stale {
 /* A process that ran before it was recorded. */
 struct tt_case_attach {
     size_t process;
-    double t, stop, detached, detach_stop; /* seconds; detached 0: it was not, or not cleanly */
-    double ran;                            /* how long the process had run at t */
+    double t, detached;              /* detached 0: it was not, or not cleanly */
+    double start, stop, detach_stop; /* how long one thread stood still, and all of them */
     uint32_t entries, slots, kept;
     char notes[1024];
 };

@@ -211,10 +211,11 @@ struct tt_snapshot_fact {
 
 struct tt_attach_fact {
     int64_t process;
-    double at, stop, detached, detach_stop; /* seconds; detached 0: not detached by telltale */
-    double ran;                             /* how long the process had run */
-    uint32_t entries, slots, kept;          /* patched; found in place from an earlier attach */
-    char notes[1024];                       /* lines: what could not be hooked */
+    double at, detached;             /* seconds; detached 0: not detached by telltale */
+    double start, stop, detach_stop; /* seconds that one thread stood still, and all of them */
+    double ran;                      /* how long the process had run; 0 unknown */
+    uint32_t entries, slots, kept;   /* patched; release functions that stay hooked */
+    char notes[1024];                /* lines: what could not be hooked */
 };
 
 struct tt_findings {

@@ -196,9 +196,7 @@ static int read_attaches(struct frozen *r)
                                       .detached =
                                           row.detached_ns ? since_origin(r, row.detached_ns) : 0,
                                       .detach_stop = (double)row.detach_stop_ns / 1e9,
-                                      .ran = row.start_ns && row.start_ns < row.at_ns
-                                                 ? (double)(row.at_ns - row.start_ns) / 1e9
-                                                 : 0,
+                                      .start = (double)row.start_ns / 1e9,
                                       .entries = row.entries,
                                       .slots = row.slots,
                                       .kept = row.kept};

@@ -48,8 +48,9 @@ void tt_judge_tell_lost(const struct tt_dossiers *all, struct tt_dossier *d, str
     f->lost_bytes = d->retained.bytes;
     f->lost_cost = f->unit_cost * d->retained.units;
     f->estimate_sd = sqrt(d->retained.variance);
-    if (f->verdict != TT_VERDICT_LEAK_LOST || d->lost.explains)
-        return;
+    if (f->verdict != TT_VERDICT_LEAK_LOST ||
+        (d->lost.explains && d->lost.units <= d->retained.units))
+        return; /* else the copy is younger than the last look, or the site keeps others too */
     double mean = d->live > 0 ? d->live_bytes / d->live : d->size_max;
     f->lost_units = (uint64_t)llround(d->lost.units);
     f->lost_bytes = d->lost.units * mean;

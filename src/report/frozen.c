@@ -80,7 +80,7 @@ void tt_section_before(struct tt_article *article, const struct tt_subject *subj
     struct tt_text text = {0};
     tt_text_add(&text, "%s were lost before attach at %s", amount(total, units, bytes),
                 moment(date, subject->session, at));
-    if (ran > 0)
+    if (ran >= 60)
         tt_text_add(&text, ", in the %s that the process had run", tt_text_duration(span, ran));
     if (f->before.units >= 1)
         tt_text_add(&text, "; of these %s%s by this site (probability %s)",
@@ -229,10 +229,11 @@ void tt_section_groups(struct tt_article *article, const struct tt_report_input 
 void tt_section_cost(struct tt_article *article, const struct tt_report_input *input)
 {
     const struct tt_findings *all = input->findings;
-    double attach = 0, detach = 0, copy = 0, fork = 0;
+    double attach = 0, start = 0, detach = 0, copy = 0, fork = 0;
     size_t copies = 0, notes = 0;
     for (size_t i = 0; i < all->attaches.len; i++) {
         attach = fmax(attach, all->attaches.data[i].stop);
+        start = fmax(start, all->attaches.data[i].start);
         detach = fmax(detach, all->attaches.data[i].detach_stop);
     }
     for (size_t i = 0; i < all->snapshots.len; i++) {
@@ -250,6 +251,8 @@ void tt_section_cost(struct tt_article *article, const struct tt_report_input *i
     tt_phrase number;
     if (attach > 0)
         tt_text_add(&text, " %s at attach", pause_text(number, attach));
+    if (attach > 0 && start > attach)
+        tt_text_add(&text, " (one thread %s)", pause_text(number, start));
     if (copy > 0 && copies > 1)
         tt_text_add(&text, "%s %s for the longest of %zu frozen copies", text.len ? "," : "",
                     pause_text(number, copy), copies);

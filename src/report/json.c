@@ -375,9 +375,10 @@ static json_t *attach_object(const struct tt_attach_fact *a,
     tt_phrase at, detached;
     double start = session->started_wall > 0 ? (double)session->started_wall : NAN;
     return json_pack(
-        "{so so so so so so so so so so}", "process", tt_json_number((double)a->process), "at",
+        "{so so so so so so so so so so so}", "process", tt_json_number((double)a->process), "at",
         tt_json_text(tt_phrase_iso(at, start + a->at)), "ran_seconds", positive(a->ran),
-        "stop_seconds", tt_json_number(a->stop), "detached_at",
+        "start_seconds", tt_json_number(a->start), "stop_seconds", tt_json_number(a->stop),
+        "detached_at",
         a->detached > 0 ? tt_json_text(tt_phrase_iso(detached, start + a->detached)) : json_null(),
         "detach_stop_seconds", a->detached > 0 ? tt_json_number(a->detach_stop) : json_null(),
         "entries", tt_json_number(a->entries), "slots", tt_json_number(a->slots), "kept",

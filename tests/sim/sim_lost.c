@@ -31,7 +31,7 @@ static void one(const struct truth *truth, uint64_t seed, struct result *r)
     sim_open(&sim, seed, 40, 1);
     sim.c.processes.data[0].started = -3600;
     sim.scan = truth->scan;
-    struct tt_case_attach attach = {.ran = 3600};
+    struct tt_case_attach attach = {.entries = 9};
     assert_int_equal(tt_vec_push(&sim.c.attaches, attach), 0);
     sim_load(&sim, truth->rate, sim_flat);
     sim_copy(&sim, 0.5);

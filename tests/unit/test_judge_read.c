@@ -138,7 +138,7 @@ static void write_frozen(struct tt_session_writer *w, const struct tt_case *c)
     if (c->attaches.len) {
         struct tt_session_attach row = {.process = 1,
                                         .at_ns = ORIGIN,
-                                        .start_ns = ORIGIN - 4000000000,
+                                        .start_ns = 1000000,
                                         .stop_ns = 80000,
                                         .entries = 9,
                                         .notes = "one line"};
@@ -274,7 +274,7 @@ static void reads_frozen_copies(void **state)
     sim_load(&sim, 20, sim_flat);
     sim_copy(&sim, 0.5);
     sim_copy(&sim, 40);
-    struct tt_case_attach attach = {.ran = 4};
+    struct tt_case_attach attach = {.start = 0.001};
     assert_int_equal(tt_vec_push(&sim.c.attaches, attach), 0);
     for (size_t i = 0; i < sim.ops.len; i++)
         sim_lose(&sim, sim.ops.data[i], sim.ops.data[i], 40);
@@ -304,7 +304,7 @@ static void reads_frozen_copies(void **state)
     assert_true(s->old_units == 350 && s->unknown_units == 50 && s->unknown_bytes == 2400);
     assert_string_equal(s->holders.data[0].place, "global");
     assert_int_equal(read.attaches.len, 1);
-    assert_true(read.attaches.data[0].ran == 4);
+    assert_true(read.attaches.data[0].start == 0.001);
     assert_string_equal(read.attaches.data[0].notes, "one line");
     assert_int_equal(read.list.len, 2);
     const struct tt_finding *f = &read.list.data[0];

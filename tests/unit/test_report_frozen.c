@@ -24,6 +24,7 @@ static void attach_world(struct world *w, double lost)
     PUSH(w->findings.attaches,
          (struct tt_attach_fact){.process = 1,
                                  .at = 0.2,
+                                 .start = 0.00103,
                                  .stop = 8.1e-5,
                                  .detached = 89.9,
                                  .detach_stop = 5.2e-5,
