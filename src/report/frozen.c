@@ -359,12 +359,17 @@ void tt_section_overview(struct tt_article *article, const struct tt_report_inpu
                                 : "in the copy of the process "
                                   "at %s.",
                         moment(date, session, s->at));
-        if (s->lost_units >= 1)
+        if (s->lost_roots >= 1 && s->lost_roots < s->lost_units)
             tt_article_more(article, "%s are roots, on which the others hang.",
                             tt_phrase_units(roots, "heap", s->lost_roots));
     }
     if (one_look(session))
         tt_article_more(article, "How fast the heap grows cannot be told from one look.");
+    else if (only_samples(session))
+        tt_article_more(article,
+                        "In %s mode only blocks that are followed have a site: some of these may "
+                        "have been lost since recording began.",
+                        session->mode);
     else
         tt_article_more(article, "No site was seen to lose more of them while it was recorded.");
     tt_section_groups(article, input);
