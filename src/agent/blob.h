@@ -97,8 +97,7 @@ struct tt_blob {
     uint32_t reserved;
     char build[48];      /* build-id of the blob file, written by inject: only the same is reused */
     uint64_t base, size; /* of the blob's mappings, written by inject */
-    uint64_t
-        snapshot_pid;  /* inject: a frozen copy that was not yet reaped (target's pid namespace) */
+    uint64_t calling;  /* inject: 1 while a thread does `call`; found set, one may still be at it */
     uint32_t attached; /* inject: pid of the telltale that holds it, 0 none */
     uint32_t
         detached_live; /* blob, at PASS: sampled objects still live whose release needs a hook */

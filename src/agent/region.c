@@ -34,23 +34,29 @@ struct span {
     uint8_t class, listed;
     uint64_t used[(1u << (SPAN_SHIFT - CLASS_MIN)) / 64];
 };
-/* With holes there are 8 slots at most: this word of `used` says which were opened. */
+/* With holes there are 8 slots at most. These words of `used` say which were opened, and which hold
+ * objects of an earlier recording, which are the real allocator's now. */
 #define OPENED 1
+#define LEFT 2
 
 struct unit {
     uint32_t next; /* free extents of its class, index + 1 */
     uint8_t class; /* 0: no extent starts here */
-    uint8_t used, dirty, hole;
+    uint8_t used;  /* USED_* */
+    uint8_t pages; /* PAGES_*, of a free one */
+    uint8_t hole;
 };
+enum { USED_NOT, USED, USED_LEFT };
+enum { PAGES_ZERO, PAGES_DIRTY, PAGES_CLOSED };
+
 struct tt_region {
     struct span *span;
     struct unit *unit;
-    uint64_t bytes, small;      /* reserved in all; of them for spans, extents lie behind */
-    uint64_t half;              /* spans with holes have the first `half` bytes of the small ones */
-    uint64_t made[2];           /* spans, [1] with holes */
-    uint64_t opened;            /* bytes of packed spans */
-    uint64_t large_made;        /* bytes beyond r->small */
-    uint64_t old[2], old_large; /* of an earlier recording: the real allocator's now */
+    uint64_t bytes, small; /* reserved in all; of them for spans, extents lie behind */
+    uint64_t half;         /* spans with holes have the first `half` bytes of the small ones */
+    uint64_t made[2];      /* spans, [1] with holes */
+    uint64_t opened;       /* bytes of packed spans */
+    uint64_t large_made;   /* bytes beyond r->small */
     uint32_t partial[2][CLASS_SPAN + 1];
     uint32_t extents[2][CLASS_MAX + 1];
     uint32_t chunks;        /* slots look like mapped blocks of glibc */
@@ -92,8 +98,6 @@ static void wipe_header(uint64_t user)
     word[0] = word[1] = 0;
 }
 
-/* ---- making ---- */
-
 static uint32_t read_maps_most(void)
 {
     char text[16];
@@ -106,71 +110,6 @@ static uint32_t read_maps_most(void)
     for (long i = 0; i < n && text[i] >= '0' && text[i] <= '9' && most < 100000000; i++)
         most = most * 10 + (uint32_t)(text[i] - '0');
     return most ? most : MAPS_USUAL;
-}
-
-/* A new recording: what lived before belongs to the real allocator if that can release it. */
-static void begin(struct tt_region *r)
-{
-    int chunks = tt_agent.attached && tt_agent.granule_shift == 5;
-    if (r->chunks) {
-        r->old[0] = r->made[0];
-        r->old[1] = r->made[1];
-        r->old_large = r->large_made;
-        __builtin_memset(r->partial, 0, sizeof r->partial);
-        __builtin_memset(r->extents, 0, sizeof r->extents);
-        r->holes = 0;
-        r->live = r->dirty = r->slack = r->deferred = 0;
-    }
-    if (r->live == 0)
-        r->chunks = (uint32_t)chunks;
-    r->maps_most = read_maps_most();
-    r->budget_most = r->maps_most / 5;
-    if (!r->chunks && r->budget_most > HOLES_MOST)
-        r->budget_most = HOLES_MOST;
-    r->budget = HOLES_FIRST < r->budget_most ? HOLES_FIRST : r->budget_most;
-    tt_agent.thin_floor = 0;
-    tt_agent.head->region_base = TT_REGION_BASE;
-}
-
-int tt_region_make(void)
-{
-    if (tt_agent.region) {
-        begin(tt_agent.region);
-        return 0;
-    }
-    uint64_t limit = tt_sys_limit(TT_RLIMIT_AS), reserved = TT_REGION_BYTES;
-    while (reserved > limit / 4)
-        reserved /= 2;
-    if (reserved < REGION_LEAST)
-        return -TT_ENOMEM;
-    void *base = tt_sys_mmap(
-        (void *)TT_REGION_BASE, reserved, TT_PROT_NONE,
-        TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED_NOREPLACE, -1);
-    if (tt_sys_bad(base))
-        return (int)(long)base;
-    if (base != (void *)TT_REGION_BASE) {
-        tt_sys_munmap(base, reserved);
-        return -TT_EEXIST;
-    }
-    tt_sys_madvise(base, reserved, TT_MADV_NOHUGEPAGE);
-    uint64_t bytes =
-        sizeof(struct tt_region) + SPANS * sizeof(struct span) + UNITS * sizeof(struct unit);
-    struct tt_region *r = tt_sys_mmap(NULL, bytes, TT_PROT_RW,
-                                      TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
-    if (tt_sys_bad(r)) {
-        tt_sys_munmap(base, reserved);
-        return (int)(long)r;
-    }
-    r->span = (struct span *)(r + 1);
-    r->unit = (struct unit *)(r->span + SPANS);
-    r->bytes = reserved;
-    r->small = (uint64_t)SPANS << SPAN_SHIFT;
-    if (r->small > reserved / 4)
-        r->small = reserved / 4;
-    r->half = r->small / 2;
-    tt_agent.region = r;
-    begin(r);
-    return 0;
 }
 
 /* ---- taking ---- */
@@ -249,12 +188,15 @@ static uint64_t take_large(struct tt_region *r, uint32_t class, uint32_t hole, i
     *zero = 1;
     if (index) {
         struct unit *u = &r->unit[index - 1];
+        uint64_t start = TT_REGION_BASE + r->small + ((uint64_t)(index - 1) << UNIT_SHIFT);
+        if (u->pages == PAGES_CLOSED && open_pages(start, (1ULL << class) - (hole ? PAGE : 0)) != 0)
+            return 0;
         r->extents[hole][class] = u->next;
-        u->used = 1;
-        *zero = !u->dirty;
-        if (u->dirty)
+        u->used = USED;
+        *zero = u->pages != PAGES_DIRTY;
+        if (u->pages == PAGES_DIRTY)
             r->dirty -= 1ULL << class;
-        return TT_REGION_BASE + r->small + ((uint64_t)(index - 1) << UNIT_SHIFT);
+        return start;
     }
     uint64_t bytes = 1ULL << class, at = (r->large_made + bytes - 1) & ~(bytes - 1);
     uint64_t base = TT_REGION_BASE + r->small;
@@ -263,7 +205,7 @@ static uint64_t take_large(struct tt_region *r, uint32_t class, uint32_t hole, i
     r->large_made = at + bytes;
     struct unit *u = &r->unit[at >> UNIT_SHIFT];
     u->class = (uint8_t) class;
-    u->used = 1;
+    u->used = USED;
     u->hole = (uint8_t)hole;
     return base + at;
 }
@@ -275,24 +217,25 @@ static int in_span(const struct tt_region *r, uint64_t offset, struct place *p)
     uint64_t index = offset >> SPAN_SHIFT;
     const struct span *s = &r->span[index];
     p->hole = offset < r->half;
-    uint64_t made = p->hole ? index : index - (r->half >> SPAN_SHIFT);
-    if (s->class == 0 || made < r->old[p->hole])
+    if (s->class == 0)
         return -1;
     p->class = s->class;
     p->start = TT_REGION_BASE + (offset & ~((1ULL << s->class) - 1));
     uint64_t slot = (offset & ((1u << SPAN_SHIFT) - 1)) >> s->class;
+    if (p->hole && s->used[LEFT] >> slot & 1)
+        return -1;
     return s->used[slot / 64] >> slot % 64 & 1 ? 0 : -1;
 }
 
 static int in_extent(const struct tt_region *r, uint64_t offset, uint64_t lead, struct place *p)
 {
-    if (offset < lead + r->old_large || (offset - lead) & ((1u << UNIT_SHIFT) - 1))
+    if (offset < lead || (offset - lead) & ((1u << UNIT_SHIFT) - 1))
         return -1;
     const struct unit *u = &r->unit[(offset - lead) >> UNIT_SHIFT];
     p->class = u->class;
     p->hole = u->hole;
     p->start = TT_REGION_BASE + r->small + (offset - lead);
-    return u->used ? 0 : -1;
+    return u->used == USED ? 0 : -1;
 }
 
 /* The slot of the object at `user`; -1 if none of this recording starts there. */
@@ -330,12 +273,14 @@ static void give(struct tt_region *r, const struct place *p)
     if (p->class > CLASS_SPAN) {
         uint32_t index = (uint32_t)((p->start - TT_REGION_BASE - r->small) >> UNIT_SHIFT);
         struct unit *u = &r->unit[index];
-        u->dirty = r->dirty + (1ULL << p->class) <= DIRTY_MOST;
-        if (u->dirty)
+        u->pages = PAGES_DIRTY;
+        if (r->dirty + (1ULL << p->class) <= DIRTY_MOST) {
             r->dirty += 1ULL << p->class;
-        else
+        } else {
+            u->pages = PAGES_ZERO;
             tt_sys_madvise((void *)p->start, bytes, TT_MADV_DONTNEED);
-        u->used = 0;
+        }
+        u->used = USED_NOT;
         u->next = r->extents[p->hole][p->class];
         r->extents[p->hole][p->class] = index + 1;
         return;
@@ -456,6 +401,177 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
         }
     }
     tt_lock_give(&tt_agent.region_lock);
+}
+
+/* ---- from one recording to the next ---- */
+
+/* Makes pages untouchable and empty, mapped or not; one mapping with their neighbours once they
+ * have the same advice. */
+static int close_pages(uint64_t at, uint64_t bytes, int fixed)
+{
+    void *got = tt_sys_mmap((void *)at, bytes, TT_PROT_NONE,
+                            TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | fixed, -1);
+    if (!tt_sys_bad(got) && got != (void *)at)
+        tt_sys_munmap(got, bytes);
+    return got == (void *)at ? 0 : -1;
+}
+
+static void advise(const struct tt_region *r)
+{
+    tt_sys_madvise((void *)TT_REGION_BASE, r->made[1] << SPAN_SHIFT, TT_MADV_NOHUGEPAGE);
+    tt_sys_madvise((void *)(TT_REGION_BASE + r->small), r->large_made, TT_MADV_NOHUGEPAGE);
+}
+
+static uint64_t slot_start(uint32_t index, uint32_t slot, uint32_t class)
+{
+    return TT_REGION_BASE + ((uint64_t)index << SPAN_SHIFT) + ((uint64_t)slot << class);
+}
+
+static uint64_t unit_start(const struct tt_region *r, uint32_t index)
+{
+    return TT_REGION_BASE + r->small + ((uint64_t)index << UNIT_SHIFT);
+}
+
+void tt_region_rest(void)
+{
+    struct tt_region *r = tt_agent.region;
+    uint32_t seen = 0;
+    if (!r || !__atomic_compare_exchange_n(&tt_agent.region_lock.word, &seen, TT_LOCK_WAIT - 2, 0,
+                                           __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return;
+    drain(r);
+    for (uint32_t i = 0; i < r->made[1]; i++) {
+        struct span *s = &r->span[i];
+        uint64_t idle = s->used[OPENED] & ~s->used[0];
+        for (; idle; idle &= idle - 1) {
+            uint32_t slot = (uint32_t)__builtin_ctzl(idle);
+            if (close_pages(slot_start(i, slot, s->class), (1ULL << s->class) - PAGE,
+                            TT_MAP_FIXED) == 0)
+                s->used[OPENED] &= ~(1ULL << slot);
+        }
+    }
+    for (uint32_t i = 0; i < r->large_made >> UNIT_SHIFT; i++) {
+        struct unit *u = &r->unit[i];
+        if (u->class == 0 || u->used != USED_NOT || u->pages == PAGES_CLOSED)
+            continue;
+        if (close_pages(unit_start(r, i), (1ULL << u->class) - (u->hole ? PAGE : 0),
+                        TT_MAP_FIXED) != 0)
+            continue;
+        if (u->pages == PAGES_DIRTY)
+            r->dirty -= 1ULL << u->class;
+        u->pages = PAGES_CLOSED;
+    }
+    advise(r);
+    tt_lock_give(&tt_agent.region_lock);
+}
+
+/* Objects that live on are the real allocator's; it unmaps them when they are released. */
+static void leave(struct tt_region *r)
+{
+    drain(r);
+    for (uint32_t i = 0; i < r->made[1]; i++)
+        r->span[i].used[LEFT] |= r->span[i].used[0];
+    for (uint32_t i = 0; i < r->large_made >> UNIT_SHIFT; i++)
+        if (r->unit[i].used == USED)
+            r->unit[i].used = USED_LEFT;
+    r->holes = 0;
+    r->live = r->slack = 0;
+}
+
+/* Takes back the slots whose objects the real allocator has unmapped meanwhile. */
+static void recover(struct tt_region *r, char *text)
+{
+    if (tt_maps_read(text) != 0)
+        return;
+    for (uint32_t i = 0; i < r->made[1]; i++) {
+        struct span *s = &r->span[i];
+        for (uint64_t left = s->used[LEFT]; left; left &= left - 1) {
+            uint32_t slot = (uint32_t)__builtin_ctzl(left);
+            uint64_t at = slot_start(i, slot, s->class), bit = 1ULL << slot;
+            if (tt_maps_find(at) ||
+                close_pages(at, (1ULL << s->class) - PAGE, TT_MAP_FIXED_NOREPLACE) != 0)
+                continue;
+            s->used[0] &= ~bit;
+            s->used[OPENED] &= ~bit;
+            s->used[LEFT] &= ~bit;
+            s->free++;
+            if (!s->listed)
+                list(r, i, 1);
+        }
+    }
+    for (uint32_t i = 0; i < r->large_made >> UNIT_SHIFT; i++) {
+        struct unit *u = &r->unit[i];
+        if (u->used != USED_LEFT || tt_maps_find(unit_start(r, i)) ||
+            close_pages(unit_start(r, i), (1ULL << u->class) - PAGE, TT_MAP_FIXED_NOREPLACE) != 0)
+            continue;
+        u->used = USED_NOT;
+        u->pages = PAGES_CLOSED;
+        u->next = r->extents[1][u->class];
+        r->extents[1][u->class] = i + 1;
+    }
+    advise(r);
+    tt_agent.maps_valid = 0;
+}
+
+/* A new recording. */
+static void begin(struct tt_region *r)
+{
+    struct tt_thread *t = tt_arch_thread();
+    if (r->chunks) {
+        leave(r);
+        if (t)
+            recover(r, t->text);
+    }
+    if (r->live == 0)
+        r->chunks = tt_agent.attached && tt_agent.granule_shift == 5;
+    r->maps_most = read_maps_most();
+    r->budget_most = r->maps_most / 5;
+    if (!r->chunks && r->budget_most > HOLES_MOST)
+        r->budget_most = HOLES_MOST;
+    r->budget = HOLES_FIRST < r->budget_most ? HOLES_FIRST : r->budget_most;
+    tt_agent.thin_floor = 0;
+    tt_agent.head->region_base = TT_REGION_BASE;
+}
+
+int tt_region_make(void)
+{
+    if (tt_agent.region) {
+        begin(tt_agent.region);
+        return 0;
+    }
+    uint64_t limit = tt_sys_limit(TT_RLIMIT_AS), reserved = TT_REGION_BYTES;
+    while (reserved > limit / 4)
+        reserved /= 2;
+    if (reserved < REGION_LEAST)
+        return -TT_ENOMEM;
+    void *base = tt_sys_mmap(
+        (void *)TT_REGION_BASE, reserved, TT_PROT_NONE,
+        TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED_NOREPLACE, -1);
+    if (tt_sys_bad(base))
+        return (int)(long)base;
+    if (base != (void *)TT_REGION_BASE) {
+        tt_sys_munmap(base, reserved);
+        return -TT_EEXIST;
+    }
+    tt_sys_madvise(base, reserved, TT_MADV_NOHUGEPAGE);
+    uint64_t bytes =
+        sizeof(struct tt_region) + SPANS * sizeof(struct span) + UNITS * sizeof(struct unit);
+    struct tt_region *r = tt_sys_mmap(NULL, bytes, TT_PROT_RW,
+                                      TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE, -1);
+    if (tt_sys_bad(r)) {
+        tt_sys_munmap(base, reserved);
+        return (int)(long)r;
+    }
+    r->span = (struct span *)(r + 1);
+    r->unit = (struct unit *)(r->span + SPANS);
+    r->bytes = reserved;
+    r->small = (uint64_t)SPANS << SPAN_SHIFT;
+    if (r->small > reserved / 4)
+        r->small = reserved / 4;
+    r->half = r->small / 2;
+    tt_agent.region = r;
+    begin(r);
+    return 0;
 }
 
 uint64_t tt_region_bytes(void)

@@ -487,6 +487,7 @@ void tt_agent_detach(void)
     tt_agent_pass();
     __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
     __atomic_store_n(&tt_agent.head->state, TT_STATE_QUIET, __ATOMIC_RELEASE);
+    tt_region_rest();
 }
 
 static void give_back(uint64_t offset, uint64_t bytes)
