@@ -19,6 +19,8 @@
 #include "inject/patch.h"
 
 #define TRIES 50
+#define DRAIN_TRIES 20
+#define LEFT_TRIES 500
 
 static void breathe(void)
 {
@@ -72,7 +74,74 @@ static int put_holder(const struct tt_target *t, struct tt_load *load, uint32_t 
 
 /* ---- a call of the blob ---- */
 
-static int call_on(const struct tt_target *t, const struct tt_load *load,
+static int put_calling(const struct tt_target *t, struct tt_load *load, uint64_t calling)
+{
+    load->head.calling = calling;
+    return tt_load_put(t, load, &load->head.calling, sizeof load->head.calling);
+}
+
+static bool on_blob_stack(const struct tt_load *load, const struct tt_stopped *stopped)
+{
+    uint64_t stack = load->at + offsetof(struct tt_blob, stack);
+    for (size_t i = 0; i < stopped->threads.len; i++)
+        if (stopped->threads.data[i].regs.rsp - stack <= TT_BLOB_STACK)
+            return true;
+    return false;
+}
+
+/* The tape's descriptor in the target, when a telltale died before it closed it. */
+static void close_left(const struct tt_target *t, const struct tt_load *load,
+                       const struct tt_stopped_thread *thread)
+{
+    struct tt_blob_call *call = malloc(sizeof *call);
+    struct tt_remote remote;
+    struct tt_error ignored;
+    char path[64], link[64] = "";
+    int64_t result;
+    if (call &&
+        tt_target_read(t, load->at + offsetof(struct tt_blob, call), call, sizeof *call) == 0 &&
+        call->what == TT_BLOB_START && call->tape_fd >= 0) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
+        ssize_t n = readlink(path, link, sizeof link - 1);
+        if (n > 0 && strncmp(link, "/memfd:telltale", 15) == 0 &&
+            tt_remote_begin(&remote, t, thread, 0, &ignored) == 0) {
+            tt_remote_syscall(&remote, SYS_close, (uint64_t[6]){(uint64_t)call->tape_fd}, &result,
+                              NULL, &ignored);
+            tt_remote_end(&remote, &ignored);
+        }
+    }
+    free(call);
+}
+
+/* A telltale that died in the middle of a call left a thread that finishes it alone: it has the
+ * blob's stack until then. */
+static int await_left_call(struct tt_target *t, struct tt_load *load, struct tt_error *err)
+{
+    for (int tries = 0; load->head.calling; tries++) {
+        struct tt_stopped stopped;
+        int code = tt_inject_stop(t->pid, &stopped, err);
+        if (code)
+            return code;
+        const struct tt_stopped_thread *thread =
+            on_blob_stack(load, &stopped) ? NULL : tt_remote_choose(t, &stopped);
+        if (thread) {
+            close_left(t, load, thread);
+            code = put_calling(t, load, 0);
+        }
+        tt_inject_resume(&stopped);
+        if (code)
+            return out_of_reach(t, code, err);
+        if (!thread && tries >= LEFT_TRIES)
+            return tt_error_set(err, -EAGAIN,
+                                "process %d is still at what a killed telltale began; try again",
+                                (int)t->pid);
+        if (!thread)
+            breathe();
+    }
+    return 0;
+}
+
+static int call_on(const struct tt_target *t, struct tt_load *load,
                    const struct tt_stopped_thread *thread, struct tt_blob_call *call, int *tape_fd,
                    struct tt_error *err)
 {
@@ -80,6 +149,8 @@ static int call_on(const struct tt_target *t, const struct tt_load *load,
     struct tt_error ignored;
     uint64_t at = load->at + offsetof(struct tt_blob, call);
     int code = tt_target_write(t, at, call, sizeof *call);
+    if (code == 0)
+        code = put_calling(t, load, 1);
     if (code)
         return out_of_reach(t, code, err);
     code = tt_remote_begin(&remote, t, thread,
@@ -100,13 +171,13 @@ static int call_on(const struct tt_target *t, const struct tt_load *load,
                           &ignored);
     }
     int ended = tt_remote_end(&remote, code ? &ignored : err);
+    put_calling(t, load, 0);
     return code ? code : ended;
 }
 
 /* On one thread; the others go on. */
-static int call_alone(const struct tt_target *t, const struct tt_load *load,
-                      struct tt_blob_call *call, int *tape_fd, uint64_t *stood_ns,
-                      struct tt_error *err)
+static int call_alone(const struct tt_target *t, struct tt_load *load, struct tt_blob_call *call,
+                      int *tape_fd, uint64_t *stood_ns, struct tt_error *err)
 {
     struct tt_stopped one;
     int code = tt_remote_stop(t, &one, err);
@@ -126,12 +197,14 @@ static int refused(const struct tt_target *t, const struct tt_blob_call *call, s
                         *call->why ? call->why : "the agent does not start");
 }
 
-static int pass(const struct tt_target *t, const struct tt_load *load, struct tt_error *err)
+/* TT_BLOB_PASS or TT_BLOB_DROP. */
+static int order(const struct tt_target *t, struct tt_load *load, uint32_t what,
+                 struct tt_error *err)
 {
     struct tt_blob_call *call = calloc(1, sizeof *call);
     if (!call)
         return tt_error_set(err, -ENOMEM, "out of memory");
-    call->what = TT_BLOB_PASS;
+    call->what = what;
     call->tape_fd = -1;
     int code = call_alone(t, load, call, NULL, NULL, err);
     free(call);
@@ -185,40 +258,26 @@ static void drop_blob(const struct tt_target *t, const struct tt_load *load)
     tt_inject_resume(&one);
 }
 
-/* No thread is inside the agent or its islands: neither standing there nor going to return. */
-static bool drained(const struct tt_target *t, const struct tt_load *load,
-                    const struct tt_stopped *stopped)
-{
-    struct tt_window windows[1 + TT_BLOB_ISLANDS] = {
-        {load->base, load->base + load->head.text_end}};
-    bool hit[1 + TT_BLOB_ISLANDS];
-    for (size_t i = 0; i < TT_BLOB_ISLANDS; i++) {
-        const struct tt_blob_island *is = &load->head.island[i];
-        windows[1 + i] = (struct tt_window){is->base, is->base + is->size};
-    }
-    return tt_stacks_look(t, stopped, windows, 1 + TT_BLOB_ISLANDS, TT_LOOK_RIP | TT_LOOK_WORDS,
-                          hit) == 0;
-}
-
-/* Takes a blob of the same build again. With releases still hooked, the new start must happen while
- * everybody stands still: *stopped then stays so. */
+/* Takes a blob of the same build again. No thread may be inside the agent; with releases still
+ * hooked the new start must happen while everybody stands still, and *stopped then stays so. */
 static int take_again(struct tt_target *t, struct tt_load *load, struct tt_stopped *stopped,
                       bool *still, struct tt_error *err)
 {
-    for (int tries = 0; tries < TRIES; tries++) {
+    const struct tt_window image = {load->base, load->base + load->head.text_end};
+    for (int tries = 0; tries < DRAIN_TRIES; tries++) {
+        bool hit;
         int code = reread(t, err);
         if (code == 0)
             code = tt_inject_stop(t->pid, stopped, err);
         if (code)
             return code;
-        if (drained(t, load, stopped)) {
+        /* A word of a stack may be left over from an earlier call for as long as nothing writes
+         * there: in the end only where threads stand counts, and where handlers return to. */
+        unsigned where = tries < DRAIN_TRIES / 2 ? TT_LOOK_RIP | TT_LOOK_WORDS : TT_LOOK_RIP;
+        if (!tt_stacks_look(t, stopped, &image, 1, where, &hit)) {
             *still = tt_patch_active(load);
-            if (*still)
-                return 0;
-            tt_inject_resume(stopped);
-            load->head.patch_count = 0;
-            for (size_t i = 0; i < TT_BLOB_ISLANDS; i++)
-                load->head.island[i].used = 0;
+            if (!*still)
+                tt_inject_resume(stopped);
             return 0;
         }
         tt_inject_resume(stopped);
@@ -303,7 +362,8 @@ static int prepare(struct attach *a, const struct tt_inject_attach_options *opti
     if (tt_load_find(&a->target, a->file.build, &a->load) == 0) {
         if (held(&a->load))
             return busy(&a->target, &a->load, err);
-        if (tt_patch_active(&a->load) || a->load.head.attached) { /* left by one that died */
+        if (tt_patch_active(&a->load) || a->load.head.attached || a->load.head.calling) {
+            /* left by one that died */
             struct tt_inject_detached detached;
             if ((code = tt_inject_detach(pid, true, &detached, err)) != 0)
                 return code;
@@ -336,7 +396,7 @@ static int start(struct attach *a, const struct tt_inject_attach_options *option
     a->patch =
         (struct tt_patch){.target = &a->target, .found = &a->found, .load = &a->load, .out = out};
     a->load.head.attached = (uint32_t)getpid();
-    if ((code = tt_patch_plan(&a->patch, a->call->real, err)) == 0) {
+    if ((code = tt_patch_plan(&a->patch, a->call, err)) == 0) {
         fill_call(a, options);
         if (still) {
             const struct tt_stopped_thread *suits = tt_remote_choose(&a->target, &stopped);
@@ -374,7 +434,7 @@ int tt_inject_attach(pid_t pid, const struct tt_inject_attach_options *options,
         out->blob = a->load.base;
     } else {
         if (a->started)
-            pass(&a->target, &a->load, &ignored);
+            order(&a->target, &a->load, TT_BLOB_PASS, &ignored);
         if (a->loaded && !out->reused) {
             drop_blob(&a->target, &a->load);
         } else if (a->loaded) { /* the records of this attempt */
@@ -437,13 +497,17 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
     if (out->found && held(&load) && !force) {
         code = busy(&target, &load, err);
     } else if (out->found) {
-        if (load.head.attached)
-            code = pass(&target, &load, err);
+        code = await_left_call(&target, &load, err);
+        if (code == 0 && load.head.attached)
+            code = order(&target, &load, TT_BLOB_PASS, err);
         if (code == 0)
             code = tt_target_read(&target, load.at, &load.head, TT_LOAD_HEAD);
         out->live = load.head.detached_live;
         if (code == 0)
             code = restore(&target, &load, out, err);
+        /* The tape's memory: the recorder keeps its own mapping as long as it likes. */
+        if (code == 0 && load.head.attached)
+            code = order(&target, &load, TT_BLOB_DROP, err);
         if (code == 0 && (code = put_holder(&target, &load, 0)) != 0)
             code = out_of_reach(&target, code, err);
     }

@@ -71,10 +71,12 @@ static const char *const more_releases[] = {"dallocx", "sdallocx", "free_size", 
                                             "free_size_aligned"};
 #define MORE (sizeof more_releases / sizeof more_releases[0])
 
+static const char *const others[TT_FIND_OTHERS] = {"dlclose", "prctl", "syscall"};
+
 bool tt_find_releases(uint16_t entry)
 {
     return entry == TT_E_FREE || entry == TT_E_CFREE || entry == TT_E_FREE_SIZED ||
-           entry == TT_E_FREE_ALIGNED_SIZED || entry >= TT_E_DELETE;
+           entry == TT_E_FREE_ALIGNED_SIZED || (entry >= TT_E_DELETE && entry < TT_E_COUNT);
 }
 
 /* ---- the loader's list ---- */
@@ -299,7 +301,7 @@ static int read_list(const struct tt_target *t, const struct program *p, struct 
 
 /* What one object, or one family of names in it, defines. */
 struct family {
-    struct tt_definition of[TT_E_COUNT], more[MORE];
+    struct tt_definition of[TT_E_COUNT], more[MORE], other[TT_FIND_OTHERS];
 };
 
 static void take(struct tt_definition *d, size_t object, uint16_t entry, const char *name,
@@ -320,6 +322,9 @@ static void take(struct tt_definition *d, size_t object, uint16_t entry, const c
 static void match(struct family *families, size_t object, const char *name, const Elf64_Sym *s,
                   uint64_t bias)
 {
+    for (uint16_t i = 0; i < TT_FIND_OTHERS; i++)
+        if (strcmp(name, others[i]) == 0)
+            take(&families[0].other[i], object, (uint16_t)(TT_E_COUNT + i), name, s, bias);
     for (size_t k = 0; k <= PREFIXES; k++) {
         size_t skip = k ? strlen(prefixes[k - 1]) : 0;
         if (k && strncmp(name, prefixes[k - 1], skip) != 0)
@@ -454,7 +459,7 @@ static int add_set(struct tt_found *out, struct family *f)
 
 static bool whole(const struct family *f)
 {
-    return f->of[TT_E_MALLOC].address && f->of[TT_E_FREE].address;
+    return f->of[TT_E_MALLOC].address && f->of[TT_E_FREE].address && f->of[TT_E_REALLOC].address;
 }
 
 /* Families of one object: [0] the plain names, then by prefix. Prefixed ones beside plain ones in
@@ -513,6 +518,12 @@ static int find_sets(const struct tt_target *t, struct tt_found *out, bool is_st
                 code = add_set(out, &looks[i].other[k]);
             }
     }
+    for (size_t k = 0; k < TT_FIND_OTHERS; k++)
+        for (size_t i = 0; code == 0 && i < n && out->sets && !out->other[k]; i++)
+            if (looks[i].plain.other[k].address) {
+                code = tt_vec_push(&out->definitions, looks[i].plain.other[k]);
+                out->other[k] = (uint16_t)out->definitions.len;
+            }
     out->glibc_only = !any_other;
     out->libc_near = libc < n && looks ? looks[libc].plain.of[TT_E_MALLOC].address : 0;
     free(looks);

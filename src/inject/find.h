@@ -26,6 +26,8 @@ struct tt_definition {
     char name[48];
 };
 
+#define TT_FIND_OTHERS 3
+
 struct tt_found {
     TT_VEC(struct tt_object) objects;
     TT_VEC(struct tt_definition) definitions; /* by set; one per address and set */
@@ -35,7 +37,11 @@ struct tt_found {
     uint64_t entry, libc_near; /* addresses in the executable's and in libc's code */
     /* (set, entry) to the index of its definition + 1; aliases point to the one that is patched. */
     uint16_t index[TT_BLOB_SETS][TT_E_COUNT];
+    /* The same for what else the agent follows, entries from TT_E_COUNT: dlclose, prctl, syscall.
+     */
+    uint16_t other[TT_FIND_OTHERS];
 };
+enum { TT_FIND_DLCLOSE, TT_FIND_PRCTL, TT_FIND_SYSCALL };
 
 /* Walks the loader's list and the symbol tables through the target's memory (its files are read
  * only for symbols that are not loaded). 0, or -EOPNOTSUPP, -EBUSY (telltale run's library is

@@ -64,15 +64,34 @@ static struct tt_blob_island *island_for(struct tt_load *load, uint64_t function
     return NULL;
 }
 
-static struct tt_blob_patch *new_record(struct tt_patch *p, const struct tt_definition *d,
-                                        uint64_t address)
+static struct tt_blob_patch *record_of(const struct tt_patch *p, const struct tt_patch_plan *plan)
+{
+    return &p->load->head.patch[plan->record];
+}
+
+/* The record of a place from an earlier attach that is not in force, or NULL. */
+static struct tt_blob_patch *old_record(struct tt_blob *b, uint64_t address)
+{
+    for (uint32_t i = 0; i < b->patch_count; i++)
+        if (b->patch[i].address == address && !b->patch[i].active)
+            return &b->patch[i];
+    return NULL;
+}
+
+/* Adds a plan and its record, which is in force from now on. -ENOSPC when there are too many. */
+static int add(struct tt_patch *p, struct tt_patch_plan *plan, const struct tt_blob_patch *record)
 {
     struct tt_blob *b = &p->load->head;
-    if (b->patch_count >= TT_BLOB_PATCHES)
-        return NULL;
-    struct tt_blob_patch *r = &b->patch[b->patch_count++];
-    *r = (struct tt_blob_patch){.address = address, .set = d->set, .entry = d->entry, .active = 1};
-    return r;
+    struct tt_blob_patch *r = old_record(b, record->address);
+    if (!r && b->patch_count >= TT_BLOB_PATCHES)
+        return -ENOSPC;
+    plan->record = r ? (uint32_t)(r - b->patch) : b->patch_count;
+    if (tt_vec_push(&p->plans, *plan))
+        return -ENOMEM;
+    b->patch_count += r == NULL;
+    b->patch[plan->record] = *record;
+    b->patch[plan->record].active = 1;
+    return 0;
 }
 
 static void put_jump(uint8_t *at, uint64_t from, uint64_t to)
@@ -82,65 +101,109 @@ static void put_jump(uint8_t *at, uint64_t from, uint64_t to)
     memcpy(at + 1, &rel, 4);
 }
 
-/* A jump at the entry. 0 or -EOPNOTSUPP with *why. */
-static int plan_entry(struct tt_patch *p, struct tt_patch_plan *plan, uint64_t hook,
-                      const char **why)
+/* A function's code and where its first instructions go. */
+struct move {
+    uint8_t *code;
+    uint8_t stub[TT_RELOCATE_MAX + BACK_BYTES + FAR_BYTES];
+    size_t n; /* bytes of stub so far: the instructions and the jump back */
+};
+
+static int relocate(const struct tt_definition *d, uint64_t at, struct move *m, uint8_t *where,
+                    const char **why)
 {
-    const struct tt_definition *d = definition(p, plan);
-    struct tt_blob_island *is = island_for(p->load, d->address);
-    uint8_t stub[TT_RELOCATE_MAX + BACK_BYTES + FAR_BYTES + 16], *code;
     size_t moved, taken;
+    int r = tt_relocate(m->code, d->size, d->address, at, m->stub, &moved, &taken, where, why);
+    if (r)
+        return r;
+    put_jump(m->stub + moved, at + moved, d->address + taken);
+    m->n = moved + BACK_BYTES;
+    return 0;
+}
+
+/* The stub of an earlier attach serves again if it would be made the same: a thread may be in it.
+ */
+static bool reuse(struct tt_patch *p, const struct tt_definition *d, struct move *m,
+                  struct tt_patch_plan *plan, struct tt_blob_patch *record)
+{
+    const struct tt_blob_patch *old = old_record(&p->load->head, d->address);
+    uint8_t there[sizeof m->stub];
+    const char *why;
+    if (!old || old->got || old->set != d->set || old->entry != d->entry ||
+        old->length != TT_RELOCATE_NEED || memcmp(old->was, m->code, TT_RELOCATE_NEED) != 0 ||
+        relocate(d, old->real, m, plan->where, &why) != 0 ||
+        tt_target_read(p->target, old->real, there, m->n) != 0 || memcmp(there, m->stub, m->n) != 0)
+        return false;
+    *record = *old;
+    return true;
+}
+
+static int make_stub(struct tt_patch *p, const struct tt_definition *d, uint64_t hook,
+                     struct move *m, struct tt_patch_plan *plan, struct tt_blob_patch *record,
+                     const char **why)
+{
+    struct tt_blob_island *is = island_for(p->load, d->address);
     *why = "there is no room within reach of it";
     if (!is)
-        return -EOPNOTSUPP;
-    *why = "its size is unknown, too small or too large";
-    if (d->size < TT_RELOCATE_NEED || d->size > SCAN_FUNCTION || !(code = malloc(d->size)))
-        return -EOPNOTSUPP;
+        return -ENOSPC;
     uint64_t at = is->base + is->used;
-    int code_is_there = tt_target_read(p->target, d->address, code, d->size) == 0;
-    int r = code_is_there
-                ? tt_relocate(code, d->size, d->address, at, stub, &moved, &taken, plan->where, why)
-                : -EIO;
-    if (r == 0 && tt_relocate_is_target(code, d->size, d->address, TT_RELOCATE_NEED)) {
+    int r = relocate(d, at, m, plan->where, why);
+    if (r)
+        return r;
+    if (!tt_load_reaches(d->address, hook)) { /* jmp *0(%rip) */
+        static const uint8_t far[] = {0xff, 0x25, 0, 0, 0, 0};
+        memcpy(m->stub + m->n, far, sizeof far);
+        memcpy(m->stub + m->n + sizeof far, &hook, 8);
+        hook = at + m->n;
+        m->n += FAR_BYTES;
+    }
+    *record = (struct tt_blob_patch){.address = d->address,
+                                     .length = TT_RELOCATE_NEED,
+                                     .set = d->set,
+                                     .entry = d->entry,
+                                     .real = at};
+    memcpy(record->was, m->code, TT_RELOCATE_NEED);
+    put_jump(record->is, d->address, hook);
+    is->used += (m->n + STUB_ALIGN - 1) & ~(uint64_t)(STUB_ALIGN - 1);
+    *why = "its memory cannot be written";
+    return tt_target_write(p->target, at, m->stub, m->n);
+}
+
+/* A jump at the entry. 0, or a negative errno with *why and the real function in *real. */
+static int plan_entry(struct tt_patch *p, size_t definition_index, uint64_t hook, uint64_t *real,
+                      const char **why)
+{
+    struct tt_patch_plan plan = {.definition = definition_index};
+    const struct tt_definition *d = definition(p, &plan);
+    struct tt_blob_patch record;
+    struct move m = {0};
+    *why = "its size is unknown, too small or too large";
+    if (d->size < TT_RELOCATE_NEED || d->size > SCAN_FUNCTION || !(m.code = malloc(d->size)))
+        return -EOPNOTSUPP;
+    *why = "its code cannot be read";
+    int r = tt_target_read(p->target, d->address, m.code, d->size);
+    if (r == 0 && tt_relocate_is_target(m.code, d->size, d->address, TT_RELOCATE_NEED)) {
         *why = "a branch leads into its first instructions";
         r = -EOPNOTSUPP;
     }
-    struct tt_blob_patch *record = r == 0 ? new_record(p, d, d->address) : NULL;
-    if (record) {
-        size_t n = moved + BACK_BYTES;
-        put_jump(stub + moved, at + moved, d->address + taken);
-        if (!tt_load_reaches(d->address, hook)) { /* jmp *0(%rip) */
-            static const uint8_t far[] = {0xff, 0x25, 0, 0, 0, 0};
-            memcpy(stub + n, far, sizeof far);
-            memcpy(stub + n + sizeof far, &hook, 8);
-            hook = at + n;
-            n += FAR_BYTES;
-        }
-        record->length = TT_RELOCATE_NEED;
-        record->real = at;
-        memcpy(record->was, code, TT_RELOCATE_NEED);
-        put_jump(record->is, d->address, hook);
-        is->used += (n + STUB_ALIGN - 1) & ~(uint64_t)(STUB_ALIGN - 1);
-        r = tt_target_write(p->target, at, stub, n);
-        /* The page becomes the process's own now rather than during the stop. */
-        if (r == 0)
-            r = tt_target_write(p->target, d->address, record->was, TT_RELOCATE_NEED);
-        plan->first = (uint32_t)(record - p->load->head.patch);
-        plan->count = 1;
-    } else if (r == 0) {
+    if (r == 0 && !reuse(p, d, &m, &plan, &record))
+        r = make_stub(p, d, hook, &m, &plan, &record, why);
+    /* The page becomes the process's own now rather than during the stop. */
+    if (r == 0)
+        r = tt_target_write(p->target, d->address, record.was, TT_RELOCATE_NEED);
+    if (r == 0 && (r = add(p, &plan, &record)) != 0)
         *why = "too many functions to hook";
-        r = -EOPNOTSUPP;
-    }
-    free(code);
-    return r ? -EOPNOTSUPP : 0;
+    if (r == 0)
+        *real = record.real;
+    free(m.code);
+    return r;
 }
 
 struct slots {
     struct tt_patch *patch;
-    const struct tt_definition *d;
+    size_t definition;
     uint64_t hook, real;
     uint32_t count;
-    bool full;
+    int code;
 };
 
 /* The object whose mappings hold an address, or NULL. */
@@ -155,45 +218,50 @@ static const struct tt_object *object_at(const struct tt_found *found, uint64_t 
 static void plan_slot(void *arg, uint64_t slot)
 {
     struct slots *s = arg;
+    struct tt_patch_plan plan = {.definition = s->definition, .slot = true};
+    const struct tt_definition *d = definition(s->patch, &plan);
+    struct tt_blob_patch record = {
+        .address = slot, .length = 8, .set = d->set, .entry = d->entry, .got = 1};
     uint64_t value;
-    if (tt_target_read(s->patch->target, slot, &value, 8))
+    if (s->code || tt_target_read(s->patch->target, slot, &value, 8))
         return;
     /* Not yet bound: it points into the object's own procedure linkage table. */
     const struct tt_object *home = object_at(s->patch->found, slot);
-    bool unbound = home && value >= home->start && value < home->end && s->d->set == 0 &&
-                   home != &s->patch->found->objects.data[s->d->object];
-    bool bound = s->d->ifunc ? s->d->set == 0 && !unbound : value == s->d->address;
+    bool unbound = home && value >= home->start && value < home->end && d->set == 0 &&
+                   home != &s->patch->found->objects.data[d->object];
+    bool bound = d->ifunc ? d->set == 0 && !unbound : value == d->address;
     if (!unbound && !bound)
         return;
     if (bound && !s->real)
         s->real = value;
-    struct tt_blob_patch *r = new_record(s->patch, s->d, slot);
-    s->full |= !r;
-    if (!r)
-        return;
-    r->got = 1;
-    r->length = 8;
-    memcpy(r->was, &value, 8);
-    memcpy(r->is, &s->hook, 8);
+    record.real = s->real;
+    memcpy(record.was, &value, 8);
+    memcpy(record.is, &s->hook, 8);
+    s->code = add(s->patch, &plan, &record);
     s->count++;
 }
 
-static int plan_slots(struct tt_patch *p, struct tt_patch_plan *plan, uint64_t hook)
+/* Takes plans back, from the one at index `first` on. */
+static void drop(struct tt_patch *p, size_t first)
 {
-    struct tt_blob *b = &p->load->head;
-    struct slots s = {.patch = p, .d = definition(p, plan), .hook = hook};
-    plan->first = b->patch_count;
-    plan->slots = true;
-    if (!s.d->ifunc)
-        s.real = s.d->address;
-    tt_find_slots(p->target, p->found, s.d->name, plan_slot, &s);
-    if (!s.count || s.full || !s.real) {
-        b->patch_count = plan->first;
+    for (size_t i = first; i < p->plans.len; i++)
+        record_of(p, &p->plans.data[i])->active = 0;
+    p->plans.len = first;
+}
+
+static int plan_slots(struct tt_patch *p, size_t definition_index, uint64_t hook, uint64_t *real)
+{
+    const struct tt_definition *d = &p->found->definitions.data[definition_index];
+    struct slots s = {.patch = p, .definition = definition_index, .hook = hook};
+    size_t first = p->plans.len;
+    if (!d->ifunc)
+        s.real = d->address;
+    tt_find_slots(p->target, p->found, d->name, plan_slot, &s);
+    if (!s.count || s.code || !s.real) {
+        drop(p, first);
         return -EOPNOTSUPP;
     }
-    plan->count = s.count;
-    for (uint32_t i = 0; i < s.count; i++)
-        b->patch[plan->first + i].real = s.real;
+    *real = s.real;
     return 0;
 }
 
@@ -203,10 +271,11 @@ static const char *base_name(const struct tt_patch *p, const struct tt_definitio
     return !*path ? "the program" : slash ? slash + 1 : path;
 }
 
+/* A release that stayed hooked at the last detach. */
 static const struct tt_blob_patch *kept_record(const struct tt_patch *p,
-                                               const struct tt_definition *d, uint32_t before)
+                                               const struct tt_definition *d)
 {
-    for (uint32_t i = 0; i < before; i++) {
+    for (uint32_t i = 0; i < p->load->head.patch_count; i++) {
         const struct tt_blob_patch *r = &p->load->head.patch[i];
         if (r->active && !r->got && r->address == d->address)
             return r;
@@ -214,13 +283,18 @@ static const struct tt_blob_patch *kept_record(const struct tt_patch *p,
     return NULL;
 }
 
-/* Plans the definition. 0, or -EOPNOTSUPP after a note. */
-static int plan_one(struct tt_patch *p, size_t index, uint32_t kept, uint64_t *real)
+static uint32_t hook_of(const struct tt_blob *b, const struct tt_definition *d)
 {
-    struct tt_patch_plan plan = {.definition = index};
-    const struct tt_definition *d = definition(p, &plan);
-    uint32_t offset = p->load->head.entry[d->set][d->entry];
-    const struct tt_blob_patch *before = kept_record(p, d, kept);
+    const uint32_t others[TT_FIND_OTHERS] = {b->entry_dlclose, b->entry_prctl, b->entry_syscall};
+    return d->entry < TT_E_COUNT ? b->entry[d->set][d->entry] : others[d->entry - TT_E_COUNT];
+}
+
+/* Plans the definition. 0, or -EOPNOTSUPP after a note. */
+static int plan_one(struct tt_patch *p, size_t index, uint64_t *real)
+{
+    const struct tt_definition *d = &p->found->definitions.data[index];
+    uint32_t offset = hook_of(&p->load->head, d);
+    const struct tt_blob_patch *before = kept_record(p, d);
     const char *why = "it is chosen by the processor's features";
     if (before) {
         *real = before->real;
@@ -232,74 +306,66 @@ static int plan_one(struct tt_patch *p, size_t index, uint32_t kept, uint64_t *r
         return -EOPNOTSUPP;
     }
     uint64_t hook = p->load->base + offset;
-    int r = d->ifunc ? -EOPNOTSUPP : plan_entry(p, &plan, hook, &why);
-    if (r && plan_slots(p, &plan, hook) != 0) {
-        tt_patch_note(p->out, "%s of %s: %s; not followed", d->name, base_name(p, d), why);
-        return r;
-    }
-    if (r)
-        tt_patch_note(p->out, "%s of %s: %s; followed only where the loader bound it", d->name,
-                      base_name(p, d), why);
-    *real = p->load->head.patch[plan.first].real;
-    return tt_vec_push(&p->plans, plan) ? -ENOMEM : 0;
+    int r = d->ifunc ? -EOPNOTSUPP : plan_entry(p, index, hook, real, &why);
+    if (r == 0)
+        return 0;
+    r = plan_slots(p, index, hook, real);
+    tt_patch_note(p->out, "%s of %s: %s; %s", d->name, base_name(p, d), why,
+                  r ? "not followed" : "followed only where the loader bound it");
+    return r;
 }
 
 /* All definitions of a set, or none. */
-static int plan_set(struct tt_patch *p, uint16_t set, uint32_t kept, uint64_t *reals,
-                    struct tt_error *err)
+static int plan_set(struct tt_patch *p, uint16_t set, uint64_t *reals, struct tt_error *err)
 {
-    size_t plans = p->plans.len;
-    uint32_t records = p->load->head.patch_count;
-    for (int releases = 1; releases >= 0; releases--)
-        for (size_t i = 0; i < p->found->definitions.len; i++) {
-            const struct tt_definition *d = &p->found->definitions.data[i];
-            if (d->set != set || tt_find_releases(d->entry) != (releases == 1))
-                continue;
-            int code = plan_one(p, i, kept, &reals[i]);
-            if (code == 0 || !indispensable(d->entry))
-                continue;
-            p->plans.len = plans;
-            p->load->head.patch_count = records;
-            if (set == 0)
-                return tt_error_set(
-                    err, -EOPNOTSUPP, "cannot attach to process %d: %.150s", (int)p->target->pid,
-                    p->out->notes.len ? p->out->notes.data[p->out->notes.len - 1].text
-                                      : "out of memory");
-            tt_patch_note(p->out, "the allocator in %s is not followed", base_name(p, d));
-            for (size_t k = 0; k < p->found->definitions.len; k++)
-                if (p->found->definitions.data[k].set == set)
-                    reals[k] = 0;
-            return 0;
-        }
+    size_t first = p->plans.len;
+    for (size_t i = 0; i < p->found->definitions.len; i++) {
+        const struct tt_definition *d = &p->found->definitions.data[i];
+        if (d->set != set || plan_one(p, i, &reals[i]) == 0 || !indispensable(d->entry))
+            continue;
+        drop(p, first);
+        if (set == 0)
+            return tt_error_set(err, -EOPNOTSUPP, "cannot attach to process %d: %.150s",
+                                (int)p->target->pid,
+                                p->out->notes.len ? p->out->notes.data[p->out->notes.len - 1].text
+                                                  : "out of memory");
+        tt_patch_note(p->out, "the allocator in %s is not followed", base_name(p, d));
+        for (size_t k = 0; k < p->found->definitions.len; k++)
+            if (p->found->definitions.data[k].set == set)
+                reals[k] = 0;
+        return 0;
+    }
     return 0;
 }
 
-static int by_order(const void *a, const void *b)
+/* An address in the target, as the blob's type for it. */
+static tt_real_fn *function_at(uint64_t at)
 {
-    const struct tt_patch_plan *x = a, *y = b;
-    return (x->first > y->first) - (x->first < y->first);
+    tt_real_fn *fn;
+    memcpy(&fn, &at, sizeof fn);
+    return fn;
 }
 
-int tt_patch_plan(struct tt_patch *patch, tt_real_fn *real[TT_BLOB_SETS][TT_E_COUNT],
-                  struct tt_error *err)
+int tt_patch_plan(struct tt_patch *patch, struct tt_blob_call *call, struct tt_error *err)
 {
     struct tt_blob *b = &patch->load->head;
     const struct tt_found *found = patch->found;
-    uint32_t kept = b->patch_count;
     uint64_t *reals = calloc(found->definitions.len + 1, sizeof *reals);
     int code = reals ? 0 : tt_error_set(err, -ENOMEM, "out of memory");
     for (uint16_t set = 0; code == 0 && set < found->sets; set++)
-        code = plan_set(patch, set, kept, reals, err);
+        code = plan_set(patch, set, reals, err);
     for (unsigned set = 0; code == 0 && set < found->sets; set++)
         for (unsigned e = 0; e < TT_E_COUNT; e++) {
-            /* An address in the target, kept as the blob's type for it. */
-            uint64_t at = found->index[set][e] ? reals[found->index[set][e] - 1] : 0;
-            memcpy(&real[set][e], &at, sizeof at);
+            uint16_t index = found->index[set][e];
+            call->real[set][e] = function_at(index ? reals[index - 1] : 0);
         }
+    tt_real_fn **others[TT_FIND_OTHERS] = {&call->real_dlclose, &call->real_prctl,
+                                           &call->real_syscall};
+    for (unsigned i = 0; code == 0 && i < TT_FIND_OTHERS; i++)
+        *others[i] = function_at(found->other[i] ? reals[found->other[i] - 1] : 0);
     free(reals);
     if (code)
         return code;
-    qsort(patch->plans.data, patch->plans.len, sizeof patch->plans.data[0], by_order);
     code = tt_load_put(patch->target, patch->load, b, TT_LOAD_HEAD);
     return code ? tt_error_sys(err, code, "cannot write to the memory of process %d",
                                (int)patch->target->pid)
@@ -321,7 +387,7 @@ static int look_for_frames(struct tt_patch *p, const struct tt_stopped *stopped,
     size_t n = p->plans.len;
     for (size_t i = 0; i < n; i++) {
         const struct tt_patch_plan *plan = &p->plans.data[i];
-        uint64_t at = plan->slots ? 0 : definition(p, plan)->address;
+        uint64_t at = plan->slot ? 0 : definition(p, plan)->address;
         windows[i] = (struct tt_window){at ? at + 1 : 0, at ? at + TT_RELOCATE_NEED : 0};
     }
     if (!tt_stacks_look(p->target, stopped, windows, n, TT_LOOK_FRAMES, hit))
@@ -333,6 +399,7 @@ static int look_for_frames(struct tt_patch *p, const struct tt_stopped *stopped,
         if (!last || indispensable(d->entry))
             return -EAGAIN;
         p->plans.data[i].refused = true;
+        record_of(p, &p->plans.data[i])->active = 0;
         tt_patch_note(p->out,
                       "%s of %s: a signal handler returns into its first instructions; "
                       "not followed",
@@ -348,9 +415,9 @@ static int move_threads(struct tt_patch *p, const struct tt_stopped *stopped)
         struct user_regs_struct regs = stopped->threads.data[k].regs;
         for (size_t i = 0; i < p->plans.len; i++) {
             const struct tt_patch_plan *plan = &p->plans.data[i];
-            const struct tt_blob_patch *r = &p->load->head.patch[plan->first];
+            const struct tt_blob_patch *r = record_of(p, plan);
             uint64_t in = regs.rip - r->address;
-            if (plan->slots || plan->refused || in == 0 || in >= TT_RELOCATE_NEED)
+            if (plan->slot || plan->refused || in == 0 || in >= TT_RELOCATE_NEED)
                 continue;
             if (plan->where[in] == TT_RELOCATE_NOWHERE)
                 return -EAGAIN;
@@ -365,46 +432,39 @@ static int move_threads(struct tt_patch *p, const struct tt_stopped *stopped)
 
 static int undo(struct tt_patch *p)
 {
-    for (size_t i = p->plans.len; i > 0; i--) {
-        const struct tt_patch_plan *plan = &p->plans.data[i - 1];
-        for (uint32_t k = 0; k < plan->count; k++) {
-            const struct tt_blob_patch *r = &p->load->head.patch[plan->first + k];
-            uint8_t now[16];
-            if (tt_target_read(p->target, r->address, now, r->length) == 0 &&
-                memcmp(now, r->is, r->length) == 0)
-                tt_target_write(p->target, r->address, r->was, r->length);
-        }
+    for (size_t i = 0; i < p->plans.len; i++) {
+        const struct tt_blob_patch *r = record_of(p, &p->plans.data[i]);
+        uint8_t now[16];
+        if (tt_target_read(p->target, r->address, now, r->length) == 0 &&
+            memcmp(now, r->is, r->length) == 0)
+            tt_target_write(p->target, r->address, r->was, r->length);
     }
     return -EIO;
 }
 
 int tt_patch_apply(struct tt_patch *patch, const struct tt_stopped *stopped, bool last)
 {
-    struct tt_blob_patch *records = patch->load->head.patch;
     int code = look_for_frames(patch, stopped, last);
-    if (code)
-        return code;
-    for (size_t i = 0; i < patch->plans.len; i++)
-        for (uint32_t k = 0; k < patch->plans.data[i].count; k++) {
-            const struct tt_blob_patch *r = &records[patch->plans.data[i].first + k];
-            uint8_t now[16];
-            if (tt_target_read(patch->target, r->address, now, r->length))
-                return -EIO;
-            if (memcmp(now, r->was, r->length) != 0)
-                return -ESTALE;
-        }
-    if ((code = move_threads(patch, stopped)) != 0)
-        return code;
-    for (size_t i = 0; i < patch->plans.len; i++) {
-        const struct tt_patch_plan *plan = &patch->plans.data[i];
-        for (uint32_t k = 0; k < plan->count && !plan->refused; k++) {
-            const struct tt_blob_patch *r = &records[plan->first + k];
+    for (size_t i = 0; code == 0 && i < patch->plans.len; i++) {
+        const struct tt_blob_patch *r = record_of(patch, &patch->plans.data[i]);
+        uint8_t now[16];
+        code = tt_target_read(patch->target, r->address, now, r->length);
+        if (code == 0 && memcmp(now, r->was, r->length) != 0)
+            code = -ESTALE;
+    }
+    if (code == 0)
+        code = move_threads(patch, stopped);
+    for (int releases = 1; code == 0 && releases >= 0; releases--)
+        for (size_t i = 0; i < patch->plans.len; i++) {
+            const struct tt_patch_plan *plan = &patch->plans.data[i];
+            const struct tt_blob_patch *r = record_of(patch, plan);
+            if (plan->refused || tt_find_releases(r->entry) != (releases == 1))
+                continue;
             if (tt_target_write(patch->target, r->address, r->is, r->length))
                 return undo(patch);
-            *(plan->slots ? &patch->out->slots : &patch->out->entries) += 1;
+            *(plan->slot ? &patch->out->slots : &patch->out->entries) += 1;
         }
-    }
-    return 0;
+    return code;
 }
 
 /* ---- back ---- */
@@ -416,36 +476,36 @@ static bool handles_objects(uint16_t entry)
            entry == TT_E_USABLE_SIZE;
 }
 
+enum { GONE, RESTORED, KEPT, FOREIGN };
+
+static int restore_one(const struct tt_target *target, const struct tt_blob_patch *r)
+{
+    uint8_t now[16];
+    if (tt_target_read(target, r->address, now, r->length))
+        return GONE; /* the library was unloaded, and what we wrote with it */
+    if (memcmp(now, r->is, r->length) != 0)
+        return memcmp(now, r->was, r->length) == 0 ? GONE : FOREIGN;
+    return tt_target_write(target, r->address, r->was, r->length) ? FOREIGN : RESTORED;
+}
+
 int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool keep_releases,
                      unsigned *restored, unsigned *kept, unsigned *foreign)
 {
     struct tt_blob *b = &load->head;
-    *restored = *kept = *foreign = 0;
-    for (uint32_t i = b->patch_count; i > 0; i--) {
-        struct tt_blob_patch *r = &b->patch[i - 1];
-        uint8_t now[16];
-        if (!r->active || r->length > sizeof r->was)
-            continue;
-        if (keep_releases && handles_objects(r->entry)) {
-            ++*kept;
-            continue;
-        }
-        if (tt_target_read(target, r->address, now, r->length)) {
-            r->active = 0; /* the library is gone, and what we wrote with it */
-            continue;
-        }
-        if (memcmp(now, r->is, r->length) == 0) {
-            if (tt_target_write(target, r->address, r->was, r->length)) {
-                ++*foreign;
+    unsigned counts[4] = {0};
+    for (int releases = 0; releases < 2; releases++)
+        for (uint32_t i = 0; i < b->patch_count; i++) {
+            struct tt_blob_patch *r = &b->patch[i];
+            if (!r->active || r->length > sizeof r->was ||
+                tt_find_releases(r->entry) != (releases == 1))
                 continue;
-            }
-            ++*restored;
-        } else if (memcmp(now, r->was, r->length) != 0) {
-            ++*foreign;
-            continue;
+            int what = keep_releases && handles_objects(r->entry) ? KEPT : restore_one(target, r);
+            counts[what]++;
+            r->active = what == KEPT || what == FOREIGN;
         }
-        r->active = 0;
-    }
-    tt_load_put(target, load, b->patch, sizeof b->patch[0] * b->patch_count);
-    return *foreign ? -EIO : 0;
+    *restored = counts[RESTORED];
+    *kept = counts[KEPT];
+    *foreign = counts[FOREIGN];
+    int code = tt_load_put(target, load, b->patch, sizeof b->patch[0] * b->patch_count);
+    return *foreign ? -EIO : code;
 }

@@ -6,11 +6,11 @@
 #include "inject/attach.h"
 #include "inject/load.h"
 
-/* How one definition will be hooked. */
+/* One place that will be changed: a definition's entry, or (slot) a pointer to it. */
 struct tt_patch_plan {
     size_t definition;
-    bool slots;                      /* by pointers to it instead of its entry */
-    uint32_t first, count;           /* its records in tt_blob.patch */
+    uint32_t record; /* in tt_blob.patch */
+    bool slot;
     uint8_t where[TT_RELOCATE_NEED]; /* see tt_relocate */
     bool refused;
 };
@@ -19,15 +19,14 @@ struct tt_patch {
     const struct tt_target *target;
     const struct tt_found *found;
     struct tt_load *load;
-    TT_VEC(struct tt_patch_plan) plans; /* releases first */
-    struct tt_inject_attached *out;     /* counts and notes */
+    TT_VEC(struct tt_patch_plan) plans;
+    struct tt_inject_attached *out; /* counts and notes */
 };
 
 /* Works out how each definition is hooked and fills real[] of the call; writes islands and, ahead
  * of the act, the records. Nothing is redirected yet. -EOPNOTSUPP when malloc or free of set 0
  * cannot be hooked in any way. */
-int tt_patch_plan(struct tt_patch *patch, tt_real_fn *real[TT_BLOB_SETS][TT_E_COUNT],
-                  struct tt_error *err);
+int tt_patch_plan(struct tt_patch *patch, struct tt_blob_call *call, struct tt_error *err);
 /* Redirects all, with every thread stopped. 0; -EAGAIN when a thread will return into one of the
  * windows, and nothing was changed; other errno: undone. last: refuse such functions instead. */
 int tt_patch_apply(struct tt_patch *patch, const struct tt_stopped *stopped, bool last);

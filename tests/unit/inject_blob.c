@@ -39,15 +39,18 @@ HIDDEN struct tt_blob tt_blob = {
     .magic = TT_BLOB_MAGIC,
     .version = TT_BLOB_VERSION,
     .entry = {SET(0), SET(1), SET(2), SET(3)},
+    .entry_dlclose = HOOK(4, 0),
+    .entry_prctl = HOOK(4, 1),
+    .entry_syscall = HOOK(4, 2),
     .enter = ENTER,
     .text_end = ENTER + 0x1000,
 };
 
-extern HIDDEN tt_real_fn *reals[TT_BLOB_SETS][TT_E_COUNT];
+extern HIDDEN tt_real_fn *reals[TT_BLOB_SETS + 1][TT_E_COUNT];
 extern HIDDEN uint64_t *counts;
-HIDDEN tt_real_fn *reals[TT_BLOB_SETS][TT_E_COUNT];
+HIDDEN tt_real_fn *reals[TT_BLOB_SETS + 1][TT_E_COUNT];
 HIDDEN uint64_t *counts;
-static uint64_t dummy[TT_BLOB_SETS * TT_E_COUNT];
+static uint64_t dummy[TT_E_DLCLOSE + 3];
 
 extern HIDDEN void enter(void);
 __attribute__((section(".enter"))) void enter(void)
@@ -55,6 +58,8 @@ __attribute__((section(".enter"))) void enter(void)
     struct tt_blob_call *c = &tt_blob.call;
     c->result = 0;
     c->tape_fd = -1;
+    if (c->what == TT_BLOB_DROP)
+        return;
     if (c->what == TT_BLOB_PASS) {
         counts = dummy;
         return;
@@ -70,6 +75,9 @@ __attribute__((section(".enter"))) void enter(void)
     for (unsigned s = 0; s < TT_BLOB_SETS; s++)
         for (unsigned e = 0; e < TT_E_COUNT; e++)
             reals[s][e] = c->real[s][e];
+    reals[TT_BLOB_SETS][0] = c->real_dlclose;
+    reals[TT_BLOB_SETS][1] = c->real_prctl;
+    reals[TT_BLOB_SETS][2] = c->real_syscall;
     counts = (uint64_t *)at;
     c->tape_fd = (int32_t)fd;
 }
@@ -77,7 +85,7 @@ __attribute__((section(".enter"))) void enter(void)
 /* Hook n. r11 is nobody's at a function's entry. */
 __asm__(".pushsection .hooks, \"ax\"\n"
         "        .set n, 0\n"
-        "        .rept 136\n"
+        "        .rept 139\n"
         "        .balign 32\n"
         "        mov counts(%rip), %r11\n"
         "        lock incq n(%r11)\n"
@@ -85,4 +93,4 @@ __asm__(".pushsection .hooks, \"ax\"\n"
         "        .set n, n + 8\n"
         "        .endr\n"
         ".popsection\n");
-_Static_assert(TT_BLOB_SETS *TT_E_COUNT == 136, "as many hooks as entries");
+_Static_assert(TT_E_DLCLOSE + 3 == 139, "as many hooks as entries");
