@@ -117,6 +117,11 @@ struct tt_heap_options {
      * sampled). NULL: nothing is known. *requested: bytes asked for, when known. */
     uint32_t (*site_of)(void *arg, uint64_t address, uint64_t *requested);
     void *arg;
+    /* Blocks that no allocator of the table knows: sampled objects, which lie in the agent's
+     * region. Ascending, sizes as requested. They are blocks like any other (lost, alike, holding),
+     * and their memory is no root. May be NULL. */
+    const struct tt_heap_block *extra;
+    size_t n_extra;
     unsigned threads;               /* of the scan; 0: as many as cores, at most 4 */
     size_t max_groups, max_holders; /* 0: 64, 32 */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The whole search in order, with the time of each step. Start: tt_heap_search. */
 #include "heap/internal.h"
+#include "heap/internal_image.h"
 
 #include <stdio.h>
 
@@ -32,6 +33,44 @@ static void totals(const struct tt_heap_index *x, const struct tt_heap_blocks *b
     out->tagged = marks->tagged_lost;
 }
 
+/* What malloc would have made of a request (glibc, malloc.c checked_request2size), so that a
+ * sampled block looks like one that was not sampled; never into the next one. */
+static uint64_t usable(uint64_t requested, uint64_t room)
+{
+    uint64_t size = requested <= 24 ? 24 : ((requested + 23) & ~15ULL) - 8;
+    return size < room ? size : room;
+}
+
+/* Adds the caller's own blocks and takes their memory out of the roots. */
+static int add_extra(const struct tt_heap_image *image, const struct tt_heap_options *o,
+                     struct tt_heap_blocks *blocks)
+{
+    size_t n = blocks->list.len, all = n + o->n_extra, at = all;
+    if (!o->n_extra)
+        return 0;
+    if (tt_vec_reserve(&blocks->list, all))
+        return -ENOMEM;
+    struct tt_heap_block *list = blocks->list.data;
+    const struct tt_heap_range *last = NULL;
+    for (size_t i = o->n_extra; i-- > 0;) { /* from the back, so that nothing is moved twice */
+        const struct tt_heap_block *e = &o->extra[i];
+        const struct tt_heap_range *range = tt_heap_range_at(image, e->address);
+        if (range && range != last &&
+            tt_vec_push(&blocks->internal, (struct tt_heap_span){range->start, range->end}))
+            return -ENOMEM;
+        last = range;
+        while (n && list[n - 1].address > e->address)
+            list[--at] = list[--n];
+        uint64_t end = range ? range->end : e->address + e->size;
+        if (at < all && list[at].address < end)
+            end = list[at].address;
+        list[--at] = (struct tt_heap_block){e->address, usable(e->size, end - e->address)};
+    }
+    blocks->list.len = all;
+    tt_heap_spans_settle(blocks);
+    return 0;
+}
+
 int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_options *options,
                    tt_heap_name_fn *name, void *name_arg, struct tt_heap_result *out,
                    struct tt_error *err)
@@ -52,6 +91,9 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
 
     *out = (struct tt_heap_result){0};
     int rc = tt_heap_walk(image, &blocks, err);
+    if (rc)
+        goto out;
+    rc = add_extra(image, &o, &blocks);
     if (rc)
         goto out;
     out->walk_ns = lap(&since);

@@ -38,8 +38,9 @@
 #define TT_RECORD_SURVIVORS (1u << 17) /* rows of one image */
 #define TT_RECORD_SAMPLE_ROWS 200000u  /* of the session, then epochs are thinned */
 #define TT_RECORD_EPOCHS 480u
-#define TT_RECORD_RELEASES 64u /* release paths of one site */
-#define TT_RECORD_AGES 1024u   /* distinct exact ages of one site */
+#define TT_RECORD_RELEASES 64u              /* release paths of one site */
+#define TT_RECORD_REGION_BYTES (1ULL << 36) /* of addresses of sampled objects; agent/region.h */
+#define TT_RECORD_AGES 1024u                /* distinct exact ages of one site */
 
 /* ---- a tape ---- */
 

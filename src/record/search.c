@@ -34,13 +34,33 @@ static void reach(struct tt_search *search, int stage)
     }
 }
 
+struct own {
+    TT_VEC(struct tt_heap_block) list;
+};
+
+static void add_own(void *arg, uint64_t address, const struct tt_shadow_entry *entry)
+{
+    struct own *own = arg;
+    struct tt_heap_block block = {address, entry->size};
+    int failed = tt_vec_push(&own->list, block);
+    (void)failed; /* it is not searched then */
+}
+
 void tt_search_run(struct tt_search *search)
 {
+    /* sampled objects lie where no allocator knows them */
+    struct own own = {0};
+    uint64_t base = search->tape.head.region_base;
+    if (base)
+        tt_shadow_each(&search->shadow, base, base + TT_RECORD_REGION_BYTES, add_own, &own);
     const struct tt_heap_options options = {.site_of = search->shadow.chunks ? site_of : NULL,
-                                            .arg = search};
+                                            .arg = search,
+                                            .extra = own.list.data,
+                                            .n_extra = own.list.len};
     search->code = tt_heap_search(&search->heap, &options, search->place, search->place_arg,
                                   &search->result, &search->err);
     search->ended_ns = tt_clock_now();
+    tt_vec_free(&own.list);
     tt_heap_image_free(&search->heap);
     search->heap = (struct tt_heap_image){0};
     tt_shadow_free(&search->shadow);

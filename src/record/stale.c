@@ -17,7 +17,6 @@
 #include "base/clock.h"
 #include "record/internal.h"
 
-#define REGION_BYTES (1ULL << 36) /* agent/region.h */
 #define FIRST_NS (2 * TT_SECOND)
 #define SHORT_NS (10 * TT_SECOND) /* the first epochs, so that a short recording has some */
 #define SHORT_EPOCHS 3u
@@ -165,7 +164,7 @@ static int gather(struct tt_image *image, tt_stale_object_vec *now)
     if (!f)
         return -errno;
     setvbuf(f, NULL, _IOFBF, 1 << 16);
-    int code = tt_stale_maps(f, base, base + REGION_BYTES, &maps);
+    int code = tt_stale_maps(f, base, base + TT_RECORD_REGION_BYTES, &maps);
     fclose(f);
     /* born in the tick of the clearing: before or after it, who knows */
     if (!code)
