@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "inject/inject.h"
 #include "inject/internal.h"
+#include "inject/load.h"
 
 #define HEAD_BYTES 16u /* push rax; mov rax, imm64; lock inc qword [rax]; pop rax */
 #define BACK_BYTES 5u
@@ -108,7 +109,21 @@ out:
     return r;
 }
 
-static void apply(const struct tt_target *target, const struct tt_stopped *s,
+/* In an attached process the blob keeps account of what must be put back. */
+static int record(const struct tt_target *target, struct tt_load *load,
+                  const struct tt_inject_entry *e, const struct plan *p)
+{
+    struct tt_blob_patch r = {.address = e->function,
+                              .length = TT_RELOCATE_NEED,
+                              .entry = TT_LOAD_OPERATION,
+                              .real = p->at};
+    memcpy(r.was, p->original, sizeof p->original);
+    memcpy(r.is, p->jump, sizeof p->jump);
+    int code = tt_load_use(target, load, p->at + p->stub_len);
+    return code ? code : tt_load_record(target, load, &r);
+}
+
+static void apply(const struct tt_target *target, struct tt_load *load, const struct tt_stopped *s,
                   struct tt_inject_entry *e, const struct plan *p)
 {
     uint8_t now[TT_RELOCATE_NEED];
@@ -123,7 +138,8 @@ static void apply(const struct tt_target *target, const struct tt_stopped *s,
         refuse(e, -EAGAIN, "a thread stands in its first instructions");
         return;
     }
-    if (tt_target_write(target, p->at, p->stub, p->stub_len) ||
+    if ((load && record(target, load, e, p)) ||
+        tt_target_write(target, p->at, p->stub, p->stub_len) ||
         tt_target_write(target, e->function, p->jump, sizeof p->jump)) {
         refuse(e, -EIO, "its code cannot be written");
         return;
@@ -149,6 +165,9 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
         result = tt_error_sys(err, -errno, "cannot open the memory of process %d", (int)pid);
         goto out;
     }
+    struct tt_load load;
+    bool attached = tt_proc_maps_read(pid, &target.maps) == 0 &&
+                    tt_load_find(&target, "", &load) == 0 && load.head.attached;
     /* Everything that can be worked out is worked out before the stop. */
     size_t ready = 0;
     for (size_t i = 0; i < n_entries; i++) {
@@ -161,7 +180,7 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
         goto out;
     for (size_t i = 0; i < n_entries; i++)
         if (entries[i].result == -EINPROGRESS)
-            apply(&target, &stopped, &entries[i], &plans[i]);
+            apply(&target, attached ? &load : NULL, &stopped, &entries[i], &plans[i]);
     if (stopped_ns)
         *stopped_ns = tt_clock_now() - stopped.since_ns;
     tt_inject_resume(&stopped);

@@ -202,6 +202,36 @@ int tt_load_put(const struct tt_target *target, const struct tt_load *load, cons
     return tt_target_write(target, load->at + offset, part, n);
 }
 
+int tt_load_record(const struct tt_target *target, struct tt_load *load,
+                   const struct tt_blob_patch *record)
+{
+    struct tt_blob *b = &load->head;
+    uint32_t i = 0;
+    while (i < b->patch_count && (b->patch[i].active || b->patch[i].address != record->address))
+        i++;
+    if (i >= TT_BLOB_PATCHES)
+        return -ENOSPC;
+    b->patch[i] = *record;
+    b->patch[i].active = 1;
+    int code = tt_load_put(target, load, &b->patch[i], sizeof b->patch[i]);
+    if (code || i < b->patch_count)
+        return code;
+    b->patch_count = i + 1;
+    return tt_load_put(target, load, &b->patch_count, sizeof b->patch_count);
+}
+
+int tt_load_use(const struct tt_target *target, struct tt_load *load, uint64_t end)
+{
+    for (size_t i = 0; i < TT_BLOB_ISLANDS; i++) {
+        struct tt_blob_island *is = &load->head.island[i];
+        if (end > is->base && end - is->base <= is->size && end - is->base > is->used) {
+            is->used = end - is->base;
+            return tt_load_put(target, load, is, sizeof *is);
+        }
+    }
+    return 0;
+}
+
 /* ---- a place ---- */
 
 /* The highest free range of `size` bytes below `limit`, a page away from its neighbours so that

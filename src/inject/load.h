@@ -27,6 +27,7 @@ struct tt_load {
     uint64_t at;         /* of struct tt_blob */
     struct tt_blob head; /* copy of its first TT_LOAD_HEAD bytes; call and stack are not filled */
 };
+#define TT_LOAD_OPERATION 0xfff0u /* tt_blob_patch.entry of a counted function */
 /* Islands by use. */
 enum { TT_ISLAND_NEAR_LIBC, TT_ISLAND_NEAR_EXE, TT_ISLAND_PAD_LIBC, TT_ISLAND_PAD_EXE };
 
@@ -43,6 +44,11 @@ void tt_load_unmap(struct tt_remote *remote, const struct tt_load *load);
 /* Writes a part of the copy back. */
 int tt_load_put(const struct tt_target *target, const struct tt_load *load, const void *part,
                 size_t n);
+/* Sets a record in force for a place that will be changed, ahead of the act; -ENOSPC. */
+int tt_load_record(const struct tt_target *target, struct tt_load *load,
+                   const struct tt_blob_patch *record);
+/* Tells the island that holds it that memory up to `end` is used. */
+int tt_load_use(const struct tt_target *target, struct tt_load *load, uint64_t end);
 /* Whether `to` can be reached from `from` by a 32-bit displacement. */
 bool tt_load_reaches(uint64_t from, uint64_t to);
 

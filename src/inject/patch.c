@@ -478,6 +478,12 @@ static bool handles_objects(uint16_t entry)
 
 enum { GONE, RESTORED, KEPT, FOREIGN };
 
+/* Counted operations first: one may stand before an allocator's entry. Releases last. */
+static int turn(uint16_t entry)
+{
+    return entry == TT_LOAD_OPERATION ? 0 : tt_find_releases(entry) ? 2 : 1;
+}
+
 static int restore_one(const struct tt_target *target, const struct tt_blob_patch *r)
 {
     uint8_t now[16];
@@ -493,11 +499,10 @@ int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool 
 {
     struct tt_blob *b = &load->head;
     unsigned counts[4] = {0};
-    for (int releases = 0; releases < 2; releases++)
+    for (int now = 0; now < 3; now++)
         for (uint32_t i = 0; i < b->patch_count; i++) {
             struct tt_blob_patch *r = &b->patch[i];
-            if (!r->active || r->length > sizeof r->was ||
-                tt_find_releases(r->entry) != (releases == 1))
+            if (!r->active || r->length > sizeof r->was || turn(r->entry) != now)
                 continue;
             int what = keep_releases && handles_objects(r->entry) ? KEPT : restore_one(target, r);
             counts[what]++;

@@ -24,6 +24,7 @@
 
 #include "inject/attach.h"
 #include "inject/find.h"
+#include "inject/inject.h"
 #include "inject/internal.h"
 #include "inject/load.h"
 #include "test_inject_target.h"
@@ -166,6 +167,56 @@ static void cycles_leave_no_trace(void **state)
     }
 }
 
+/* A counted operation is put back with the rest, and its pad is not written over by the next. */
+static void counted_operations_are_given_back(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct tt_target_report *report;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC | TT_WORK_SIGNALS, &report);
+    uint64_t function = (uint64_t)(uintptr_t)tt_target_done, used = 0;
+    uint8_t before[16], after[16];
+    struct tt_target target;
+    struct tt_error err = {0};
+    assert_int_equal(tt_target_open(pid, &target, &err), 0);
+    assert_int_equal(tt_target_read(&target, function, before, 16), 0);
+    for (int i = 0; i < 5; i++) {
+        struct tt_inject_attached a;
+        struct tt_inject_detached d;
+        struct tt_load load;
+        assert_int_equal(attach(pid, &a), 0);
+        assert_int_equal(tt_proc_maps_read(pid, &target.maps), 0);
+        assert_int_equal(tt_load_find(&target, "", &load), 0);
+        const struct tt_blob_island *is = &load.head.island[TT_ISLAND_PAD_EXE];
+        if (!is->base)
+            is = &load.head.island[TT_ISLAND_PAD_LIBC];
+        assert_true(is->used >= used);
+        used = is->used + 1;
+        struct tt_inject_pad pad = {is->base + is->used, is->size - is->used, 0};
+        struct tt_inject_entry e = {
+            .function = function,
+            .size = (uint64_t)(uintptr_t)tt_target_done_end - function,
+            .counter = (uint64_t)(uintptr_t)&report->rounds[7],
+            .result = -EAGAIN,
+        };
+        for (int tries = 0; e.result == -EAGAIN && tries < 1000; tries++)
+            assert_int_equal(tt_inject_count(pid, &pad, 1, &e, 1, NULL, &err), 0);
+        if (e.result)
+            fail_msg("%s", e.why);
+        uint64_t count = report->rounds[7];
+        tt_target_await(pid, report, 2);
+        assert_true(report->rounds[7] > count);
+        assert_int_equal(detach(pid, &d), 0);
+        assert_int_equal(d.restored, a.entries + 1);
+        assert_int_equal(tt_target_read(&target, function, after, 16), 0);
+        assert_memory_equal(before, after, 16);
+        close(a.tape_fd);
+        tt_inject_attached_free(&a);
+    }
+    tt_target_close(&target);
+    tt_target_finish(pid, report);
+}
+
 /* The controller is killed at random moments of attaching and detaching. */
 static void death_while_attaching_harms_nobody(void **state)
 {
@@ -304,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_are_hooked_and_given_back),
         cmocka_unit_test(cycles_leave_no_trace),
+        cmocka_unit_test(counted_operations_are_given_back),
         cmocka_unit_test(death_while_attaching_harms_nobody),
         cmocka_unit_test(one_telltale_at_a_time),
         cmocka_unit_test(what_cannot_be_attached_is_said),

@@ -42,9 +42,13 @@ static void begin(void)
     __atomic_fetch_add(&own->started, 1, __ATOMIC_RELEASE);
 }
 
-static void done(unsigned kind)
+__attribute__((noinline)) void tt_target_done(unsigned kind)
 {
     __atomic_fetch_add(&own->rounds[kind], 1, __ATOMIC_RELAXED);
+}
+
+__attribute__((noinline)) void tt_target_done_end(void)
+{
 }
 
 #define BLOCKS 64
@@ -95,7 +99,7 @@ static void *work_malloc(void *arg)
     while (!own->stop) {
         for (int i = 0; i < 100; i++)
             allocate(&seed, block, size);
-        done(0);
+        tt_target_done(0);
     }
     for (int i = 0; i < BLOCKS; i++)
         free(block[i]);
@@ -116,7 +120,7 @@ static void *work_float(void *arg)
         }
         if (c[0] != 100000 || c[1] != 240000 || c[2] != 420000 || c[3] != 640000)
             __atomic_fetch_add(&own->wrong, 1, __ATOMIC_RELAXED);
-        done(1);
+        tt_target_done(1);
     }
     return NULL;
 }
@@ -173,7 +177,7 @@ static void *work_waits(void *arg)
             own->eintr_call = which * 1000 + (uint64_t)errno;
             __atomic_fetch_add(&own->eintr, 1, __ATOMIC_RELAXED);
         }
-        done(2);
+        tt_target_done(2);
     }
     if (set >= 0)
         semctl(set, 0, IPC_RMID);
@@ -193,7 +197,7 @@ static void *work_sleeps(void *arg)
         nanosleep(&pause, NULL);
         if (now_ms() - start > 2 * 200 + 2000 || now_ms() - start < 199)
             __atomic_fetch_add(&own->overslept, 1, __ATOMIC_RELAXED);
-        done(6);
+        tt_target_done(6);
     }
     return NULL;
 }
@@ -201,7 +205,7 @@ static void *work_sleeps(void *arg)
 static void on_timer(int n)
 {
     (void)n;
-    done(3);
+    tt_target_done(3);
 }
 
 static uint64_t sigchlds, forks;
@@ -230,7 +234,7 @@ static void work_children(void)
             __atomic_fetch_add(&own->strangers, 1, __ATOMIC_RELAXED);
         if (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD)
             __atomic_fetch_add(&own->strangers, 1, __ATOMIC_RELAXED);
-        done(4);
+        tt_target_done(4);
     }
 }
 
@@ -244,7 +248,7 @@ static void *work_crowd(void *arg)
         allocate(&seed, block, size);
         for (volatile int i = 0; i < 2000; i++)
             ;
-        done(5);
+        tt_target_done(5);
     }
     return NULL;
 }

@@ -31,6 +31,10 @@ struct tt_target_report {
     volatile uint64_t eintr_call; /* index of the call that did */
 };
 
+/* What every round of work calls, and the function behind it. */
+void tt_target_done(unsigned kind);
+void tt_target_done_end(void);
+
 /* Forks the process and waits until all its threads work. *report is shared with it. */
 pid_t tt_target_spawn(unsigned work, struct tt_target_report **report);
 /* Lets it end, waits, and checks status and report with cmocka's asserts. */
