@@ -153,10 +153,12 @@ static int walk_piece(struct glibc_heap *heap, struct walker *w, const struct gl
     int rc = 0;
     for (;;) {
         enum glibc_end how = step(w, &chunk, p->top, p->main, UINT64_MAX, true);
-        if (how != GLIBC_BROKEN || rc)
+        bool foreign = how == GLIBC_FENCE && p->top; /* the program took memory by sbrk itself */
+        if ((how != GLIBC_BROKEN && !foreign) || rc)
             break;
-        uint64_t next = find_sync(heap, p, chunk);
-        w->blocks->doubt_bytes += next - chunk;
+        chunk += foreign ? 2 * CHUNK_HEADER : 0;
+        uint64_t next = find_sync(heap, p, chunk - (foreign ? CHUNK_HEADER : 0));
+        w->blocks->doubt_bytes += foreign ? 0 : next - chunk;
         rc = span(w->blocks, from, chunk);
         from = chunk = next;
         if (next >= p->end)

@@ -286,8 +286,13 @@ static int main_arena(struct glibc_heap *heap)
     if (heap->par && heap->sbrk_base)
         first = heap->sbrk_base;
     first = (first + 15) & ~15ull;
-    enum glibc_end how = tt_glibc_try(heap->image, first, arena->top, true, UINT64_MAX, &at);
-    if (how == GLIBC_FENCE) {
+    bool whole =
+        !arena->noncontiguous && first < arena->top && end - first <= arena->system_mem + 4096;
+    uint64_t steps = whole ? 64 : UINT64_MAX; /* glibc.c gets over fence posts within a piece */
+    enum glibc_end how = tt_glibc_try(heap->image, first, arena->top, true, steps, &at);
+    if (how != GLIBC_BROKEN && whole) {
+        rc = add(heap, first, end, first, arena->top, true);
+    } else if (how == GLIBC_FENCE) {
         rc = add(heap, first, at + 32, first, 0, true);
         if (rc == 0)
             rc = find_rest(heap, at + 32);

@@ -41,17 +41,19 @@ static void settle(struct tt_heap_blocks *blocks)
 {
     struct tt_heap_block *b = blocks->list.data;
     size_t n = blocks->list.len, i = 1, kept = 0;
-    while (i < n && b[i].address > b[i - 1].address)
+    tt_heap_spans_settle(blocks);
+    while (i < n && b[i].address - b[i - 1].address >= b[i - 1].size &&
+           b[i].address > b[i - 1].address)
         i++;
-    if (i < n)
-        qsort(b, n, sizeof *b, by_address);
+    if (i >= n)
+        return;
+    qsort(b, n, sizeof *b, by_address);
     for (i = 0; i < n; i++)
         if (kept && b[i].address - b[kept - 1].address < b[kept - 1].size)
             blocks->doubt_bytes += b[i].size;
         else
             b[kept++] = b[i];
     blocks->list.len = kept;
-    tt_heap_spans_settle(blocks);
 }
 
 int tt_heap_walk(const struct tt_heap_image *image, struct tt_heap_blocks *out,
