@@ -45,13 +45,21 @@ static uint64_t usable(uint64_t requested, uint64_t room)
 static int add_extra(const struct tt_heap_image *image, const struct tt_heap_options *o,
                      struct tt_heap_blocks *blocks)
 {
-    size_t n = blocks->list.len, all = n + o->n_extra, at = all;
+    size_t n = blocks->list.len, all = n + o->n_extra, at;
     if (!o->n_extra)
         return 0;
     if (tt_vec_reserve(&blocks->list, all))
         return -ENOMEM;
     struct tt_heap_block *list = blocks->list.data;
     const struct tt_heap_range *last = NULL;
+    /* what an allocator's walk took for its own among them */
+    uint64_t low = o->extra[0].address, high = o->extra[o->n_extra - 1].address;
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (list[i].address + list[i].size <= low || list[i].address > high)
+            list[kept++] = list[i];
+    n = kept;
+    at = all = n + o->n_extra;
     for (size_t i = o->n_extra; i-- > 0;) { /* from the back, so that nothing is moved twice */
         const struct tt_heap_block *e = &o->extra[i];
         const struct tt_heap_range *range = tt_heap_range_at(image, e->address);

@@ -35,13 +35,22 @@ static void reach(struct tt_search *search, int stage)
 }
 
 struct own {
+    const struct tt_heap_image *heap;
     TT_VEC(struct tt_heap_block) list;
 };
 
+/* The shadow knows granules of 32 bytes. A sampled object of an attached glibc stands 16 bytes into
+ * its pages, behind the header of a mapped chunk: {0, size | IS_MMAPPED} (agent/region.c). */
 static void add_own(void *arg, uint64_t address, const struct tt_shadow_entry *entry)
 {
     struct own *own = arg;
-    struct tt_heap_block block = {address, entry->size};
+    uint64_t header[2] = {1, 0};
+    const uint8_t *bytes = tt_heap_bytes(own->heap, address, sizeof header);
+    if (bytes)
+        memcpy(header, bytes, sizeof header);
+    bool behind = header[0] == 0 && (header[1] & 7) == 2 && header[1] > entry->size &&
+                  (address + (header[1] & ~7ULL)) % 4096 == 0;
+    struct tt_heap_block block = {address + (behind ? sizeof header : 0), entry->size};
     int failed = tt_vec_push(&own->list, block);
     (void)failed; /* it is not searched then */
 }
@@ -49,7 +58,7 @@ static void add_own(void *arg, uint64_t address, const struct tt_shadow_entry *e
 void tt_search_run(struct tt_search *search)
 {
     /* sampled objects lie where no allocator knows them */
-    struct own own = {0};
+    struct own own = {.heap = &search->heap};
     uint64_t base = search->tape.head.region_base;
     if (base)
         tt_shadow_each(&search->shadow, base, base + TT_RECORD_REGION_BYTES, add_own, &own);
