@@ -97,7 +97,7 @@ static int run_detach(const struct tt_cmd *cmd, int argc, char **argv)
             return tt_cmd_trouble(&err);
         err = (struct tt_error){0};
     }
-    if (tt_inject_detach(request.pid, request.force, &detached, &err) != 0)
+    if (tt_record_detach(request.pid, request.force, &detached, &err) != 0)
         return tt_cmd_trouble(&err);
     say_detached(&request, &detached);
     return TT_EXIT_CLEAN;

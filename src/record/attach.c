@@ -117,6 +117,44 @@ static int attach_patiently(struct tt_recorder *rec, pid_t pid, enum tt_tape_mod
 
 /* ---- going ---- */
 
+/* Gives the memory of a tape back. It stays mapped in the target, and a thread that is just leaving
+ * the agent may still write to it: into pages of zeroes, harmless. Where release functions stay
+ * hooked it is kept: they look there for what they release. */
+static void punch(int tape_fd)
+{
+    struct stat st;
+    if (fstat(tape_fd, &st) == 0 && st.st_size > 0)
+        fallocate(tape_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size);
+}
+
+static int open_mapped(pid_t pid, const struct tt_proc_map *map)
+{
+    char path[96];
+    snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", (int)pid,
+             (unsigned long long)map->start, (unsigned long long)map->end);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+static bool is_tape(const struct tt_proc_maps *maps, const struct tt_proc_map *map)
+{
+    return map->shared && map->offset == 0 && strstr(tt_proc_map_path(maps, map), MEMFD_NAME);
+}
+
+/* The tapes that a dead recorder left in a process. */
+static void punch_mapped(pid_t pid)
+{
+    struct tt_proc_maps maps = {0};
+    if (tt_proc_maps_read(pid, &maps) == 0)
+        for (size_t i = 0; i < maps.maps.len; i++) {
+            int fd = is_tape(&maps, &maps.maps.data[i]) ? open_mapped(pid, &maps.maps.data[i]) : -1;
+            if (fd >= 0) {
+                punch(fd);
+                close(fd);
+            }
+        }
+    tt_proc_maps_free(&maps);
+}
+
 void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image)
 {
     struct tt_inject_detached detached = {0};
@@ -183,14 +221,17 @@ void tt_attach_leave_all(struct tt_recorder *rec)
 
 void tt_attach_forget(struct tt_image *image)
 {
-    if (!image->attached)
-        return;
-    /* what a release of a sampled object needs stays while there are any: which site, which age */
-    off_t from = image->attach.kept ? (off_t)TT_TAPE_OFF_SITES : 0;
-    off_t to = image->attach.kept ? (off_t)TT_TAPE_OFF_SHADOW
-                                  : (off_t)TT_TAPE_FILE_BYTES(image->tape.head.granule_shift);
-    if (image->attach.detached_ns || !image->alive)
-        fallocate(image->tape.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, to - from);
+    if (image->attached && (image->attach.detached_ns || !image->alive) && !image->attach.kept)
+        punch(image->tape.fd);
+}
+
+int tt_record_detach(pid_t pid, bool force, struct tt_inject_detached *out, struct tt_error *err)
+{
+    int code = tt_inject_detach(pid, force, out, err);
+    if (!code && !out->kept)
+        punch_mapped(pid);
+    tt_record_dir_clean();
+    return code;
 }
 
 /* ---- meanwhile ---- */
@@ -320,16 +361,11 @@ static void adopt_memory_file(struct tt_recorder *rec, pid_t pid)
     if (tt_proc_maps_read(pid, &maps) == 0)
         for (size_t i = 0; i < maps.maps.len && fd < 0; i++) {
             const struct tt_proc_map *map = &maps.maps.data[i];
-            bool known = !map->shared || map->offset != 0 ||
-                         !strstr(tt_proc_map_path(&maps, map), MEMFD_NAME);
+            bool known = !is_tape(&maps, map);
             for (size_t k = 0; k < rec->images.len && !known; k++)
                 known = rec->images.data[k]->tape.inode == map->inode;
-            if (known)
-                continue;
-            char path[96];
-            snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", (int)pid,
-                     (unsigned long long)map->start, (unsigned long long)map->end);
-            fd = open(path, O_RDWR | O_CLOEXEC);
+            if (!known)
+                fd = open_mapped(pid, map);
         }
     tt_proc_maps_free(&maps);
     struct tt_image *image = fd < 0 ? NULL : tt_image_new(rec, fd, pid, "");
@@ -337,7 +373,7 @@ static void adopt_memory_file(struct tt_recorder *rec, pid_t pid)
         tt_image_settle(rec, image);
 }
 
-static void look_at_children(struct tt_recorder *rec, pid_t pid, unsigned depth)
+static void children_of(pid_t pid, tt_proc_pid_vec *out)
 {
     char path[96];
     tt_proc_pid_vec tids = {0};
@@ -347,17 +383,28 @@ static void look_at_children(struct tt_recorder *rec, pid_t pid, unsigned depth)
         FILE *f = fopen(path, "re");
         long child;
         /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
-        while (f && fscanf(f, "%ld", &child) == 1) {
-            if (!looked_at(rec, (pid_t)child) && rec->looked_at.len < CHILDREN_MOST &&
-                tt_vec_push(&rec->looked_at, (pid_t)child) == 0 && !image_of(rec, (pid_t)child))
-                adopt_memory_file(rec, (pid_t)child);
-            if (depth < 8)
-                look_at_children(rec, (pid_t)child, depth + 1);
-        }
+        while (f && fscanf(f, "%ld", &child) == 1)
+            if (tt_vec_push(out, (pid_t)child))
+                break;
         if (f)
             fclose(f);
     }
     tt_vec_free(&tids);
+}
+
+static void look_at_children(struct tt_recorder *rec, pid_t pid, unsigned depth)
+{
+    tt_proc_pid_vec found = {0};
+    children_of(pid, &found);
+    for (size_t i = 0; i < found.len; i++) {
+        pid_t child = found.data[i];
+        if (!looked_at(rec, child) && rec->looked_at.len < CHILDREN_MOST &&
+            tt_vec_push(&rec->looked_at, child) == 0 && !image_of(rec, child))
+            adopt_memory_file(rec, child);
+        if (depth < 8)
+            look_at_children(rec, child, depth + 1);
+    }
+    tt_vec_free(&found);
 }
 
 void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns)
@@ -377,19 +424,42 @@ void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns)
 
 /* ---- the recording ---- */
 
+/* With -f also the children that are there already. */
+static void add_children(tt_proc_pid_vec *pids)
+{
+    for (size_t at = 0; at < pids->len && pids->len < CHILDREN_MOST; at++) {
+        tt_proc_pid_vec found = {0};
+        children_of(pids->data[at], &found);
+        for (size_t i = 0; i < found.len; i++) {
+            bool there = false;
+            for (size_t k = 0; k < pids->len && !there; k++)
+                there = pids->data[k] == found.data[i];
+            if (!there && tt_vec_push(pids, found.data[i]))
+                break;
+        }
+        tt_vec_free(&found);
+    }
+}
+
 /* Attaches to all that can be. 0, or the error of the first when there is none. */
 static int attach_all(struct tt_recorder *rec, struct tt_error *err)
 {
     const struct tt_record_options *o = rec->options;
     enum tt_tape_mode mode = o->mode ? o->mode : TT_MODE_EXACT;
     struct tt_error first = {0};
-    for (size_t i = 0; i < o->n_pids; i++) {
-        struct tt_given given = {.pid = o->pids[i], .mode = mode};
+    tt_proc_pid_vec pids = {0};
+    for (size_t i = 0; i < o->n_pids; i++)
+        if (tt_vec_push(&pids, o->pids[i]))
+            return tt_error_set(err, -ENOMEM, "out of memory");
+    if (o->follow)
+        add_children(&pids);
+    for (size_t i = 0; i < pids.len; i++) {
+        struct tt_given given = {.pid = pids.data[i], .mode = mode};
         struct tt_error why = {0};
         if (attach_patiently(rec, given.pid, mode, &why)) {
             if (!first.code)
                 first = why;
-            if (o->n_pids > 1)
+            if (pids.len > 1 && (i < o->n_pids || why.code != -ESRCH)) /* children come and go */
                 tt_loop_say(rec, why.text);
             continue;
         }
@@ -397,6 +467,7 @@ static int attach_all(struct tt_recorder *rec, struct tt_error *err)
         if (tt_vec_push(&rec->given, given) == 0)
             tt_ask_offer(rec, given.pid, true);
     }
+    tt_vec_free(&pids);
     if (rec->result->attached)
         return 0;
     *err = first;

@@ -61,6 +61,14 @@ static void remove_stale(const char *base)
     closedir(dir);
 }
 
+void tt_record_dir_clean(void)
+{
+    const char *bases[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
+    for (size_t i = 0; i < sizeof bases / sizeof *bases; i++)
+        if (bases[i] && bases[i][0] == '/')
+            remove_stale(bases[i]);
+}
+
 static int make_in(struct tt_recorder *rec, const char *base)
 {
     if (snprintf(rec->dir, sizeof rec->dir, "%s/" PREFIX "XXXXXXXXXXXX", base) >= 150)
@@ -98,10 +106,10 @@ int tt_record_dir_make(struct tt_recorder *rec, struct tt_error *err)
     const char *bases[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
     int code = -ENOENT;
     rec->dir_fd = rec->owner_fd = -1;
+    tt_record_dir_clean();
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
         if (!bases[i] || bases[i][0] != '/')
             continue;
-        remove_stale(bases[i]);
         code = make_in(rec, bases[i]);
         if (!code)
             return 0;

@@ -335,9 +335,10 @@ static inline int tt_record_status(int status)
     return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* dir.c: makes the directory for tapes, and removes those that dead recorders left. */
+/* dir.c: makes the directory for tapes, and removes those that dead recorders left (clean). */
 int tt_record_dir_make(struct tt_recorder *rec, struct tt_error *err);
 void tt_record_dir_remove(struct tt_recorder *rec);
+void tt_record_dir_clean(void);
 
 /* loop.c */
 enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FDS };

@@ -129,6 +129,11 @@ int tt_record_attach(const struct tt_record_options *options, struct tt_record_r
  * (err says so); another negative errno with the answer in err. */
 int tt_record_ask(pid_t pid, const char *what, struct tt_error *err);
 
+/* Takes out of a process what dead telltales left in it, gives back their memory and files. As
+ * tt_inject_detach. */
+struct tt_inject_detached;
+int tt_record_detach(pid_t pid, bool force, struct tt_inject_detached *out, struct tt_error *err);
+
 /* A session of one process and one snapshot: options->pids[0] as it is now, or (core) a core file.
  * exe: the core's program, may be NULL. */
 int tt_record_snapshot(const struct tt_record_options *options, struct tt_record_result *result,
