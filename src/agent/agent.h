@@ -214,8 +214,9 @@ TT_HIDDEN void tt_agent_await(void);
 TT_HIDDEN int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf,
                               const uint64_t pad[2], const uint64_t pad_size[2], int *fd,
                               const char **why);
-/* Ends the recording for good; threads amid hooks come to no harm. */
-TT_HIDDEN void tt_agent_detach(void);
+/* Ends the recording for good; threads amid hooks come to no harm. Returns the sampled objects
+ * still live whose release needs a hook. */
+TT_HIDDEN uint64_t tt_agent_detach(void);
 /* After that: gives the tape's memory back and keeps its addresses. */
 TT_HIDDEN void tt_agent_forget(void);
 /* In a forked child (word wiped): gives it a tape of its own, or makes it pass through. */

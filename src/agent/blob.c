@@ -45,9 +45,9 @@ static int start(struct tt_blob_call *c)
 /* Releases of glibc know sampled objects for mapped blocks of its own (region.h). */
 static int pass(void)
 {
+    tt_blob.detached_live = 0;
     if (tt_agent.head && tt_agent.alive)
-        tt_agent_detach();
-    tt_blob.detached_live = (uint32_t)tt_region_held();
+        tt_blob.detached_live = (uint32_t)tt_agent_detach();
     return 0;
 }
 

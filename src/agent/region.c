@@ -349,7 +349,9 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
     uint32_t hole = r->chunks || size >= PAGE || r->holes < SMALL_HOLES;
     if (hole && r->holes >= r->budget && widen(t, r) != 0)
         hole = 0;
-    if (hole || !r->chunks) {
+    /* Nobody who was on the way here when the recording ended leaves an object that no hook knows.
+     */
+    if ((hole || !r->chunks) && tt_agent_recording()) {
         uint32_t class = class_of(lead + (size ? size : 1) + (hole ? PAGE : 0), align);
         uint64_t at = class > CLASS_MAX    ? 0
                       : class > CLASS_SPAN ? take_large(r, class, hole, zero)
@@ -432,13 +434,15 @@ static uint64_t unit_start(const struct tt_region *r, uint32_t index)
     return TT_REGION_BASE + r->small + ((uint64_t)index << UNIT_SHIFT);
 }
 
-void tt_region_rest(void)
+uint64_t tt_region_rest(void)
 {
     struct tt_region *r = tt_agent.region;
     uint32_t seen = 0;
-    if (!r || !__atomic_compare_exchange_n(&tt_agent.region_lock.word, &seen, TT_LOCK_WAIT - 2, 0,
-                                           __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        return;
+    if (!r)
+        return 0;
+    if (!__atomic_compare_exchange_n(&tt_agent.region_lock.word, &seen, TT_LOCK_WAIT - 2, 0,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return r->chunks ? 0 : r->live + 1; /* somebody may be taking one right now */
     drain(r);
     for (uint32_t i = 0; i < r->made[1]; i++) {
         struct span *s = &r->span[i];
@@ -462,7 +466,9 @@ void tt_region_rest(void)
         u->pages = PAGES_CLOSED;
     }
     advise(r);
+    uint64_t held = tt_region_held();
     tt_lock_give(&tt_agent.region_lock);
+    return held;
 }
 
 /* Objects that live on are the real allocator's; it unmaps them when they are released. */

@@ -30,8 +30,10 @@ TT_HIDDEN uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t a
 TT_HIDDEN void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size);
 /* Bytes reserved at TT_REGION_BASE, 0 in exact mode. */
 TT_HIDDEN uint64_t tt_region_bytes(void);
-/* At the end of a recording: gives back what no object lies in. Waits for nobody. */
-TT_HIDDEN void tt_region_rest(void);
+/* At the end of a recording: no object comes in any more, and what none lies in is given back.
+ * Waits for nobody. Returns what tt_region_held says, at least 1 when it cannot be known just now.
+ */
+TT_HIDDEN uint64_t tt_region_rest(void);
 /* Objects in it that the real allocator cannot release: hooks must stay for them. */
 TT_HIDDEN uint64_t tt_region_held(void);
 /* Usable bytes of the object at `at`; 0 if none starts there that is ours (an object of an earlier

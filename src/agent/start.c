@@ -482,12 +482,12 @@ int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, cons
     return error;
 }
 
-void tt_agent_detach(void)
+uint64_t tt_agent_detach(void)
 {
     tt_agent_pass();
     __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
     __atomic_store_n(&tt_agent.head->state, TT_STATE_QUIET, __ATOMIC_RELEASE);
-    tt_region_rest();
+    return tt_region_rest();
 }
 
 static void give_back(uint64_t offset, uint64_t bytes)
