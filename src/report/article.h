@@ -75,6 +75,8 @@ void tt_section_holders(struct tt_article *article, const struct tt_holding *lis
                         const char *lead);
 /* The limits of the scan, as an item of the evidence. */
 void tt_section_scan(struct tt_article *article, const struct tt_report_input *input);
+/* Goes on with what was looked at; whether a copy could be searched completely. */
+bool tt_section_searched(struct tt_article *article, const struct tt_report_input *input);
 void tt_section_groups(struct tt_article *article, const struct tt_report_input *input);
 void tt_section_cost(struct tt_article *article, const struct tt_report_input *input);
 /* Whether the report has no leaking site, but lost blocks, or only one look at the heap; and the

@@ -148,9 +148,13 @@ static void add_healthy(struct tt_article *article, const struct tt_report_input
         tt_article_more(article, "with the horizon A = %s s.", limit);
     else
         tt_article_more(article, "with the default horizon.");
+    bool searched = tt_section_searched(article, input);
     if (too_short)
-        tt_article_more(article, "Nothing was watched for longer than the horizon, so nothing can "
-                                 "be called a leak: record longer, or give a shorter --horizon.");
+        tt_article_more(article,
+                        "Nothing was watched for longer than the horizon, so %s: record longer, or "
+                        "give a shorter --horizon.",
+                        searched ? "what is kept without need cannot be told"
+                                 : "nothing can be called a leak");
     else if (session->seconds < 2 * horizon)
         tt_article_more(article, "Only what was acquired in the first %s was watched for as long.",
                         tt_text_duration(span, session->seconds - horizon));

@@ -158,6 +158,29 @@ void tt_section_reached(struct tt_article *article, const struct tt_subject *sub
                         live, word, date);
 }
 
+bool tt_section_searched(struct tt_article *article, const struct tt_report_input *input)
+{
+    const struct tt_findings *all = input->findings;
+    bool complete = false;
+    for (size_t i = 0; i < all->snapshots.len; i++) {
+        const struct tt_snapshot_fact *s = &all->snapshots.data[i];
+        tt_phrase lost, blocks, date;
+        moment(date, &input->sessions[0], s->at);
+        tt_phrase_units(blocks, "heap", s->blocks);
+        complete |= s->complete;
+        if (s->lost_units >= 1)
+            tt_article_more(article,
+                            "In the copy of the process at %s nothing points to %s of %s in use, "
+                            "which is too few to tell.",
+                            date, tt_phrase_number(lost, s->lost_units), blocks);
+        else
+            tt_article_more(article,
+                            "In the copy of the process at %s all %s in use could be reached.",
+                            date, blocks);
+    }
+    return complete;
+}
+
 void tt_section_scan(struct tt_article *article, const struct tt_report_input *input)
 {
     const struct tt_findings *all = input->findings;

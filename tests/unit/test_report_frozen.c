@@ -220,6 +220,31 @@ static void test_retained_with_holder(void **state)
     world_end(&w);
 }
 
+/* No leak, and a copy that was searched says more than the horizon allows. */
+static void test_healthy_copy(void **state)
+{
+    (void)state;
+    for (int lost = 0; lost < 2; lost++) {
+        struct world w;
+        struct tt_text out = {0};
+        attach_world(&w, 0);
+        w.findings.horizon = 600;
+        w.findings.snapshots.data[0].lost_units = 3 * lost;
+        w.findings.snapshots.data[0].old_units = 0;
+        assert_int_equal(tt_report_write("text", &w.input, &out, NULL), 0);
+        expect_decent(out.data);
+        for (char *p = out.data; (p = strstr(p, "\n  ")) != NULL;) /* unwrap */
+            memmove(p, p + 2, strlen(p + 2) + 1), *p = ' ';
+        assert_int_equal(strncmp(out.data, "callowner: no leak found, but 90 s is too short", 47),
+                         0);
+        assert_non_null(strstr(out.data, lost ? "nothing points to 3 of 61,204"
+                                              : "all 61,204 blocks in use could be reached"));
+        assert_non_null(strstr(out.data, "cannot be told: record longer"));
+        tt_text_free(&out);
+        world_end(&w);
+    }
+}
+
 /* Keys of the contract that came with frozen copies. */
 static void test_json(void **state)
 {
@@ -269,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_attached),
         cmocka_unit_test(test_core),
         cmocka_unit_test(test_retained_with_holder),
+        cmocka_unit_test(test_healthy_copy),
         cmocka_unit_test(test_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
