@@ -20,29 +20,37 @@ enum {
 
 /* ---- pointers ---- */
 
+/* A pointer that is not in the spanning tree, by numbers of nodes. */
+struct extra {
+    uint32_t from, to;
+};
 /* Targets of the blocks of a chunk, in order; those of block i end where those of i + 1 begin. */
 struct chunk {
-    TT_VEC(uint32_t) targets;
+    TT_VEC(uint32_t) targets; /* blocks; in the end their nodes */
+    TT_VEC(struct extra) extras;
     uint32_t begin[CHUNK + 1];
+};
+struct batch {
+    uint64_t word[BATCH];
+    uint32_t block[BATCH];
+    uint16_t from[BATCH]; /* the block in the chunk that holds the word */
+    unsigned n;
 };
 struct edges {
     const struct tt_heap_index *index;
     const struct tt_heap_marks *marks;
     struct chunk **chunks;
     uint32_t n, next; /* chunks; the next to be done */
-    uint32_t lasting; /* nodes below this number are held by lasting objects */
+    int (*work)(const struct edges *e, uint32_t number, struct batch *batch);
+    const struct tt_heap_graph *graph; /* once nodes are numbered, with */
+    const uint32_t *number;            /* the node of each id */
+    uint32_t lasting;                  /* nodes below this number are held by lasting objects */
     bool failed;
 };
 
-struct batch {
-    uint64_t word[BATCH];
-    uint32_t block[BATCH];
-    unsigned n;
-};
-
-/* Appends the blocks that the batch's words point to. */
-static inline __attribute__((always_inline)) int
-flush(const struct tt_heap_index *x, struct batch *b, struct chunk *c, uint32_t begin)
+/* Appends the blocks that the batch's words point to, and counts them in begin[from + 1]. */
+static inline __attribute__((always_inline)) int flush(const struct tt_heap_index *x,
+                                                       struct batch *b, struct chunk *c)
 {
     for (unsigned i = 0; i < b->n && i < AHEAD; i++)
         __builtin_prefetch(tt_heap_cell_of(x, b->word[i]));
@@ -50,25 +58,28 @@ flush(const struct tt_heap_index *x, struct batch *b, struct chunk *c, uint32_t 
         if (i + AHEAD < b->n)
             __builtin_prefetch(tt_heap_cell_of(x, b->word[i + AHEAD]));
         b->block[i] = tt_heap_before(x, tt_heap_cell_of(x, b->word[i]), b->word[i]);
-        if (b->block[i] != TT_HEAP_NONE)
-            __builtin_prefetch(&x->list[b->block[i]]);
     }
     if (tt_vec_reserve(&c->targets, c->targets.len + b->n))
         return -ENOMEM;
+    uint32_t before = TT_HEAP_NONE;
     for (unsigned i = 0; i < b->n; i++) {
+        if (i + AHEAD < b->n && b->block[i + AHEAD] != TT_HEAP_NONE)
+            __builtin_prefetch(&x->list[b->block[i + AHEAD]]);
         uint32_t t = b->block[i];
         if (t == TT_HEAP_NONE || !tt_heap_holds(x, t, b->word[i]))
             continue;
-        if (c->targets.len > begin && c->targets.data[c->targets.len - 1] == t)
+        if (t == before && b->from[i] == b->from[i - 1])
             continue; /* the same block twice in a row */
+        before = t;
         c->targets.data[c->targets.len++] = t;
+        c->begin[b->from[i] + 1]++;
     }
     b->n = 0;
     return 0;
 }
 
-static inline __attribute__((always_inline)) int resolve_chunk(const struct edges *e,
-                                                               uint32_t number, struct batch *b)
+static inline __attribute__((always_inline)) int resolve(const struct edges *e, uint32_t number,
+                                                         struct batch *b)
 {
     const struct tt_heap_index *x = e->index;
     struct chunk *c = calloc(1, sizeof *c);
@@ -76,9 +87,8 @@ static inline __attribute__((always_inline)) int resolve_chunk(const struct edge
     if (!c)
         return -ENOMEM;
     uint32_t first = number << CHUNK_BITS;
-    for (uint32_t i = 0; i < CHUNK; i++) {
-        c->begin[i] = (uint32_t)c->targets.len;
-        if (first + i >= x->n || !tt_heap_bit(e->marks->reached, first + i))
+    for (uint32_t i = 0; i < CHUNK && first + i < x->n; i++) {
+        if (!tt_heap_bit(e->marks->reached, first + i))
             continue;
         uint64_t n = 0;
         for (uint64_t from = 0; from < x->list[first + i].size; from += n ? n * 8 : 4096) {
@@ -86,21 +96,64 @@ static inline __attribute__((always_inline)) int resolve_chunk(const struct edge
             for (uint64_t k = 0; k < n; k++) {
                 if (words[k] < 4096 || !tt_heap_near(x, words[k]))
                     continue;
-                b->word[b->n++] = words[k];
-                if (b->n == BATCH && flush(x, b, c, c->begin[i]))
+                b->word[b->n] = words[k];
+                b->from[b->n++] = (uint16_t)i;
+                if (b->n == BATCH && flush(x, b, c))
                     return -ENOMEM;
             }
         }
-        if (b->n && flush(x, b, c, c->begin[i]))
-            return -ENOMEM;
-        if (c->targets.len > UINT32_MAX - BATCH)
+        if (c->targets.len > UINT32_MAX - 2 * BATCH)
             return -ENOMEM;
     }
-    c->begin[CHUNK] = (uint32_t)c->targets.len;
+    if (flush(x, b, c))
+        return -ENOMEM;
+    for (uint32_t i = 0; i < CHUNK; i++)
+        c->begin[i + 1] += c->begin[i];
     return 0;
 }
 
-static void *resolve(void *arg)
+static int resolve_plain(const struct edges *e, uint32_t number, struct batch *b)
+{
+    return resolve(e, number, b);
+}
+#ifdef __x86_64__
+__attribute__((target("popcnt"))) static int resolve_popcnt(const struct edges *e, uint32_t number,
+                                                            struct batch *b)
+{
+    return resolve(e, number, b);
+}
+#else
+#define resolve_popcnt resolve_plain
+#endif
+
+/* Finds the pointers that are not in the spanning tree. What only passing objects hold does not
+ * count for what lasting ones hold. */
+static int sift(const struct edges *e, uint32_t number, struct batch *unused)
+{
+    (void)unused;
+    struct chunk *c = e->chunks[number];
+    uint32_t *t = c->targets.data, n = (uint32_t)c->targets.len;
+    for (uint32_t k = 0; k < n; k++) {
+        if (k + AHEAD < n)
+            __builtin_prefetch(&e->number[t[k + AHEAD]]);
+        t[k] = e->number[t[k]];
+    }
+    const uint32_t *parent = e->graph->parent;
+    for (uint32_t i = 0; i < CHUNK; i++) {
+        for (uint32_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            if (k + AHEAD < n)
+                __builtin_prefetch(&parent[t[k + AHEAD]]);
+            uint32_t u = e->number[(number << CHUNK_BITS) + i], v = t[k];
+            if (parent[v] == u || v == u || (u >= e->lasting && v < e->lasting))
+                continue;
+            if (tt_vec_push(&c->extras, (struct extra){u, v}))
+                return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static void *work(void *arg)
 {
     struct edges *e = arg;
     struct batch *batch = malloc(sizeof *batch);
@@ -110,7 +163,7 @@ static void *resolve(void *arg)
         uint32_t number = __atomic_fetch_add(&e->next, 1, __ATOMIC_RELAXED);
         if (number >= e->n)
             break;
-        if (!batch || resolve_chunk(e, number, batch)) {
+        if (!batch || e->work(e, number, batch)) {
             __atomic_store_n(&e->failed, true, __ATOMIC_RELAXED);
             break;
         }
@@ -119,7 +172,9 @@ static void *resolve(void *arg)
     return NULL;
 }
 
-static int resolve_all(struct edges *e, unsigned threads)
+/* Does the work on all chunks. */
+static int each_chunk(struct edges *e, unsigned threads,
+                      int (*on)(const struct edges *e, uint32_t number, struct batch *batch))
 {
     if (!threads) {
         long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -127,18 +182,29 @@ static int resolve_all(struct edges *e, unsigned threads)
     }
     if (threads > MOST_THREADS)
         threads = MOST_THREADS;
-    e->n = (e->index->n + CHUNK - 1) >> CHUNK_BITS;
-    e->chunks = calloc(e->n + 1, sizeof *e->chunks);
-    if (!e->chunks)
-        return -ENOMEM;
+    e->work = on;
+    e->next = 0;
     pthread_t id[MOST_THREADS];
     unsigned started = 1;
-    while (started < threads && !pthread_create(&id[started], NULL, resolve, e))
+    while (started < threads && !pthread_create(&id[started], NULL, work, e))
         started++;
-    resolve(e);
+    work(e);
     for (unsigned i = 1; i < started; i++)
         pthread_join(id[i], NULL);
     return e->failed ? -ENOMEM : 0;
+}
+
+static int resolve_all(struct edges *e, unsigned threads)
+{
+    e->n = (e->index->n + CHUNK - 1) >> CHUNK_BITS;
+    e->chunks = calloc(e->n + 2, sizeof *e->chunks);
+    if (!e->chunks)
+        return -ENOMEM;
+    bool popcnt = false;
+#ifdef __x86_64__
+    popcnt = __builtin_cpu_supports("popcnt");
+#endif
+    return each_chunk(e, threads, popcnt ? resolve_popcnt : resolve_plain);
 }
 
 static void edges_free(struct edges *e)
@@ -146,6 +212,7 @@ static void edges_free(struct edges *e)
     for (uint32_t i = 0; e->chunks && i < e->n; i++)
         if (e->chunks[i]) {
             tt_vec_free(&e->chunks[i]->targets);
+            tt_vec_free(&e->chunks[i]->extras);
             free(e->chunks[i]);
         }
     free(e->chunks);
@@ -233,45 +300,48 @@ static int number_nodes(struct tt_heap_graph *g, struct edges *e, uint32_t *numb
 
 /* ---- dominators ---- */
 
-/* For each node the nodes that point to it, but for one that is its parent in the tree. */
+/* For each node the nodes that point to it, but for the one that is its parent in the tree. */
 struct predecessors {
     uint32_t *begin, *list;
 };
 
-static int find_predecessors(const struct tt_heap_graph *g, const struct edges *e,
-                             const uint32_t *number, struct predecessors *out)
+static int find_predecessors(const struct tt_heap_graph *g, struct edges *e, unsigned threads,
+                             struct predecessors *out)
 {
-    out->begin = calloc((size_t)g->n + 2, sizeof *out->begin);
-    if (!out->begin)
+    e->graph = g;
+    if (each_chunk(e, threads, sift))
         return -ENOMEM;
-    uint64_t all = 0;
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t u = 0; u < g->n; u++) {
-            if (g->id[u] >= tt_heap_first_object(g))
-                continue; /* these point to nodes that nothing else points to */
-            struct successors to = successors_of(g, e, g->id[u]);
-            for (uint32_t i = 0; i < to.n; i++) {
-                uint32_t v = number[successor(&to, i)];
-                if (g->parent[v] == u || v == u || (u >= e->lasting && v < e->lasting))
-                    continue;
-                if (pass)
-                    out->list[out->begin[v + 1]++] = u;
-                else if (out->begin[v + 2]++ == UINT32_MAX)
-                    return -E2BIG;
-            }
-        }
-        if (pass)
-            break;
-        for (uint32_t v = 0; v <= g->n; v++) {
-            all += out->begin[v + 1];
-            if (all > UINT32_MAX)
-                return -E2BIG;
-            out->begin[v + 1] = (uint32_t)all;
-        }
-        out->list = malloc((all + 1) * sizeof *out->list);
-        if (!out->list)
+    /* Root words' pointers, as extras of a chunk of their own. */
+    struct chunk *roots = calloc(1, sizeof *roots);
+    e->chunks[e->n] = roots;
+    if (!roots)
+        return -ENOMEM;
+    e->n++;
+    for (uint32_t w = 0; w < g->words.len; w++) {
+        uint32_t u = e->number[tt_heap_first_word(g) + w], v = e->number[g->words.data[w].block];
+        if (g->parent[v] != u && (u < e->lasting || v >= e->lasting) &&
+            tt_vec_push(&roots->extras, (struct extra){u, v}))
             return -ENOMEM;
     }
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < e->n; i++)
+        all += e->chunks[i]->extras.len;
+    if (all > UINT32_MAX)
+        return -E2BIG;
+    out->begin = calloc((size_t)g->n + 2, sizeof *out->begin);
+    out->list = malloc((all + 1) * sizeof *out->list);
+    if (!out->begin || !out->list)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < e->n; i++)
+        for (size_t k = 0; k < e->chunks[i]->extras.len; k++)
+            out->begin[e->chunks[i]->extras.data[k].to + 2]++;
+    for (uint32_t v = 0; v <= g->n; v++)
+        out->begin[v + 1] += out->begin[v];
+    for (uint32_t i = 0; i < e->n; i++)
+        for (size_t k = 0; k < e->chunks[i]->extras.len; k++) {
+            struct extra x = e->chunks[i]->extras.data[k];
+            out->list[out->begin[x.to + 1]++] = x.from;
+        }
     return 0;
 }
 
@@ -357,11 +427,12 @@ int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *ma
     if (!number || !graph->id || !graph->parent || !graph->idom)
         goto out;
     memset(number, 0xff, most * sizeof *number);
+    edges.number = number;
     rc = resolve_all(&edges, threads);
     if (!rc)
         rc = number_nodes(graph, &edges, number);
     if (!rc)
-        rc = find_predecessors(graph, &edges, number, &predecessors);
+        rc = find_predecessors(graph, &edges, threads, &predecessors);
     edges_free(&edges);
     free(number);
     number = NULL;

@@ -118,6 +118,8 @@ static int weigh(struct tree *t)
     if (!t->bytes || !t->units || !t->heavy || !t->owner)
         return -ENOMEM;
     for (uint32_t v = n; v-- > 1;) { /* dominators have lower numbers */
+        if (v > 16 && is_block(t, v - 16))
+            __builtin_prefetch(block_of(t, v - 16));
         if (is_block(t, v)) {
             t->bytes[v] += block_of(t, v)->size;
             t->units[v]++;
