@@ -72,6 +72,12 @@ static bool read_code(const struct tt_image *image, uint64_t address, uint8_t co
     return n == 8;
 }
 
+/* Another moment may do: a thread stood in the way, or in a sleep that nothing interrupts. */
+static bool passes(int code)
+{
+    return code == -EAGAIN || code == -ETIMEDOUT;
+}
+
 /* Puts stubs before all entries that have an address and no slot yet, in one stop of the target. */
 static void patch(struct tt_image *image)
 {
@@ -95,22 +101,25 @@ static void patch(struct tt_image *image)
     struct tt_error err = {0};
     int code = tt_inject_count((pid_t)image->pid, image->pads, 2, entries, n, NULL, &err);
     uint64_t now = tt_clock_now();
+    uint32_t taken = 0;
     for (size_t i = 0; i < n; i++) {
         int result = code ? code : entries[i].result;
         if (result == 0) {
             ops[i]->slot = (int)(image->slots + i);
+            taken = (uint32_t)i + 1;
             accept(ops[i]);
             ops[i]->since_ns = ops[i]->patched_ns = now;
             read_code(image, ops[i]->address, ops[i]->code);
             set_slot(image, ops[i]);
-        } else if (result == -EAGAIN && ++ops[i]->tries < TRIES_MOST) {
-            refuse(ops[i], "a thread stands at its entry; trying again");
+        } else if (passes(result) && ++ops[i]->tries < TRIES_MOST) {
+            refuse(ops[i], result == -EAGAIN ? "a thread stands at its entry; trying again"
+                                             : "its threads could not be stopped; trying again");
         } else {
             refuse(ops[i], code ? err.text : entries[i].why);
             ops[i]->tries = TRIES_MOST;
         }
     }
-    image->slots += (uint32_t)n; /* a slot whose stub was refused stays unused */
+    image->slots += taken; /* a slot before it whose stub was refused stays unused */
 }
 
 /* Whether anything is waiting to be patched, or tried again. */

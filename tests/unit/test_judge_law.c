@@ -165,6 +165,38 @@ static void declared_operation_explains(void **state)
     sim_close(&sim);
 }
 
+/* Counting the declared function began after the load had, as it does where the target could not be
+ * stopped at once. The call records' site was counted from the first moment on and fits as well. */
+static void declared_operation_counted_late_still_explains(void **state)
+{
+    (void)state;
+    static const double late[] = {0.05, 0.7, 1, 3.3, 20, 45};
+    for (size_t i = 0; i < sizeof late / sizeof late[0]; i++)
+        for (uint64_t seed = 1; seed <= 10; seed++) {
+            struct sim sim;
+            struct tt_findings out;
+            serve(&sim, &usual, seed);
+            struct tt_case_operation *op = &sim.c.operations.data[0];
+            double missed = 0;
+            for (size_t k = 0; k < sim.ops.len; k++)
+                missed += sim.ops.data[k] < late[i];
+            op->since = late[i];
+            size_t kept = 0;
+            for (size_t k = 0; k < op->rows.len; k++)
+                if (op->rows.data[k].t >= late[i])
+                    op->rows.data[kept++] =
+                        (struct tt_case_count){op->rows.data[k].t, op->rows.data[k].count - missed};
+            op->rows.len = kept;
+            sim_judge(&sim, 10, &out);
+            const struct tt_finding *f = leak_of(&sim, &out);
+            assert_string_equal(f->rate.operation_source, "declared");
+            assert_string_equal(f->rate.operation, "call");
+            assert_true(f->rate.exact && f->rate.per_operation == 2);
+            tt_findings_free(&out);
+            sim_close(&sim);
+        }
+}
+
 /* Nothing declared: two per call record beats one half per owner record and a quarter per message.
  */
 static void free_clock_explains(void **state)
@@ -374,9 +406,13 @@ static void forecast_names_the_nearest_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(declared_operation_explains),      cmocka_unit_test(free_clock_explains),
-        cmocka_unit_test(rare_losses_have_an_interval),     cmocka_unit_test(law_across_sessions),
-        cmocka_unit_test(few_levels_do_not_identify),       cmocka_unit_test(fix_is_checked),
+        cmocka_unit_test(declared_operation_explains),
+        cmocka_unit_test(declared_operation_counted_late_still_explains),
+        cmocka_unit_test(free_clock_explains),
+        cmocka_unit_test(rare_losses_have_an_interval),
+        cmocka_unit_test(law_across_sessions),
+        cmocka_unit_test(few_levels_do_not_identify),
+        cmocka_unit_test(fix_is_checked),
         cmocka_unit_test(forecast_names_the_nearest_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
