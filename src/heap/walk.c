@@ -8,7 +8,7 @@
 
 #include "heap/internal_image.h"
 
-static const struct tt_heap_allocator *const table[] = {&tt_heap_glibc};
+static const struct tt_heap_allocator *const table[] = {&tt_heap_glibc, &tt_heap_jemalloc};
 
 static int by_start(const void *a, const void *b)
 {
