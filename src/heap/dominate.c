@@ -328,7 +328,7 @@ static int find_predecessors(const struct tt_heap_graph *g, struct edges *e, uns
         all += e->chunks[i]->extras.len;
     if (all > UINT32_MAX)
         return -E2BIG;
-    out->begin = calloc((size_t)g->n + 2, sizeof *out->begin);
+    out->begin = tt_heap_array((size_t)g->n + 2, sizeof *out->begin);
     out->list = malloc((all + 1) * sizeof *out->list);
     if (!out->begin || !out->list)
         return -ENOMEM;
@@ -375,9 +375,9 @@ static uint32_t evaluate(struct forest *f, uint32_t v, uint32_t linked, bool *fa
 
 static int semi_nca(struct tt_heap_graph *g, const struct predecessors *p)
 {
-    struct forest f = {.ancestor = malloc(g->n * sizeof(uint32_t)),
-                       .label = malloc(g->n * sizeof(uint32_t)),
-                       .semi = malloc(g->n * sizeof(uint32_t))};
+    struct forest f = {.ancestor = tt_heap_array(g->n, sizeof(uint32_t)),
+                       .label = tt_heap_array(g->n, sizeof(uint32_t)),
+                       .semi = tt_heap_array(g->n, sizeof(uint32_t))};
     int rc = -ENOMEM;
     bool failed = false;
     if (!f.ancestor || !f.label || !f.semi)
@@ -418,11 +418,11 @@ int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *ma
     uint64_t nodes = marks->reached_units + graph->words.len + graph->objects.len + 1;
     struct edges edges = {.index = graph->index, .marks = marks};
     struct predecessors predecessors = {0};
-    uint32_t *number = malloc(most * sizeof *number);
+    uint32_t *number = tt_heap_array(most, sizeof *number);
     graph->n = 0;
-    graph->id = malloc(nodes * sizeof *graph->id);
-    graph->parent = malloc(nodes * sizeof *graph->parent);
-    graph->idom = malloc(nodes * sizeof *graph->idom);
+    graph->id = tt_heap_array(nodes, sizeof *graph->id);
+    graph->parent = tt_heap_array(nodes, sizeof *graph->parent);
+    graph->idom = tt_heap_array(nodes, sizeof *graph->idom);
     int rc = -ENOMEM;
     if (!number || !graph->id || !graph->parent || !graph->idom)
         goto out;

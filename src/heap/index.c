@@ -5,7 +5,24 @@
  * Start: tt_heap_index_build; the look-up is in internal.h. */
 #include "heap/internal.h"
 
+#include <string.h>
 #include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20 };
+
+void *tt_heap_array(size_t n, size_t width)
+{
+    size_t size;
+    if (__builtin_mul_overflow(n, width, &size) || size < 2 * (size_t)HUGE_PAGE)
+        return calloc(n ? n : 1, width);
+    size = (size + HUGE_PAGE - 1) & ~((size_t)HUGE_PAGE - 1);
+    void *p = aligned_alloc(HUGE_PAGE, size);
+    if (p) {
+        madvise(p, size, MADV_HUGEPAGE);
+        memset(p, 0, size);
+    }
+    return p;
+}
 
 static size_t slab_cells(const struct tt_heap_index *x)
 {

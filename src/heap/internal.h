@@ -46,6 +46,10 @@ int tt_heap_index_build(const struct tt_heap_image *image, const struct tt_heap_
                         struct tt_heap_index *out, struct tt_error *err);
 void tt_heap_index_free(struct tt_heap_index *index);
 
+/* Zeroed memory for arrays that are visited at random: in huge pages where it is large, which
+ * spares misses of the TLB and most page faults. For free(); NULL when there is none. */
+void *tt_heap_array(size_t n, size_t width);
+
 /* Whether the word may point to a block: cheap, few are let through in vain. */
 static inline bool tt_heap_near(const struct tt_heap_index *x, uint64_t word)
 {

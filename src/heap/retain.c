@@ -111,10 +111,10 @@ static int weigh(struct tree *t)
 {
     uint32_t n = t->graph.n;
     const uint32_t *idom = t->graph.idom;
-    t->bytes = calloc(n, sizeof *t->bytes);
-    t->units = calloc(n, sizeof *t->units);
-    t->heavy = calloc(n, sizeof *t->heavy);
-    t->owner = calloc(n, sizeof *t->owner);
+    t->bytes = tt_heap_array(n, sizeof *t->bytes);
+    t->units = tt_heap_array(n, sizeof *t->units);
+    t->heavy = tt_heap_array(n, sizeof *t->heavy);
+    t->owner = tt_heap_array(n, sizeof *t->owner);
     if (!t->bytes || !t->units || !t->heavy || !t->owner)
         return -ENOMEM;
     for (uint32_t v = n; v-- > 1;) { /* dominators have lower numbers */
@@ -198,7 +198,7 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
     if (!t->options->site_of)
         return 0;
     uint64_t stride = t->graph.n / MOST_ASKED + 1;
-    uint32_t *depth = calloc(t->graph.n, sizeof *depth);
+    uint32_t *depth = tt_heap_array(t->graph.n, sizeof *depth);
     TT_VEC(struct example) *nearest = calloc(n + 1, sizeof *nearest);
     int rc = depth && nearest ? 0 : -ENOMEM;
     for (uint32_t v = 1; v < t->graph.n && !rc; v++) {
