@@ -58,6 +58,16 @@ static double known_at(const struct tt_case *c, const struct tt_case_snapshot *s
     return known;
 }
 
+/* Whether any snapshot has lost units of the site: few sites have, of very many. */
+static bool has_share(const struct tt_case *c, const struct tt_case_site *site)
+{
+    for (size_t i = 0; i < c->shares.len; i++)
+        if (c->shares.data[i].site == site->id &&
+            c->snapshots.data[c->shares.data[i].snapshot].process == site->process)
+            return true;
+    return false;
+}
+
 /* Units born before the snapshot that were there at the last look; -1 where there was none since.
  */
 static double stayed_since(const struct tt_case *c, const struct tt_case_snapshot *s,
@@ -91,8 +101,12 @@ static void add_member(const struct tt_dossiers *all, struct tt_dossier *d,
 {
     const struct tt_case *c = all->c;
     double bytes = 0, weight = tt_dossier_weight(c, site);
-    double known = known_at(c, last, site->id, &bytes);
     struct tt_case_row row = tt_case_at(site, last->t);
+    if (!has_share(c, site)) {
+        d->lost.live += fmax(0, row.births - row.deaths);
+        return;
+    }
+    double known = known_at(c, last, site->id, &bytes);
     double sure = fmax(0, known - young_at(last, site)), highest = 0;
     double first = 0, first_stayed = -1; /* of the first copy */
     for (size_t i = 0; i < c->snapshots.len; i++) {
@@ -146,7 +160,8 @@ static void add_old(const struct tt_dossiers *all, struct tt_dossier *d,
     double old = 0, bytes = 0, certain = 0, since = 0;
     for (size_t m = 0; m < d->members.len; m++) {
         const struct tt_case_site *site = &c->sites.data[d->members.data[m].site];
-        if (c->processes.data[site->process].target != c->processes.data[last->process].target)
+        if (c->processes.data[site->process].target != c->processes.data[last->process].target ||
+            !has_share(c, site))
             continue;
         double unused = 0;
         const struct tt_case_snapshot *own = NULL;
@@ -182,6 +197,21 @@ static bool went_on(const struct tt_dossiers *all, const struct tt_dossier *d)
     return d->last_birth - d->first >= MIN_SPAN * (d->until - begun);
 }
 
+static size_t target_of(const struct tt_case *c, const struct tt_dossier *d, size_t member)
+{
+    return c->processes.data[c->sites.data[d->members.data[member].site].process].target;
+}
+
+/* Units of the last look that were no objects in flight at the snapshot. */
+static double aged_survivors(const struct tt_case_site *site, const struct tt_case_snapshot *s)
+{
+    double n = 0;
+    for (size_t i = 0; i < site->survivors.len; i++)
+        if (site->survivors.data[i].tick + TT_JUDGE_GRACE_S * TT_STATS_TICKS_PER_SECOND <= s->tick)
+            n += (double)site->survivors.data[i].count;
+    return n;
+}
+
 void tt_judge_unreachable(const struct tt_dossiers *all, struct tt_dossier *d)
 {
     const struct tt_case *c = all->c;
@@ -190,22 +220,21 @@ void tt_judge_unreachable(const struct tt_dossiers *all, struct tt_dossier *d)
     if (strcmp(d->resource, "heap") != 0)
         return;
     d->lost.complete = true;
-    for (size_t target = 0; target < c->processes.len; target++) {
+    for (size_t m = 0; m < d->members.len && c->snapshots.len; m++) {
+        size_t target = target_of(c, d, m);
         const struct tt_case_snapshot *last = tt_case_snapshot_of(c, target, INFINITY);
-        bool of_site = false;
-        for (size_t m = 0; last && m < d->members.len; m++) {
-            const struct tt_case_site *site = &c->sites.data[d->members.data[m].site];
-            of_site |= c->processes.data[site->process].target == target;
+        bool done = !last;
+        for (size_t k = 0; k < m && !done; k++)
+            done = target_of(c, d, k) == target;
+        if (done)
+            continue;
+        for (size_t k = m; k < d->members.len; k++) {
+            const struct tt_case_site *site = &c->sites.data[d->members.data[k].site];
             if (site->process != last->process)
                 continue;
             add_member(all, d, site, last);
-            for (size_t i = 0; i < site->survivors.len; i++)
-                if (site->survivors.data[i].tick + TT_JUDGE_GRACE_S * TT_STATS_TICKS_PER_SECOND <=
-                    last->tick)
-                    survivors += (double)site->survivors.data[i].count;
+            survivors += aged_survivors(site, last);
         }
-        if (!of_site)
-            continue;
         if (attached(c, target))
             add_old(all, d, last);
         d->lost.looked = true;
