@@ -130,7 +130,8 @@ static uint64_t find_sync(struct glibc_heap *heap, const struct glibc_piece *p, 
         if (!tt_heap_in_view(&v, q, 16))
             continue;
         uint64_t head = tt_heap_load(&v, q + 8);
-        if (head < CHUNK_MIN || head >= end - q || !(head & CHUNK_PREV_INUSE))
+        if (head < CHUNK_MIN || (head & ~(uint64_t)CHUNK_FLAGS) > end - q ||
+            !(head & CHUNK_PREV_INUSE))
             continue;
         if (heap->budget < 4096)
             break;
