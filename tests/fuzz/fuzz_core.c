@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a core file: its segments and notes are read, the heap in it is walked and searched,
- * as `telltale snapshot --core` does. Examples are made from a live `cat`, which has a heap, an
+ * as `telltale snapshot --core` does. Examples are made from a live shell, which has a heap, an
  * arena, modules and a thread: a core is written of it, then words of its headers and notes, or of
  * its memory, are set to what parsers trip over. Start: LLVMFuzzerTestOneInput. */
 #include <elf.h>
@@ -172,12 +172,16 @@ static void dump(struct core *c, pid_t pid)
     memcpy(c->bytes + heads + sizeof notes, c->ph, c->n_ph * sizeof *c->ph);
 }
 
-/* cat that has copied one byte and waits for the next; without randomization, so that one machine
- * always makes the same core. */
+/* A shell that has set and unset some variables and waits for a line; without randomization, so
+ * that one machine always makes the same core. */
+#define SCRIPT                                                                                     \
+    "i=0; while [ $i -lt 300 ]; do eval v$i=$i$i$i$i$i; i=$((i+1)); done;"                         \
+    "i=0; while [ $i -lt 300 ]; do unset v$i; i=$((i+3)); done; echo; read line"
+
 static bool take_core(struct core *c)
 {
     int in[2], out[2], status;
-    char byte = 'x';
+    char byte;
     if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
         return false;
     pid_t pid = fork();
@@ -185,13 +189,13 @@ static bool take_core(struct core *c)
         personality(ADDR_NO_RANDOMIZE);
         dup2(in[0], 0);
         dup2(out[1], 1);
-        execle("/bin/cat", "cat", (char *)NULL, (char *[]){NULL});
+        execle("/bin/sh", "sh", "-c", SCRIPT, (char *)NULL, (char *[]){NULL});
         _exit(127);
     }
     close(in[0]);
     close(out[1]);
-    bool ok = pid > 0 && write(in[1], &byte, 1) == 1 && read(out[0], &byte, 1) == 1 &&
-              ptrace(PTRACE_ATTACH, pid, 0, 0) == 0 && waitpid(pid, &status, 0) == pid;
+    bool ok = pid > 0 && read(out[0], &byte, 1) == 1 && ptrace(PTRACE_ATTACH, pid, 0, 0) == 0 &&
+              waitpid(pid, &status, 0) == pid;
     if (ok)
         dump(c, pid);
     if (pid > 0) {
