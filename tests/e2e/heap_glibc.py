@@ -139,7 +139,7 @@ def link(source, libc, out):
            for n in ("Scrt1.o", "crti.o", "crtn.o")]
     threads = [p for p in (libc / "libpthread.so.0",) if p.exists() and not (libc / "libpthread.a").exists()]
     unit = out.with_suffix(".o")
-    steps = [cc + ["-O2", "-fPIE", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-c", str(source), "-o", str(unit)],
+    steps = [cc + ["-O2", "-D_GNU_SOURCE", "-fPIE", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-c", str(source), "-o", str(unit)],
              cc + ["-pie", "-nostdlib", "-o", str(out), crt[0], crt[1], str(unit), str(libc / "libc.so.6")] +
              [str(t) for t in threads] + ["-lgcc", crt[2], f"-Wl,--dynamic-linker={libc}/ld-linux-x86-64.so.2",
                                           f"-Wl,-rpath,{libc}", "-Wl,--allow-shlib-undefined"]]
