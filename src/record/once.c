@@ -101,8 +101,8 @@ static int finish(struct once *once, const char *source, struct tt_error *err)
     struct tt_search *search = once->search;
     struct tt_session_writer *w = once->writer;
     const struct tt_record_options *o = once->options;
-    tt_session_begin(w);
     tt_rows_meta(w, o, search->pid, search->began_ns, once->wall_ns);
+    tt_session_begin(w);
     tt_session_put_meta(w, "mode", "");
     tt_session_put_process(w, &once->row);
     for (size_t i = 0; i < search->heap.ranges.len; i++) {
