@@ -19,12 +19,14 @@
 #include "inject/patch.h"
 
 #define TRIES 50
-#define DRAIN_TRIES 20
+#define DRAIN_TRIES 100
+#define WORD_TRIES 10
 #define LEFT_TRIES 500
 
-static void breathe(void)
+/* Longer from time to time: a thread may wait for its turn on a processor. */
+static void breathe(int tries)
 {
-    const struct timespec pause = {0, 2000000};
+    const struct timespec pause = {0, 2000000L * (tries < 10 ? 1 : 10)};
     nanosleep(&pause, NULL);
 }
 
@@ -136,7 +138,7 @@ static int await_left_call(struct tt_target *t, struct tt_load *load, struct tt_
                                 "process %d is still at what a killed telltale began; try again",
                                 (int)t->pid);
         if (!thread)
-            breathe();
+            breathe(tries);
     }
     return 0;
 }
@@ -273,7 +275,7 @@ static int take_again(struct tt_target *t, struct tt_load *load, struct tt_stopp
             return code;
         /* A word of a stack may be left over from an earlier call for as long as nothing writes
          * there: in the end only where threads stand counts, and where handlers return to. */
-        unsigned where = tries < DRAIN_TRIES / 2 ? TT_LOOK_RIP | TT_LOOK_WORDS : TT_LOOK_RIP;
+        unsigned where = tries < WORD_TRIES ? TT_LOOK_RIP | TT_LOOK_WORDS : TT_LOOK_RIP;
         if (!tt_stacks_look(t, stopped, &image, 1, where, &hit)) {
             *still = tt_patch_active(load);
             if (!*still)
@@ -281,7 +283,7 @@ static int take_again(struct tt_target *t, struct tt_load *load, struct tt_stopp
             return 0;
         }
         tt_inject_resume(stopped);
-        breathe();
+        breathe(tries);
     }
     return tt_error_set(err, -EAGAIN,
                         "cannot attach to process %d: a thread is still inside the agent of an "
@@ -328,7 +330,7 @@ static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_
     for (int tries = 0; code == -EAGAIN && tries < TRIES; tries++) {
         struct tt_stopped stopped;
         if (tries)
-            breathe();
+            breathe(tries);
         if ((code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
             return code;
         code = tt_patch_apply(&a->patch, &stopped, tries == TRIES - 1);

@@ -59,8 +59,8 @@ int tt_target_open(pid_t pid, struct tt_target *out, struct tt_error *err);
 void tt_target_close(struct tt_target *target);
 /* Says why ptrace(2) refused with `code`. Returns code. */
 int tt_target_explain(pid_t pid, int code, struct tt_error *err);
-/* Whether a thread sleeps so that no signal wakes it. */
-bool tt_target_in_deep_sleep(pid_t pid, pid_t tid);
+/* Not 0 while a thread sleeps so that no signal wakes it; another number for another sleep. */
+uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid);
 /* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
 int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t n);
 int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n);

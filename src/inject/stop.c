@@ -167,6 +167,7 @@ int tt_inject_await(pid_t pid, pid_t tid)
 #define NO_LIMIT UINT64_MAX
 static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
 {
+    uint64_t sleep = 0, since = 0;
     for (;;) {
         int status, r = look(pid, t->tid, false, &status);
         if (r == 0)
@@ -181,10 +182,16 @@ static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
             continue;
         }
         uint64_t now = tt_clock_now();
-        if (now > deadline ||
-            (deadline != NO_LIMIT && now + STOP_LIMIT_NS - DEEP_LIMIT_NS > deadline &&
-             tt_target_in_deep_sleep(pid, t->tid)))
+        if (now > deadline)
             return -ETIMEDOUT;
+        if (deadline != NO_LIMIT && now > deadline - STOP_LIMIT_NS + DEEP_LIMIT_NS / 2) {
+            uint64_t deep = tt_target_deep_sleep(pid, t->tid);
+            if (!since || deep != sleep)
+                since = now;
+            sleep = deep;
+            if (deep && now - since > DEEP_LIMIT_NS / 2)
+                return -ETIMEDOUT;
+        }
         breathe();
     }
 }

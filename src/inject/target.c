@@ -22,6 +22,7 @@ struct status {
     long uid;
     int seccomp;
     bool has_memory, handles, shadow_stack;
+    uint64_t switches;
 };
 
 static int read_status(pid_t pid, pid_t tid, struct status *out)
@@ -54,6 +55,8 @@ static int read_status(pid_t pid, pid_t tid, struct status *out)
             out->handles = strtoull(value, NULL, 16) != 0;
         else if (strcmp(line, "Seccomp") == 0)
             out->seccomp = (int)strtol(value, NULL, 10);
+        else if (strcmp(line, "voluntary_ctxt_switches") == 0)
+            out->switches = strtoull(value, NULL, 10);
         else if (strcmp(line, "x86_Thread_features") == 0)
             out->shadow_stack = strstr(value, "shstk") != NULL;
     }
@@ -115,7 +118,7 @@ int tt_target_explain(pid_t pid, int code, struct tt_error *err)
                                 "cannot stop process %d: it belongs to user %ld; run as root or "
                                 "as that user",
                                 (int)pid, s.uid);
-        snprintf(path, sizeof path, "/proc/%d", (int)pid);
+        snprintf(path, sizeof path, "/proc/%d/maps", (int)pid); /* then root's: proc(5) */
         if (stat(path, &st) == 0 && st.st_uid != geteuid())
             return tt_error_set(err, -EPERM,
                                 "cannot stop process %d: it is not dumpable (it changed its "
@@ -163,29 +166,32 @@ static int check_program(pid_t pid, struct tt_error *err)
     return 0;
 }
 
-bool tt_target_in_deep_sleep(pid_t pid, pid_t tid)
+uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid)
 {
     struct status s;
-    return read_status(pid, tid, &s) == 0 && s.state == 'D';
+    return read_status(pid, tid, &s) == 0 && s.state == 'D' ? s.switches + 1 : 0;
 }
 
-/* A thread in uninterruptible sleep whenever one looks: the process could not be stopped. */
+/* A thread in one and the same uninterruptible sleep for a tenth of a second: the process could not
+ * be stopped. 0 none. */
 static pid_t sleeping_deeply(pid_t pid)
 {
+    tt_proc_pid_vec threads = {0};
     pid_t found = 0;
-    for (int round = 0; round < 20; round++) {
-        tt_proc_pid_vec threads = {0};
-        found = 0;
-        if (tt_proc_list(pid, &threads) == 0)
-            for (size_t i = 0; i < threads.len && !found; i++)
-                if (tt_target_in_deep_sleep(pid, threads.data[i]))
-                    found = threads.data[i];
-        tt_vec_free(&threads);
-        if (!found)
-            return 0;
+    if (tt_proc_list(pid, &threads) != 0)
+        return 0;
+    for (size_t i = 0; i < threads.len && !found; i++) {
         const struct timespec pause = {0, 5000000};
-        nanosleep(&pause, NULL);
+        uint64_t first = tt_target_deep_sleep(pid, threads.data[i]);
+        int round = 0;
+        while (first && round < 20 && tt_target_deep_sleep(pid, threads.data[i]) == first) {
+            nanosleep(&pause, NULL);
+            round++;
+        }
+        if (round == 20)
+            found = threads.data[i];
     }
+    tt_vec_free(&threads);
     return found;
 }
 

@@ -4,6 +4,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -350,6 +354,146 @@ static void what_cannot_be_attached_is_said(void **state)
     tt_target_finish(pid, report);
 }
 
+/* A child that has come as far as its first write to descriptor 100. */
+static pid_t run(void (*work)(void))
+{
+    int ready[2];
+    char c;
+    assert_int_equal(pipe(ready), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(ready[0]);
+        dup2(ready[1], 100);
+        work();
+        _exit(0);
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    close(ready[0]);
+    return pid;
+}
+
+static void allocate_for_ever(void)
+{
+    (void)!write(100, "r", 1);
+    for (;;) {
+        void *volatile p = malloc(100);
+        usleep(200);
+        free(p);
+    }
+}
+
+static void strictly(void)
+{
+    (void)!write(100, "r", 1);
+    syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_STRICT, 0, 0, 0);
+    for (;;)
+        __asm__ volatile("");
+}
+
+static void *leaderless(void *arg)
+{
+    allocate_for_ever();
+    return arg;
+}
+
+static void without_leader(void)
+{
+    pthread_t t;
+    pthread_create(&t, NULL, leaderless, NULL);
+    syscall(SYS_exit, 0);
+}
+
+/* Kills the process for mmap and what the agent's start needs. */
+static void filtered(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    allocate_for_ever();
+}
+
+static void in_a_namespace(void)
+{
+    if (unshare(CLONE_NEWPID | CLONE_NEWNS) != 0) {
+        (void)!write(100, "r", 1);
+        _exit(77);
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        allocate_for_ever();
+    }
+    waitpid(pid, NULL, 0);
+}
+
+static void end(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void unusual_processes(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    pid_t pid = run(without_leader);
+    usleep(20000); /* until the first thread is a zombie */
+    expect_refusal(pid, -EOPNOTSUPP, "its first thread has ended");
+    end(pid);
+
+    pid = run(strictly);
+    usleep(20000);
+    expect_refusal(pid, -EOPNOTSUPP, "strict seccomp");
+    end(pid);
+
+    struct tt_inject_attached a;
+    struct tt_inject_detached d;
+    if (geteuid() != 0)
+        return;
+    pid = run(filtered);
+    assert_int_equal(attach(pid, &a), 0);
+    assert_int_equal(detach(pid, &d), 0);
+    assert_int_equal(d.restored, a.entries);
+    assert_int_equal(kill(pid, 0), 0);
+    close(a.tape_fd);
+    tt_inject_attached_free(&a);
+    end(pid);
+
+    pid = run(in_a_namespace);
+    tt_proc_pid_vec all = {0};
+    pid_t inner = 0;
+    bool zombie;
+    assert_int_equal(tt_proc_list(0, &all), 0);
+    for (size_t i = 0; i < all.len; i++)
+        if (tt_proc_parent(all.data[i], &zombie) == pid)
+            inner = all.data[i];
+    tt_vec_free(&all);
+    if (inner) { /* else namespaces are not allowed here */
+        assert_int_equal(attach(inner, &a), 0);
+        usleep(20000);
+        assert_true(counted(&a, TT_E_MALLOC) > 1);
+        struct tt_inject_frozen frozen;
+        struct tt_error err = {0};
+        assert_int_equal(tt_inject_freeze(inner, &frozen, &err), 0);
+        assert_true(frozen.copy_inside != frozen.copy);
+        assert_int_equal(tt_inject_thaw(&frozen, &err), 0);
+        assert_int_equal(detach(inner, &d), 0);
+        assert_int_equal(d.restored, a.entries);
+        close(a.tape_fd);
+        tt_inject_attached_free(&a);
+    }
+    end(pid);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +503,7 @@ int main(void)
         cmocka_unit_test(death_while_attaching_harms_nobody),
         cmocka_unit_test(one_telltale_at_a_time),
         cmocka_unit_test(what_cannot_be_attached_is_said),
+        cmocka_unit_test(unusual_processes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
