@@ -20,6 +20,7 @@ struct once {
     struct tt_session_writer *writer;
     struct tt_search *search;
     uint64_t wall_ns;
+    const char *core; /* NULL: a process */
     char exe[PATH_MAX + 32], cmdline[4096], build_id[TT_PROC_BUILD_ID];
     struct tt_session_process row;
 };
@@ -104,10 +105,16 @@ static int finish(struct once *once, const char *source, struct tt_error *err)
     tt_rows_meta(w, o, search->pid, search->began_ns, once->wall_ns);
     tt_session_begin(w);
     tt_session_put_meta(w, "mode", "");
+    if (once->core) { /* it may be another machine's */
+        tt_session_put_meta(w, "core", once->core);
+        tt_session_put_meta(w, "host", "");
+        tt_session_put_meta(w, "kernel", "");
+        tt_session_put_meta(w, "libc", "");
+    }
     tt_session_put_process(w, &once->row);
     for (size_t i = 0; i < search->heap.ranges.len; i++) {
         const struct tt_heap_range *r = &search->heap.ranges.data[i];
-        if (r->exec && r->path && *r->path == '/')
+        if ((r->exec || r->kind == TT_HEAP_TEXT) && r->path && *r->path == '/')
             put_module(once, r->path, r->start, r->end, r->file_offset);
     }
     tt_search_run(search);
@@ -199,16 +206,18 @@ int tt_record_core(const struct tt_record_options *options, const char *core, co
     if (!search)
         return -ENOMEM;
     int code = tt_heap_image_core(core, exe, &search->heap, err);
+    search->pid = search->heap.pid           ? search->heap.pid
+                  : search->heap.threads.len ? search->heap.threads.data[0].tid
+                                             : 0;
     if (!code)
-        code = make_session(&once, search->heap.pid, err);
+        code = make_session(&once, search->pid, err);
     if (!code) {
-        search->pid = search->heap.pid;
+        once.core = core;
         search->began_ns = tt_clock_now();
         once.wall_ns = stat(core, &st) == 0 ? (uint64_t)st.st_mtime * TT_SECOND : tt_clock_wall();
-        const char *program = exe;
+        const char *program = exe; /* else what lies lowest: so ld.so and the kernel place them */
         for (size_t i = 0; !program && i < search->heap.ranges.len; i++)
-            if (search->heap.ranges.data[i].exec && search->heap.ranges.data[i].path &&
-                *search->heap.ranges.data[i].path == '/')
+            if (search->heap.ranges.data[i].path && *search->heap.ranges.data[i].path == '/')
                 program = search->heap.ranges.data[i].path;
         describe(&once, search->pid, program ? program : "");
         code = finish(&once, "core", err);
