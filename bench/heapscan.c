@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How long the search of a frozen heap takes, without a process: a synthetic heap as a server with
  * a big hash table has it, at addresses in random order, so that every step misses the caches.
- * Each node of a chain holds a name (a leaf); 3 % of the chains are lost. Prints the time
- * of each step, the best of the rounds, and checks what was found against what was made.
- * Usage: heapscan [MEBIBYTES [ROUNDS [THREADS]]] */
+ * Each node of a chain holds a name (a leaf); 3 % of the chains are lost, or LOST_PERCENT. Prints
+ * the time of each step, the best of the rounds, and checks what was found against what was made.
+ * Usage: heapscan [MEBIBYTES [ROUNDS [THREADS [LOST_PERCENT]]]] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +50,7 @@ static void check(int failed)
 }
 
 /* Blocks of 24 to 216 usable bytes, on average 112 and a header of 16: a GiB holds 8 million. */
-static void make(struct heap *heap, size_t size)
+static void make(struct heap *heap, size_t size, unsigned lost)
 {
     uint8_t *memory = region(size);
     uint64_t at = (uint64_t)(uintptr_t)memory, end = at + size;
@@ -84,7 +84,7 @@ static void make(struct heap *heap, size_t size)
             snprintf((char *)(uintptr_t)name->address, 24, "name-%zu-%zu", c, k);
             next = node->address;
         }
-        if (c % 33 == 7)
+        if (c % 100 < lost)
             heap->lost += (uint64_t)2 * CHAIN;
         else
             table[c] = next;
@@ -141,11 +141,11 @@ int main(int argc, char **argv)
     int rounds = argc > 2 ? atoi(argv[2]) : 3;
     unsigned threads = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
     if (!mebibytes || rounds < 1) {
-        fprintf(stderr, "usage: heapscan [MEBIBYTES [ROUNDS [THREADS]]]\n");
+        fprintf(stderr, "usage: heapscan [MEBIBYTES [ROUNDS [THREADS [LOST_PERCENT]]]]\n");
         return 2;
     }
     struct heap heap = {0};
-    make(&heap, mebibytes << 20);
+    make(&heap, mebibytes << 20, argc > 4 ? (unsigned)atoi(argv[4]) : 3);
     struct laps laps = {0};
     uint64_t lost = 0;
     size_t holders = 0, groups = 0;
@@ -165,7 +165,7 @@ int main(int argc, char **argv)
         check(tt_heap_mark(&index, &roots, threads, &marks));
         lap(&laps, MARK);
         check(tt_heap_shaper_make(&index, &heap.blocks, &shaper));
-        check(tt_heap_lost_find(&index, &marks, &shaper, &found));
+        check(tt_heap_lost_find(&index, &marks, &shaper, threads, &found));
         lap(&laps, FIND);
         check(tt_heap_group(&index, &shaper, &found, 64, NULL, NULL, &result));
         lap(&laps, GROUP);

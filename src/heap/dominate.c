@@ -1,222 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Immediate dominators of what can be reached: the node whose loss would free it. Pointers are
- * resolved first, in address order, on all cores and in batches behind prefetches; after that
- * nothing but flat arrays is walked. Semi-NCA needs no second numbering and is in practice linear;
- * only pointers that are not in the spanning tree cost more than one step.
- * Start: tt_heap_dominate. */
+ * resolved first (edges.c); after that nothing but flat arrays is walked. Semi-NCA needs no second
+ * numbering and is in practice linear; only pointers that are not in the spanning tree cost more
+ * than one step. Start: tt_heap_dominate. */
 #include "heap/internal.h"
 
-#include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
-enum {
-    CHUNK_BITS = 15, /* blocks whose pointers are resolved at a time */
-    CHUNK = 1 << CHUNK_BITS,
-    BATCH = 4096, /* words resolved at a time */
-    AHEAD = 16,
-    MOST_THREADS = 4,
-};
-
-/* ---- pointers ---- */
+enum { AHEAD = 16 };
 
 /* A pointer that is not in the spanning tree, by numbers of nodes. */
 struct extra {
     uint32_t from, to;
 };
-/* Targets of the blocks of a chunk, in order; those of block i end where those of i + 1 begin. */
-struct chunk {
-    TT_VEC(uint32_t) targets; /* blocks; in the end their nodes */
-    TT_VEC(struct extra) extras;
-    uint32_t begin[CHUNK + 1];
+typedef TT_VEC(struct extra) extra_vec;
+
+struct walk {
+    struct tt_heap_graph *graph;
+    struct tt_heap_edges edges; /* of the blocks; in the end between nodes */
+    uint32_t *number;           /* the node of each id */
+    uint32_t lasting;           /* nodes below this number are held by lasting objects */
+    extra_vec *extras;          /* by chunk; the last one's are the root words' */
 };
-struct batch {
-    uint64_t word[BATCH];
-    uint32_t block[BATCH];
-    uint16_t from[BATCH]; /* the block in the chunk that holds the word */
-    unsigned n;
-};
-struct edges {
-    const struct tt_heap_index *index;
-    const struct tt_heap_marks *marks;
-    struct chunk **chunks;
-    uint32_t n, next; /* chunks; the next to be done */
-    int (*work)(const struct edges *e, uint32_t number, struct batch *batch);
-    const struct tt_heap_graph *graph; /* once nodes are numbered, with */
-    const uint32_t *number;            /* the node of each id */
-    uint32_t lasting;                  /* nodes below this number are held by lasting objects */
-    bool failed;
-};
-
-/* Appends the blocks that the batch's words point to, and counts them in begin[from + 1]. */
-static inline __attribute__((always_inline)) int flush(const struct tt_heap_index *x,
-                                                       struct batch *b, struct chunk *c)
-{
-    for (unsigned i = 0; i < b->n && i < AHEAD; i++)
-        __builtin_prefetch(tt_heap_cell_of(x, b->word[i]));
-    for (unsigned i = 0; i < b->n; i++) {
-        if (i + AHEAD < b->n)
-            __builtin_prefetch(tt_heap_cell_of(x, b->word[i + AHEAD]));
-        b->block[i] = tt_heap_before(x, tt_heap_cell_of(x, b->word[i]), b->word[i]);
-    }
-    if (tt_vec_reserve(&c->targets, c->targets.len + b->n))
-        return -ENOMEM;
-    uint32_t before = TT_HEAP_NONE;
-    for (unsigned i = 0; i < b->n; i++) {
-        if (i + AHEAD < b->n && b->block[i + AHEAD] != TT_HEAP_NONE)
-            __builtin_prefetch(&x->list[b->block[i + AHEAD]]);
-        uint32_t t = b->block[i];
-        if (t == TT_HEAP_NONE || !tt_heap_holds(x, t, b->word[i]))
-            continue;
-        if (t == before && b->from[i] == b->from[i - 1])
-            continue; /* the same block twice in a row */
-        before = t;
-        c->targets.data[c->targets.len++] = t;
-        c->begin[b->from[i] + 1]++;
-    }
-    b->n = 0;
-    return 0;
-}
-
-static inline __attribute__((always_inline)) int resolve(const struct edges *e, uint32_t number,
-                                                         struct batch *b)
-{
-    const struct tt_heap_index *x = e->index;
-    struct chunk *c = calloc(1, sizeof *c);
-    e->chunks[number] = c;
-    if (!c)
-        return -ENOMEM;
-    uint32_t first = number << CHUNK_BITS;
-    for (uint32_t i = 0; i < CHUNK && first + i < x->n; i++) {
-        if (!tt_heap_bit(e->marks->reached, first + i))
-            continue;
-        uint64_t n = 0;
-        for (uint64_t from = 0; from < x->list[first + i].size; from += n ? n * 8 : 4096) {
-            const uint64_t *words = tt_heap_words(x, first + i, from, &n);
-            for (uint64_t k = 0; k < n; k++) {
-                if (words[k] < 4096 || !tt_heap_near(x, words[k]))
-                    continue;
-                b->word[b->n] = words[k];
-                b->from[b->n++] = (uint16_t)i;
-                if (b->n == BATCH && flush(x, b, c))
-                    return -ENOMEM;
-            }
-        }
-        if (c->targets.len > UINT32_MAX - 2 * BATCH)
-            return -ENOMEM;
-    }
-    if (flush(x, b, c))
-        return -ENOMEM;
-    for (uint32_t i = 0; i < CHUNK; i++)
-        c->begin[i + 1] += c->begin[i];
-    return 0;
-}
-
-static int resolve_plain(const struct edges *e, uint32_t number, struct batch *b)
-{
-    return resolve(e, number, b);
-}
-#ifdef __x86_64__
-__attribute__((target("popcnt"))) static int resolve_popcnt(const struct edges *e, uint32_t number,
-                                                            struct batch *b)
-{
-    return resolve(e, number, b);
-}
-#else
-#define resolve_popcnt resolve_plain
-#endif
-
-/* Finds the pointers that are not in the spanning tree. What only passing objects hold does not
- * count for what lasting ones hold. */
-static int sift(const struct edges *e, uint32_t number, struct batch *unused)
-{
-    (void)unused;
-    struct chunk *c = e->chunks[number];
-    uint32_t *t = c->targets.data, n = (uint32_t)c->targets.len;
-    for (uint32_t k = 0; k < n; k++) {
-        if (k + AHEAD < n)
-            __builtin_prefetch(&e->number[t[k + AHEAD]]);
-        t[k] = e->number[t[k]];
-    }
-    const uint32_t *parent = e->graph->parent;
-    for (uint32_t i = 0; i < CHUNK; i++) {
-        for (uint32_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
-            if (k + AHEAD < n)
-                __builtin_prefetch(&parent[t[k + AHEAD]]);
-            uint32_t u = e->number[(number << CHUNK_BITS) + i], v = t[k];
-            if (parent[v] == u || v == u || (u >= e->lasting && v < e->lasting))
-                continue;
-            if (tt_vec_push(&c->extras, (struct extra){u, v}))
-                return -ENOMEM;
-        }
-    }
-    return 0;
-}
-
-static void *work(void *arg)
-{
-    struct edges *e = arg;
-    struct batch *batch = malloc(sizeof *batch);
-    if (batch)
-        batch->n = 0;
-    for (;;) {
-        uint32_t number = __atomic_fetch_add(&e->next, 1, __ATOMIC_RELAXED);
-        if (number >= e->n)
-            break;
-        if (!batch || e->work(e, number, batch)) {
-            __atomic_store_n(&e->failed, true, __ATOMIC_RELAXED);
-            break;
-        }
-    }
-    free(batch);
-    return NULL;
-}
-
-/* Does the work on all chunks. */
-static int each_chunk(struct edges *e, unsigned threads,
-                      int (*on)(const struct edges *e, uint32_t number, struct batch *batch))
-{
-    if (!threads) {
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = cores < 1 ? 1 : (unsigned)cores;
-    }
-    if (threads > MOST_THREADS)
-        threads = MOST_THREADS;
-    e->work = on;
-    e->next = 0;
-    pthread_t id[MOST_THREADS];
-    unsigned started = 1;
-    while (started < threads && !pthread_create(&id[started], NULL, work, e))
-        started++;
-    work(e);
-    for (unsigned i = 1; i < started; i++)
-        pthread_join(id[i], NULL);
-    return e->failed ? -ENOMEM : 0;
-}
-
-static int resolve_all(struct edges *e, unsigned threads)
-{
-    e->n = (e->index->n + CHUNK - 1) >> CHUNK_BITS;
-    e->chunks = calloc(e->n + 2, sizeof *e->chunks);
-    if (!e->chunks)
-        return -ENOMEM;
-    bool popcnt = false;
-#ifdef __x86_64__
-    popcnt = __builtin_cpu_supports("popcnt");
-#endif
-    return each_chunk(e, threads, popcnt ? resolve_popcnt : resolve_plain);
-}
-
-static void edges_free(struct edges *e)
-{
-    for (uint32_t i = 0; e->chunks && i < e->n; i++)
-        if (e->chunks[i]) {
-            tt_vec_free(&e->chunks[i]->targets);
-            tt_vec_free(&e->chunks[i]->extras);
-            free(e->chunks[i]);
-        }
-    free(e->chunks);
-}
 
 /* Successors of an id but the entry's. Those of words and of objects are made on the fly. */
 struct successors {
@@ -224,19 +29,20 @@ struct successors {
     uint32_t first, n;
 };
 
-static struct successors successors_of(const struct tt_heap_graph *g, const struct edges *e,
-                                       uint32_t id)
+static struct successors successors_of(const struct walk *w, uint32_t id)
 {
+    const struct tt_heap_graph *g = w->graph;
+    struct successors s = {NULL, 0, 1};
     if (id < g->index->n) {
-        const struct chunk *c = e->chunks[id >> CHUNK_BITS];
-        uint32_t i = id & (CHUNK - 1);
-        return (struct successors){c->targets.data + c->begin[i], 0, c->begin[i + 1] - c->begin[i]};
+        s.list = tt_heap_targets(&w->edges, id, &s.n);
+    } else if (id < tt_heap_first_object(g)) {
+        s.first = g->words.data[id - tt_heap_first_word(g)].block;
+    } else {
+        const struct tt_heap_object *object = &g->objects.data[id - tt_heap_first_object(g)];
+        s.first = tt_heap_first_word(g) + object->first;
+        s.n = object->n;
     }
-    uint32_t word = id - tt_heap_first_word(g);
-    if (word < g->words.len)
-        return (struct successors){NULL, g->words.data[word].block, 1};
-    const struct tt_heap_object *object = &g->objects.data[id - tt_heap_first_object(g)];
-    return (struct successors){NULL, tt_heap_first_word(g) + object->first, object->n};
+    return s;
 }
 static inline uint32_t successor(const struct successors *s, uint32_t i)
 {
@@ -253,23 +59,24 @@ typedef TT_VEC(struct step) step_vec;
 
 /* A pointer waits on the stack until it is its turn; the one that gets a node numbered is in the
  * spanning tree. */
-static int walk(struct tt_heap_graph *g, const struct edges *e, uint32_t *number, step_vec *stack)
+static int go_down(struct walk *w, step_vec *stack)
 {
+    struct tt_heap_graph *g = w->graph;
     while (stack->len) {
         struct step s = stack->data[--stack->len];
-        if (number[s.id] != TT_HEAP_NONE)
+        if (w->number[s.id] != TT_HEAP_NONE)
             continue;
-        number[s.id] = g->n;
+        w->number[s.id] = g->n;
         g->id[g->n] = s.id;
         g->parent[g->n] = s.parent;
-        struct successors to = successors_of(g, e, s.id);
+        struct successors to = successors_of(w, s.id);
         if (tt_vec_reserve(stack, stack->len + to.n))
             return -ENOMEM;
         for (uint32_t i = 0; i < to.n; i++) {
             uint32_t id = successor(&to, i);
-            __builtin_prefetch(&number[id]);
+            __builtin_prefetch(&w->number[id]);
             if (id < g->index->n)
-                __builtin_prefetch(&e->chunks[id >> CHUNK_BITS]->begin[id & (CHUNK - 1)]);
+                tt_heap_targets_soon(&w->edges, id);
             stack->data[stack->len++] = (struct step){id, g->n};
         }
         g->n++;
@@ -278,8 +85,9 @@ static int walk(struct tt_heap_graph *g, const struct edges *e, uint32_t *number
 }
 
 /* Numbers the nodes: the entry, what lasting objects hold, then the rest. */
-static int number_nodes(struct tt_heap_graph *g, struct edges *e, uint32_t *number)
+static int number_nodes(struct walk *w)
 {
+    struct tt_heap_graph *g = w->graph;
     step_vec stack = {0};
     uint32_t first = tt_heap_first_object(g);
     int rc = 0;
@@ -287,12 +95,12 @@ static int number_nodes(struct tt_heap_graph *g, struct edges *e, uint32_t *numb
     g->parent[0] = 0;
     g->n = 1;
     for (int passing = 0; passing < 2 && !rc; passing++) {
-        e->lasting = g->n; /* stays so after the second round's start */
+        w->lasting = g->n; /* stays so after the second round's start */
         for (uint32_t i = 0; i < g->objects.len && !rc; i++)
             if (g->objects.data[i].passing == passing)
                 rc = tt_vec_push(&stack, (struct step){first + i, 0});
         if (!rc)
-            rc = walk(g, e, number, &stack);
+            rc = go_down(w, &stack);
     }
     tt_vec_free(&stack);
     return rc;
@@ -300,46 +108,68 @@ static int number_nodes(struct tt_heap_graph *g, struct edges *e, uint32_t *numb
 
 /* ---- dominators ---- */
 
+/* Finds the pointers of a chunk's blocks that are not in the spanning tree. What only passing
+ * objects hold does not count for what lasting ones hold. */
+static int sift(void *arg, uint32_t chunk)
+{
+    struct walk *w = arg;
+    struct tt_heap_chunk *c = w->edges.chunks[chunk];
+    uint32_t *t = c->targets.data, n = (uint32_t)c->targets.len;
+    for (uint32_t k = 0; k < n; k++) {
+        if (k + AHEAD < n)
+            __builtin_prefetch(&w->number[t[k + AHEAD]]);
+        t[k] = w->number[t[k]];
+    }
+    const uint32_t *parent = w->graph->parent;
+    for (uint32_t i = 0; i < TT_HEAP_CHUNK; i++) {
+        for (uint32_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
+            if (k + AHEAD < n)
+                __builtin_prefetch(&parent[t[k + AHEAD]]);
+            uint32_t u = w->number[(chunk << TT_HEAP_CHUNK_BITS) + i], v = t[k];
+            if (parent[v] == u || v == u || (u >= w->lasting && v < w->lasting))
+                continue;
+            if (tt_vec_push(&w->extras[chunk], (struct extra){u, v}))
+                return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
 /* For each node the nodes that point to it, but for the one that is its parent in the tree. */
 struct predecessors {
     uint32_t *begin, *list;
 };
 
-static int find_predecessors(const struct tt_heap_graph *g, struct edges *e, unsigned threads,
-                             struct predecessors *out)
+static int find_predecessors(struct walk *w, unsigned threads, struct predecessors *out)
 {
-    e->graph = g;
-    if (each_chunk(e, threads, sift))
+    const struct tt_heap_graph *g = w->graph;
+    uint32_t chunks = w->edges.n + 1;
+    w->extras = calloc(chunks, sizeof *w->extras);
+    if (!w->extras || tt_heap_each_chunk(&w->edges, threads, sift, w))
         return -ENOMEM;
-    /* Root words' pointers, as extras of a chunk of their own. */
-    struct chunk *roots = calloc(1, sizeof *roots);
-    e->chunks[e->n] = roots;
-    if (!roots)
-        return -ENOMEM;
-    e->n++;
-    for (uint32_t w = 0; w < g->words.len; w++) {
-        uint32_t u = e->number[tt_heap_first_word(g) + w], v = e->number[g->words.data[w].block];
-        if (g->parent[v] != u && (u < e->lasting || v >= e->lasting) &&
-            tt_vec_push(&roots->extras, (struct extra){u, v}))
+    for (uint32_t i = 0; i < g->words.len; i++) {
+        uint32_t u = w->number[tt_heap_first_word(g) + i], v = w->number[g->words.data[i].block];
+        if (g->parent[v] != u && (u < w->lasting || v >= w->lasting) &&
+            tt_vec_push(&w->extras[chunks - 1], (struct extra){u, v}))
             return -ENOMEM;
     }
     uint64_t all = 0;
-    for (uint32_t i = 0; i < e->n; i++)
-        all += e->chunks[i]->extras.len;
+    for (uint32_t i = 0; i < chunks; i++)
+        all += w->extras[i].len;
     if (all > UINT32_MAX)
         return -E2BIG;
     out->begin = tt_heap_array((size_t)g->n + 2, sizeof *out->begin);
     out->list = malloc((all + 1) * sizeof *out->list);
     if (!out->begin || !out->list)
         return -ENOMEM;
-    for (uint32_t i = 0; i < e->n; i++)
-        for (size_t k = 0; k < e->chunks[i]->extras.len; k++)
-            out->begin[e->chunks[i]->extras.data[k].to + 2]++;
+    for (uint32_t i = 0; i < chunks; i++)
+        for (size_t k = 0; k < w->extras[i].len; k++)
+            out->begin[w->extras[i].data[k].to + 2]++;
     for (uint32_t v = 0; v <= g->n; v++)
         out->begin[v + 1] += out->begin[v];
-    for (uint32_t i = 0; i < e->n; i++)
-        for (size_t k = 0; k < e->chunks[i]->extras.len; k++) {
-            struct extra x = e->chunks[i]->extras.data[k];
+    for (uint32_t i = 0; i < chunks; i++)
+        for (size_t k = 0; k < w->extras[i].len; k++) {
+            struct extra x = w->extras[i].data[k];
             out->list[out->begin[x.to + 1]++] = x.from;
         }
     return 0;
@@ -416,30 +246,29 @@ int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *ma
     if (most >= TT_HEAP_NONE)
         return -E2BIG;
     uint64_t nodes = marks->reached_units + graph->words.len + graph->objects.len + 1;
-    struct edges edges = {.index = graph->index, .marks = marks};
+    struct walk w = {.graph = graph};
     struct predecessors predecessors = {0};
-    uint32_t *number = tt_heap_array(most, sizeof *number);
+    w.number = tt_heap_array(most, sizeof *w.number);
     graph->n = 0;
     graph->id = tt_heap_array(nodes, sizeof *graph->id);
     graph->parent = tt_heap_array(nodes, sizeof *graph->parent);
     graph->idom = tt_heap_array(nodes, sizeof *graph->idom);
     int rc = -ENOMEM;
-    if (!number || !graph->id || !graph->parent || !graph->idom)
-        goto out;
-    memset(number, 0xff, most * sizeof *number);
-    edges.number = number;
-    rc = resolve_all(&edges, threads);
+    if (w.number && graph->id && graph->parent && graph->idom)
+        rc = tt_heap_edges_find(graph->index, marks, false, threads, &w.edges);
+    if (!rc) {
+        memset(w.number, 0xff, most * sizeof *w.number);
+        rc = number_nodes(&w);
+    }
     if (!rc)
-        rc = number_nodes(graph, &edges, number);
-    if (!rc)
-        rc = find_predecessors(graph, &edges, threads, &predecessors);
-    edges_free(&edges);
-    free(number);
-    number = NULL;
+        rc = find_predecessors(&w, threads, &predecessors);
+    for (uint32_t i = 0; w.extras && i <= w.edges.n; i++)
+        tt_vec_free(&w.extras[i]);
+    free(w.extras);
+    free(w.number);
+    tt_heap_edges_free(&w.edges);
     if (!rc)
         rc = semi_nca(graph, &predecessors);
-out:
-    free(number);
     free(predecessors.begin);
     free(predecessors.list);
     if (rc) {

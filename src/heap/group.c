@@ -11,64 +11,48 @@
 
 /* ---- lost blocks and their roots ---- */
 
-/* Number of lost blocks before each word of the bitmap: a block's place by rank. */
-struct places {
-    const struct tt_heap_marks *marks;
-    uint32_t *before;
-};
-
-static uint32_t place_of(const struct places *p, uint32_t block)
-{
-    uint64_t lost = ~p->marks->reached[block / 64] & ((1ull << block % 64) - 1);
-    return p->before[block / 64] + (uint32_t)__builtin_popcountll(lost);
-}
-
-typedef TT_VEC(uint32_t) place_vec;
+typedef TT_VEC(uint32_t) block_vec;
 
 /* Follows lost blocks from `start`, setting owner[] of those that have none. 0 or -ENOMEM. */
-static int follow(const struct tt_heap_index *x, const struct places *places,
-                  const struct tt_heap_lost *lost, uint32_t start, uint32_t *owner,
-                  place_vec *stack)
+static int follow(const struct tt_heap_edges *edges, uint32_t start, uint32_t *owner,
+                  block_vec *stack)
 {
     owner[start] = start;
     if (tt_vec_push(stack, start))
         return -ENOMEM;
     while (stack->len) {
-        uint32_t block = lost->list.data[stack->data[--stack->len]];
-        uint64_t n = 0;
-        for (uint64_t from = 0; from < x->list[block].size; from += n ? n * 8 : 4096) {
-            const uint64_t *words = tt_heap_words(x, block, from, &n);
-            for (uint64_t i = 0; i < n; i++) {
-                uint32_t target = tt_heap_find(x, words[i]);
-                if (target == TT_HEAP_NONE || tt_heap_bit(places->marks->reached, target))
-                    continue;
-                uint32_t place = place_of(places, target);
-                if (owner[place] != TT_HEAP_NONE)
-                    continue;
-                owner[place] = start;
-                if (tt_vec_push(stack, place))
-                    return -ENOMEM;
-            }
+        uint32_t n;
+        const uint32_t *targets = tt_heap_targets(edges, stack->data[--stack->len], &n);
+        if (tt_vec_reserve(stack, stack->len + n))
+            return -ENOMEM;
+        for (uint32_t i = 0; i < n; i++) {
+            if (owner[targets[i]] != TT_HEAP_NONE || tt_heap_bit(edges->reached, targets[i]))
+                continue;
+            owner[targets[i]] = start;
+            tt_heap_targets_soon(edges, targets[i]);
+            stack->data[stack->len++] = targets[i];
         }
     }
     return 0;
 }
 
-static int find_roots(const struct tt_heap_index *x, const struct places *places,
-                      struct tt_heap_lost *lost)
+/* Sets owner[] of every lost block to its root's number. */
+static int find_roots(const struct tt_heap_edges *edges, struct tt_heap_lost *lost, uint32_t *owner)
 {
-    size_t n = lost->list.len;
-    place_vec stack = {0}, starts = {0};
+    size_t size = edges->index->n * sizeof *owner;
+    block_vec stack = {0}, starts = {0};
     int rc = 0;
-    memset(lost->root, 0xff, n * sizeof *lost->root);
-    for (uint32_t i = 0; i < n && !rc; i++)
-        if (lost->root[i] == TT_HEAP_NONE)
-            rc = tt_vec_push(&starts, i) ? -ENOMEM : follow(x, places, lost, i, lost->root, &stack);
-    memset(lost->root, 0xff, n * sizeof *lost->root);
+    memset(owner, 0xff, size);
+    for (size_t i = 0; i < lost->list.len && !rc; i++) {
+        uint32_t block = lost->list.data[i];
+        if (owner[block] == TT_HEAP_NONE)
+            rc = tt_vec_push(&starts, block) ? -ENOMEM : follow(edges, block, owner, &stack);
+    }
+    memset(owner, 0xff, size);
     for (size_t i = starts.len; i-- > 0 && !rc;)
-        if (lost->root[starts.data[i]] == TT_HEAP_NONE) {
+        if (owner[starts.data[i]] == TT_HEAP_NONE) {
             lost->roots++;
-            rc = follow(x, places, lost, starts.data[i], lost->root, &stack);
+            rc = follow(edges, starts.data[i], owner, &stack);
         }
     tt_vec_free(&stack);
     tt_vec_free(&starts);
@@ -76,28 +60,38 @@ static int find_roots(const struct tt_heap_index *x, const struct places *places
 }
 
 int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
-                      const struct tt_heap_shaper *shaper, struct tt_heap_lost *out)
+                      const struct tt_heap_shaper *shaper, unsigned threads,
+                      struct tt_heap_lost *out)
 {
     *out = (struct tt_heap_lost){0};
-    struct places places = {.marks = marks, .before = malloc((index->n / 64 + 1) * 4)};
     size_t n = index->n - marks->reached_units;
+    struct tt_heap_edges edges = {0};
+    uint32_t *owner = tt_heap_array((size_t)index->n + 1, sizeof *owner);
     out->root = malloc((n + 1) * sizeof *out->root);
     out->group = malloc((n + 1) * sizeof *out->group);
     out->shape = malloc((n + 1) * sizeof *out->shape);
     int rc = -ENOMEM;
-    if (!places.before || !out->root || !out->group || !out->shape || tt_vec_reserve(&out->list, n))
+    if (!owner || !out->root || !out->group || !out->shape || tt_vec_reserve(&out->list, n))
         goto out;
-    for (uint32_t i = 0; i < index->n; i++) {
-        if (i % 64 == 0)
-            places.before[i / 64] = (uint32_t)out->list.len;
+    for (uint32_t i = 0; i < index->n; i++)
         if (!tt_heap_bit(marks->reached, i))
             out->list.data[out->list.len++] = i;
-    }
     for (size_t i = 0; i < n; i++)
         tt_heap_shape_of(shaper, out->list.data[i], &out->shape[i]);
-    rc = find_roots(index, &places, out);
+    rc = tt_heap_edges_find(index, marks, true, threads, &edges);
+    if (!rc)
+        rc = find_roots(&edges, out, owner);
+    if (rc)
+        goto out;
+    for (size_t i = 0; i < n; i++)
+        out->root[i] = owner[out->list.data[i]];
+    for (size_t i = 0; i < n; i++) /* from now on owner[] has places of blocks */
+        owner[out->list.data[i]] = (uint32_t)i;
+    for (size_t i = 0; i < n; i++)
+        out->root[i] = owner[out->root[i]];
 out:
-    free(places.before);
+    tt_heap_edges_free(&edges);
+    free(owner);
     if (rc)
         tt_heap_lost_free(out);
     return rc;

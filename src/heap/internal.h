@@ -137,6 +137,43 @@ int tt_heap_mark(const struct tt_heap_index *index, const tt_heap_root_vec *root
                  struct tt_heap_marks *out);
 void tt_heap_marks_free(struct tt_heap_marks *marks);
 
+/* ---- edges.c ---- */
+
+enum { TT_HEAP_CHUNK_BITS = 15, TT_HEAP_CHUNK = 1 << TT_HEAP_CHUNK_BITS };
+/* The blocks that the blocks of a chunk point to, in order; those of block i end where those of
+ * i + 1 begin. */
+struct tt_heap_chunk {
+    TT_VEC(uint32_t) targets;
+    uint32_t begin[TT_HEAP_CHUNK + 1];
+};
+struct tt_heap_edges {
+    const struct tt_heap_index *index;
+    const uint64_t *reached;
+    bool of_lost;
+    struct tt_heap_chunk **chunks;
+    uint32_t n; /* chunks */
+};
+/* Finds what the reached blocks point to, or the lost ones. Needs 4 bytes a block and 4 a pointer.
+ * 0 or -ENOMEM. */
+int tt_heap_edges_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
+                       bool of_lost, unsigned threads, struct tt_heap_edges *out);
+void tt_heap_edges_free(struct tt_heap_edges *edges);
+/* Calls work for every chunk, with several threads. 0, or -ENOMEM when a call did not return 0. */
+int tt_heap_each_chunk(const struct tt_heap_edges *edges, unsigned threads,
+                       int (*work)(void *arg, uint32_t chunk), void *arg);
+static inline const uint32_t *tt_heap_targets(const struct tt_heap_edges *e, uint32_t block,
+                                              uint32_t *n)
+{
+    const struct tt_heap_chunk *c = e->chunks[block >> TT_HEAP_CHUNK_BITS];
+    uint32_t i = block & (TT_HEAP_CHUNK - 1);
+    *n = c->begin[i + 1] - c->begin[i];
+    return c->targets.data + c->begin[i];
+}
+static inline void tt_heap_targets_soon(const struct tt_heap_edges *e, uint32_t block)
+{
+    __builtin_prefetch(&e->chunks[block >> TT_HEAP_CHUNK_BITS]->begin[block & (TT_HEAP_CHUNK - 1)]);
+}
+
 /* ---- shape.c ---- */
 
 /* A block described ever more coarsely. Two blocks of one kind agree in the later levels even where
@@ -190,7 +227,8 @@ struct tt_heap_lost {
 /* Finds the lost blocks, their roots and shapes. A root is a lost block that no other lost block
  * leads to; of a cycle that nothing leads to, one block. 0 or -ENOMEM. */
 int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
-                      const struct tt_heap_shaper *shaper, struct tt_heap_lost *out);
+                      const struct tt_heap_shaper *shaper, unsigned threads,
+                      struct tt_heap_lost *out);
 void tt_heap_lost_free(struct tt_heap_lost *lost);
 /* Folds them into groups, most bytes first, at most max; fills everything of a group but shares.
  * 0 or -ENOMEM. */

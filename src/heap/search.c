@@ -114,7 +114,7 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
         goto out;
     out->mark_ns = lap(&since);
     if (tt_heap_shaper_make(&index, &blocks, &shaper) ||
-        tt_heap_lost_find(&index, &marks, &shaper, &lost) ||
+        tt_heap_lost_find(&index, &marks, &shaper, o.threads, &lost) ||
         tt_heap_group(&index, &shaper, &lost, o.max_groups, name, name_arg, out))
         goto out;
     totals(&index, &blocks, &marks, &lost, out);

@@ -101,7 +101,7 @@ static void mark(struct fake *f, unsigned threads)
 static void fold(struct fake *f)
 {
     assert_int_equal(tt_heap_shaper_make(&f->index, &f->blocks, &f->shaper), 0);
-    assert_int_equal(tt_heap_lost_find(&f->index, &f->marks, &f->shaper, &f->lost), 0);
+    assert_int_equal(tt_heap_lost_find(&f->index, &f->marks, &f->shaper, 2, &f->lost), 0);
     assert_int_equal(tt_heap_group(&f->index, &f->shaper, &f->lost, 64, NULL, NULL, &f->result), 0);
 }
 
