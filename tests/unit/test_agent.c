@@ -193,14 +193,14 @@ static void run_meddling(struct run *run, const char *conf, const char *what,
         char program[320], library[320];
         snprintf(program, sizeof program, "%s/tests/fixtures/fixture_agent_truth", build);
         snprintf(library, sizeof library, "%s/src/agent/libtelltale-agent.so", build);
-        struct rlimit limit = {address_space, address_space};
-        setrlimit(RLIMIT_AS, &limit);
         setenv("LD_PRELOAD", library, 1);
         setenv(TT_TAPE_ENV_DIR, tapes, 1);
         setenv(TT_TAPE_ENV_CONF, conf, 1);
         dup2(in[0], 0);
         dup2(out[1], 1);
         close(in[1]);
+        struct rlimit limit = {address_space, address_space};
+        setrlimit(RLIMIT_AS, &limit); /* last: under a sanitizer nothing can be allocated then */
         execl(program, program, what, (char *)NULL);
         _exit(127);
     }
