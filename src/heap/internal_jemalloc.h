@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* jemalloc 5.2 and 5.3 on x86-64 with pages of 4 KiB, as its memory shows it. All it manages hangs
- * on one radix tree of two levels with 18 bits each (rtree.h): the root lies in the module's bss,
- * a leaf of 2 MiB covers a GiB of addresses, an element leads to the extent (edata.h) of its page.
- * An extent is free, a large block, or a slab of regions with a bitmap. Regions that a thread's
- * cache holds look used in the bitmap (cache_bin.h).
+ * on one radix tree (rtree.h): the root lies in the module's bss, an element of a leaf leads to the
+ * extent (edata.h) of its page. Two levels of 18 bits, or three of 15 when it was built on a
+ * machine with 57 bits of address. An extent is free, a large block, or a slab of regions with a
+ * bitmap. Regions that a thread's cache holds look used in the bitmap (cache_bin.h).
  *   jemalloc_find.c    the tree, the layout of extents
  *   jemalloc_cache.c   the threads' caches
  *   jemalloc.c         the blocks */
@@ -12,15 +12,20 @@
 
 #include "heap/internal_image.h"
 
-enum { JE_LEVEL_BITS = 18, JE_SIZES = 232, JE_GROUPS = 8 };
-#define JE_LEVEL (1ull << JE_LEVEL_BITS)
+enum { JE_SIZES = 232, JE_GROUPS = 8, JE_PAGE_BITS = 12 };
 
 /* Where an extent holds what; offsets of the fields of e_bits. */
 struct je_layout {
     const char *name;
-    uint64_t element_mask; /* of the pointer in an element, below bit 48 */
+    unsigned levels, bits; /* of the tree */
+    uint64_t element;      /* bytes of an element in a leaf */
+    uint64_t element_mask; /* of the pointer in it, below bit 48 */
     unsigned state_shift, state_bits, size_shift, free_shift;
 };
+static inline uint64_t je_level(const struct je_layout *l)
+{
+    return 1ull << l->bits;
+}
 struct je_extent {
     uint64_t at; /* the struct */
     uint64_t address, bytes;
@@ -50,6 +55,9 @@ bool tt_je_extent(const struct je_heap *heap, uint64_t element, uint64_t page,
 int tt_je_each(const struct je_heap *heap,
                int (*visit)(void *arg, const struct je_heap *heap, const struct je_extent *extent),
                void *arg);
+/* Visits the addresses of the tree's nodes below the root. */
+int tt_je_each_node(const struct je_heap *heap,
+                    int (*visit)(void *arg, const struct je_heap *heap, uint64_t node), void *arg);
 /* The extent that holds address. */
 bool tt_je_extent_at(const struct je_heap *heap, uint64_t address, struct je_extent *out);
 

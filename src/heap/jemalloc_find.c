@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Finds jemalloc's radix tree without symbols: a word of a module's data that points to 2 MiB whose
  * first element leads to an extent that says it lies at just the address this element stands for.
- * The same address tells which word of the root it was. Start: tt_je_find. */
+ * The same address tells which word of the root it was. Which layout it is, the slabs decide: their
+ * counts of free regions must agree with their bitmaps. Start: tt_je_find. */
 #include "heap/internal_jemalloc.h"
 
 #include <errno.h>
 
 /* edata.h of 5.3, extent_structs.h of 5.2. */
 static const struct je_layout layouts[] = {
-    {"jemalloc 5.3", 0xffffffffff80, 17, 3, 20, 28},
-    {"jemalloc 5.2", 0xfffffffffffe, 16, 2, 18, 26},
+    {"jemalloc 5.3", 2, 18, 8, 0xffffffffff80, 17, 3, 20, 28},
+    {"jemalloc 5.2", 2, 18, 8, 0xfffffffffffe, 16, 2, 18, 26},
+    {"jemalloc 5.3", 3, 15, 16, 0xffffffffff80, 17, 3, 20, 28},
+    {"jemalloc 5.2", 3, 15, 16, 0xffffffffffc0, 16, 2, 18, 26},
 };
 
 /* size_classes.h with a quantum of 16 bytes: 8, 16, 32, 48, 64, then four a doubling. */
@@ -47,51 +50,88 @@ bool tt_je_extent(const struct je_heap *heap, uint64_t element, uint64_t page,
     return base <= page && out->bytes && out->bytes < 1ull << 47 && page - base < out->bytes;
 }
 
-static bool root_word(const struct je_heap *heap, uint64_t index, uint64_t *leaf)
+static bool node_word(const struct je_heap *heap, uint64_t at, uint64_t *node)
 {
-    return tt_heap_word(heap->image, heap->root + index * 8, leaf) && *leaf && (*leaf & 63) == 0;
+    return tt_heap_word(heap->image, at, node) && *node && (*node & 63) == 0 && *node >> 47 == 0;
+}
+
+/* The index of an address in a level, 0 being the root. */
+static uint64_t index_at(const struct je_layout *l, uint64_t address, unsigned level)
+{
+    return address >> (JE_PAGE_BITS + l->bits * (l->levels - 1 - level)) & (je_level(l) - 1);
 }
 
 bool tt_je_extent_at(const struct je_heap *heap, uint64_t address, struct je_extent *out)
 {
-    uint64_t leaf, element;
-    return address >> 48 == 0 && root_word(heap, address >> 30, &leaf) &&
-           tt_heap_word(heap->image, leaf + (address >> 12 & (JE_LEVEL - 1)) * 8, &element) &&
+    const struct je_layout *l = heap->layout;
+    uint64_t node = heap->root, element;
+    for (unsigned level = 0; level + 1 < l->levels; level++)
+        if (!node_word(heap, node + index_at(l, address, level) * 8, &node))
+            return false;
+    return address >> 47 == 0 &&
+           tt_heap_word(heap->image, node + index_at(l, address, l->levels - 1) * l->element,
+                        &element) &&
            tt_je_extent(heap, element, address & ~4095ull, out);
 }
 
-static int each_of_leaf(const struct je_heap *heap, uint64_t index, uint64_t leaf,
-                        int (*visit)(void *, const struct je_heap *, const struct je_extent *),
-                        void *arg)
+struct visitor {
+    int (*extent)(void *arg, const struct je_heap *heap, const struct je_extent *extent);
+    int (*node)(void *arg, const struct je_heap *heap, uint64_t node);
+    void *arg;
+};
+
+static int each_of_leaf(const struct je_heap *heap, uint64_t leaf, uint64_t address,
+                        const struct visitor *visitor)
 {
+    const struct je_layout *l = heap->layout;
     struct tt_heap_view v;
-    if (!tt_heap_view_at(heap->image, leaf, &v) || !tt_heap_in_view(&v, leaf, JE_LEVEL * 8))
+    if (!tt_heap_view_at(heap->image, leaf, &v) ||
+        !tt_heap_in_view(&v, leaf, je_level(l) * l->element))
         return 0;
-    for (uint64_t i = 0; i < JE_LEVEL; i++) {
-        uint64_t element = tt_heap_load(&v, leaf + i * 8), page = index << 30 | i << 12;
+    for (uint64_t i = 0; i < je_level(l); i++) {
+        uint64_t element = tt_heap_load(&v, leaf + i * l->element);
+        uint64_t page = address + (i << JE_PAGE_BITS);
         struct je_extent e;
         if (!element || !tt_je_extent(heap, element, page, &e) || (e.address & ~4095ull) != page)
             continue;
-        int rc = visit(arg, heap, &e);
+        int rc = visitor->extent(visitor->arg, heap, &e);
         if (rc)
             return rc;
-        uint64_t pages = e.bytes >> 12;
-        i += (pages < JE_LEVEL - i ? pages : JE_LEVEL - i) - 1;
+        uint64_t pages = e.bytes >> JE_PAGE_BITS;
+        i += (pages < je_level(l) - i ? pages : je_level(l) - i) - 1;
     }
     return 0;
+}
+
+static int each(const struct je_heap *heap, uint64_t node, unsigned level, uint64_t address,
+                const struct visitor *visitor)
+{
+    const struct je_layout *l = heap->layout;
+    int rc = 0;
+    if (level && visitor->node)
+        rc = visitor->node(visitor->arg, heap, node);
+    if (level + 1 == l->levels)
+        return rc || !visitor->extent ? rc : each_of_leaf(heap, node, address, visitor);
+    unsigned shift = JE_PAGE_BITS + l->bits * (l->levels - 1 - level);
+    for (uint64_t i = 0; i < je_level(l) && rc == 0; i++) {
+        uint64_t below;
+        if (node_word(heap, node + i * 8, &below))
+            rc = each(heap, below, level + 1, address + (i << shift), visitor);
+    }
+    return rc;
 }
 
 int tt_je_each(const struct je_heap *heap,
                int (*visit)(void *arg, const struct je_heap *heap, const struct je_extent *extent),
                void *arg)
 {
-    int rc = 0;
-    for (uint64_t i = 0; i < JE_LEVEL && rc == 0; i++) {
-        uint64_t leaf;
-        if (root_word(heap, i, &leaf))
-            rc = each_of_leaf(heap, i, leaf, visit, arg);
-    }
-    return rc;
+    return each(heap, heap->root, 0, 0, &(struct visitor){.extent = visit, .arg = arg});
+}
+
+int tt_je_each_node(const struct je_heap *heap,
+                    int (*visit)(void *arg, const struct je_heap *heap, uint64_t node), void *arg)
+{
+    return each(heap, heap->root, 0, 0, &(struct visitor){.node = visit, .arg = arg});
 }
 
 /* ---- where a slab's bitmap lies ---- */
@@ -124,7 +164,7 @@ static int count_votes(void *arg, const struct je_heap *heap, const struct je_ex
 
 /* A set bit is a free region, and the extent counts them: the offset at which that agrees. A slab
  * in the hands of a stopped thread may not. */
-static void find_bitmap(struct je_heap *heap)
+static unsigned find_bitmap(struct je_heap *heap)
 {
     struct vote vote = {0};
     unsigned best = 0;
@@ -132,40 +172,68 @@ static void find_bitmap(struct je_heap *heap)
     for (unsigned k = 0; k < 16; k++)
         if (vote.right[k] > vote.right[best])
             best = k;
-    if (vote.right[best] * 8ull >= vote.slabs * 7ull)
-        heap->bitmap = best * 8;
+    bool sure = vote.slabs && vote.right[best] * 8ull >= vote.slabs * 7ull;
+    heap->bitmap = sure ? best * 8 : 0;
+    return sure ? vote.right[best] : 0;
 }
 
 /* ---- the root ---- */
 
-/* Whether the word at `at` is one of a root: then where the root starts. */
-static bool is_root_word(struct je_heap *heap, uint64_t at, uint64_t leaf)
+/* An address that the node covers: of the extent that its first element leads to. 0: it is none. */
+static uint64_t covered(const struct je_heap *heap, uint64_t node, unsigned level)
 {
+    const struct je_layout *l = heap->layout;
+    bool leaf = level + 1 == l->levels;
+    uint64_t width = leaf ? l->element : 8, place;
     struct tt_heap_view v;
-    if ((leaf & 63) || !tt_heap_view_at(heap->image, leaf, &v) ||
-        !tt_heap_in_view(&v, leaf, JE_LEVEL * 8))
-        return false;
+    if ((node & 63) || !tt_heap_view_at(heap->image, node, &v) ||
+        !tt_heap_in_view(&v, node, je_level(l) * width))
+        return 0;
     unsigned looked_at = 0;
-    for (uint64_t i = 0; i < JE_LEVEL && looked_at < 4; i++) {
-        uint64_t element = tt_heap_load(&v, leaf + i * 8);
-        if (!element)
+    for (uint64_t i = 0; i < je_level(l) && looked_at < 4; i++) {
+        uint64_t word = tt_heap_load(&v, node + i * width);
+        if (!word)
             continue;
         looked_at++;
-        for (unsigned k = 0; k < 2; k++) {
-            uint64_t place;
-            heap->layout = &layouts[k];
-            if (!tt_heap_word(heap->image, (element & layouts[k].element_mask) + 8, &place) ||
-                (place >> 12 & (JE_LEVEL - 1)) > i || place >> 47)
-                continue;
-            uint64_t index = place >> 30;
-            struct je_extent e;
-            if (!tt_je_extent(heap, element, index << 30 | i << 12, &e) || index * 8 > at)
-                continue;
-            heap->root = at - index * 8;
-            return tt_heap_bytes(heap->image, heap->root, JE_LEVEL * 8) != NULL;
+        if (!leaf) {
+            place = covered(heap, word, level + 1);
+            if (place && index_at(l, place, level) == i)
+                return place;
+            continue;
+        }
+        struct je_extent e;
+        if (tt_heap_word(heap->image, (word & l->element_mask) + 8, &place) && place >> 47 == 0 &&
+            index_at(l, place, level) <= i) {
+            uint64_t page = (place >> (JE_PAGE_BITS + l->bits) << l->bits | i) << JE_PAGE_BITS;
+            if (tt_je_extent(heap, word, page, &e))
+                return page;
         }
     }
-    return false;
+    return 0;
+}
+
+/* Whether the word at `at` is one of a root; then heap says of which and how it is laid out. */
+static bool is_root_word(struct je_heap *heap, uint64_t at, uint64_t node)
+{
+    struct je_heap best = {0};
+    unsigned most = 0;
+    for (unsigned k = 0; k < sizeof layouts / sizeof *layouts; k++) {
+        heap->layout = &layouts[k];
+        uint64_t place = covered(heap, node, 1);
+        if (!place || index_at(heap->layout, place, 0) * 8 > at)
+            continue;
+        heap->root = at - index_at(heap->layout, place, 0) * 8;
+        if (!tt_heap_bytes(heap->image, heap->root, je_level(heap->layout) * 8))
+            continue;
+        unsigned right = find_bitmap(heap);
+        if (right > most) {
+            most = right;
+            best = *heap;
+        }
+    }
+    if (most)
+        *heap = best;
+    return most > 0;
 }
 
 int tt_je_find(const struct tt_heap_image *image, uint64_t *from, struct je_heap *out)
@@ -175,15 +243,14 @@ int tt_je_find(const struct tt_heap_image *image, uint64_t *from, struct je_heap
     for (size_t i = tt_heap_range_from(image, *from); i < image->ranges.len; i++) {
         const struct tt_heap_range *r = &image->ranges.data[i];
         struct tt_heap_view v;
-        if (r->kind != TT_HEAP_DATA || !r->write || !r->bytes || r->end - r->start < JE_LEVEL * 8 ||
-            !tt_heap_view_at(image, r->start, &v))
+        if (r->kind != TT_HEAP_DATA || !r->write || !r->bytes ||
+            r->end - r->start < 8u << layouts[2].bits || !tt_heap_view_at(image, r->start, &v))
             continue;
         for (uint64_t at = r->start > *from ? r->start : *from; at + 8 <= r->end; at += 8) {
             uint64_t word = tt_heap_load(&v, at);
-            if (word < 1 << 20 || word >> 47 || !is_root_word(out, at, word))
+            if (word < 1 << 20 || word >> 47 || (word & 63) || !is_root_word(out, at, word))
                 continue;
-            *from = out->root + JE_LEVEL * 8;
-            find_bitmap(out);
+            *from = out->root + je_level(out->layout) * 8;
             return 0;
         }
     }
