@@ -150,6 +150,20 @@ static void objects_in_flight_are_no_loss(void **state)
     expect_no_loss(&sim);
 }
 
+/* A large table, of which a scan calls as much lost as scans do by mistake. */
+static void false_finds_in_a_large_table_are_no_loss(void **state)
+{
+    (void)state;
+    struct sim sim;
+    open_attached(&sim, 23);
+    sim.scan = (struct sim_scan){.false_share = 0.001, .in_flight = 0.001};
+    for (int i = 0; i < 60000; i++)
+        sim_unit(&sim, i * 20.0 / 60000, SIM_NEVER, 40);
+    sim_site(&sim, NULL, 0);
+    assert_true(sim.c.snapshots.data[1].lost_units > 30);
+    expect_no_loss(&sim);
+}
+
 /* A busy site that loses one unit in a hundred: young ones outnumber the lost, but what survives
  * from before an earlier copy is what that copy could not reach. */
 static void rare_loss_at_a_busy_site(void **state)
@@ -402,6 +416,7 @@ int main(void)
         cmocka_unit_test(unread_memory_decides_nothing),
         cmocka_unit_test(hidden_pointers_are_no_loss),
         cmocka_unit_test(objects_in_flight_are_no_loss),
+        cmocka_unit_test(false_finds_in_a_large_table_are_no_loss),
         cmocka_unit_test(rare_loss_at_a_busy_site),
         cmocka_unit_test(loss_beside_a_cache),
         cmocka_unit_test(retained_names_its_holder),
