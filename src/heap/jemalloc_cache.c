@@ -52,12 +52,14 @@ static uint64_t block_start(const struct je_heap *heap, uint64_t address)
     return size ? e.address + (address - e.address) / size * size : e.address;
 }
 
-static int take_cache(struct je_heap *heap, const struct tt_heap_view *v, uint64_t at, unsigned n)
+/* alive: the thread runs; else its stack of pointers may have been given back. */
+static int take_cache(struct je_heap *heap, const struct tt_heap_view *v, uint64_t at, unsigned n,
+                      bool alive)
 {
     struct bin bin;
     for (unsigned i = 0; i < n; i++, at += BIN) {
         read_bin(v, at, &bin);
-        if (i == 0 && tt_vec_push(&heap->cached, block_start(heap, bin.low)))
+        if (i == 0 && alive && tt_vec_push(&heap->cached, block_start(heap, bin.low)))
             return -ENOMEM;
         for (uint64_t slot = bin.head; slot < bin.high; slot += 8) {
             uint64_t cached;
@@ -83,15 +85,16 @@ static bool old_bin(const struct je_heap *heap, const struct tt_heap_view *v, ui
            tt_heap_bytes(heap->image, *behind - 8, 8);
 }
 
+/* before: the end of the stack that the first one's must follow, 0 none. */
 static unsigned count_old_bins(const struct je_heap *heap, const struct tt_heap_view *v,
-                               uint64_t at)
+                               uint64_t at, uint64_t before)
 {
-    uint64_t behind, before = 0;
+    uint64_t behind;
     uint32_t cached;
     unsigned n = 0;
     for (; n < BINS_MOST && tt_heap_in_view(v, at, BIN); n++, at += BIN) {
         if (!old_bin(heap, v, at, &behind, &cached) ||
-            (n &&
+            (before &&
              (behind <= before || behind - before > STACK_MOST || cached > (behind - before) / 8)))
             break;
         before = behind;
@@ -99,14 +102,16 @@ static unsigned count_old_bins(const struct je_heap *heap, const struct tt_heap_
     return n;
 }
 
-static int take_old(struct je_heap *heap, const struct tt_heap_view *v, uint64_t at, unsigned n)
+static int take_old(struct je_heap *heap, const struct tt_heap_view *v, uint64_t at, unsigned n,
+                    bool alive, uint64_t *end)
 {
     for (unsigned i = 0; i < n; i++, at += BIN) {
         uint64_t behind, cached;
         uint32_t count;
         if (!old_bin(heap, v, at, &behind, &count))
             return 0;
-        if (i == 0 && tt_vec_push(&heap->cached, block_start(heap, behind - 8)))
+        *end = behind;
+        if (i == 0 && alive && tt_vec_push(&heap->cached, block_start(heap, behind - 8)))
             return -ENOMEM;
         for (uint32_t k = 1; k <= count; k++)
             if (tt_heap_word(heap->image, behind - 8ull * k, &cached) && cached &&
@@ -118,25 +123,68 @@ static int take_old(struct je_heap *heap, const struct tt_heap_view *v, uint64_t
 
 /* ---- all threads ---- */
 
-static int one_thread(struct je_heap *heap, uint64_t thread_pointer)
+/* In 5.2 the bins of large blocks are a second, short row, whose stacks go on behind the first's.
+ */
+static int take_old_rows(struct je_heap *heap, const struct tt_heap_view *v, uint64_t at,
+                         unsigned n, bool alive)
+{
+    enum { BETWEEN = 1024, ROW_LEAST = 3 };
+    uint64_t end = 0, from = at + BIN * (uint64_t)n;
+    int rc = take_old(heap, v, at, n, alive, &end);
+    for (at = from; at < from + BETWEEN && rc == 0; at += 8) {
+        n = count_old_bins(heap, v, at, end);
+        if (n >= ROW_LEAST)
+            return take_old(heap, v, at, n, false, &end);
+    }
+    return rc;
+}
+
+static int one_thread(struct je_heap *heap, uint64_t thread_pointer, bool alive)
 {
     struct tt_heap_view v;
     thread_pointer &= ~7ull;
     if (thread_pointer < 8 || !tt_heap_view_at(heap->image, thread_pointer - 8, &v))
         return 0;
     uint64_t low = thread_pointer - v.start > TLS_MOST ? thread_pointer - TLS_MOST : v.start;
-    bool old = heap->layout->state_bits == 2, found = false;
-    int rc = 0;
-    for (uint64_t at = low; at + BIN * BINS_LEAST <= thread_pointer && rc == 0; at += 8) {
-        unsigned n = old ? count_old_bins(heap, &v, at) : count_bins(&v, at);
+    bool old = heap->layout->state_bits == 2;
+    for (uint64_t at = thread_pointer - BIN * BINS_LEAST; at >= low && at < thread_pointer;
+         at -= 8) {
+        unsigned n = old ? count_old_bins(heap, &v, at, 0) : count_bins(&v, at);
         if (n < BINS_LEAST)
             continue;
-        rc = old ? take_old(heap, &v, at, n) : take_cache(heap, &v, at, n);
-        at += BIN * (uint64_t)n - 8;
-        found = true; /* in 5.2 small and large bins are two rows */
+        for (unsigned more; at - BIN >= low; n = more, at -= BIN) { /* to the first of the row */
+            more = old ? count_old_bins(heap, &v, at - BIN, 0) : count_bins(&v, at - BIN);
+            if (more != n + 1)
+                break;
+        }
+        heap->caches += alive;
+        return old ? take_old_rows(heap, &v, at, n, alive) : take_cache(heap, &v, at, n, alive);
     }
-    heap->caches += found;
-    heap->without += !found;
+    heap->without += alive;
+    return 0;
+}
+
+/* Threads that a fork left behind: their control blocks (which point to themselves at 0 and 16)
+ * stand at the end of their stacks. Ended threads have emptied their caches. */
+static int ended_threads(struct je_heap *heap)
+{
+    enum { END = 0x2000 };
+    const struct tt_heap_image *image = heap->image;
+    int rc = 0;
+    for (size_t i = 0; i < image->ranges.len && rc == 0; i++) {
+        const struct tt_heap_range *r = &image->ranges.data[i];
+        if (r->kind != TT_HEAP_ANON || !r->write || !r->bytes || r->end - r->start < END)
+            continue;
+        for (uint64_t at = r->end - END; at + 24 <= r->end && rc == 0; at += 64) {
+            uint64_t word[3];
+            bool alive = false;
+            memcpy(word, r->bytes + (at - r->start), sizeof word);
+            for (size_t k = 0; k < image->threads.len; k++)
+                alive |= image->threads.data[k].regs.fs_base == at;
+            if (word[0] == at && word[2] == at && !alive)
+                rc = one_thread(heap, at, false);
+        }
+    }
     return rc;
 }
 
@@ -150,7 +198,9 @@ int tt_je_caches(struct je_heap *heap)
 {
     int rc = 0;
     for (size_t i = 0; i < heap->image->threads.len && rc == 0; i++)
-        rc = one_thread(heap, heap->image->threads.data[i].regs.fs_base);
+        rc = one_thread(heap, heap->image->threads.data[i].regs.fs_base, true);
+    if (rc == 0)
+        rc = ended_threads(heap);
     if (heap->cached.len)
         qsort(heap->cached.data, heap->cached.len, sizeof *heap->cached.data, by_value);
     return rc;
