@@ -189,6 +189,13 @@ static size_t entries(void *arg, const struct tt_session_module *modules, size_t
                                  n_frames, out, max);
 }
 
+static int place(void *arg, const char *path, uint64_t file_offset, uint64_t address, char *out,
+                 size_t size)
+{
+    (void)address;
+    return tt_places_name(&((struct tt_recording *)arg)->places, path, file_offset, out, size);
+}
+
 /* The article of what was recorded, to standard error or where --report says. */
 static int write_article(const struct tt_recording *r, const char *session)
 {
@@ -219,7 +226,8 @@ void tt_recording_start(struct tt_recording *r, const char *output)
                                           .progress = show_progress,
                                           .say = say,
                                           .resolve = resolve,
-                                          .entries = entries},
+                                          .entries = entries,
+                                          .place = place},
                                .terminal = isatty(STDERR_FILENO)};
 }
 
@@ -272,7 +280,7 @@ void tt_recording_free(struct tt_recording *r)
 {
     end_progress(r);
     tt_functions_close(&r->functions);
-    tt_functions_close(&r->places);
+    tt_places_free(&r->places);
     tt_vec_free(&r->labels);
     tt_vec_free(&r->operations);
     tt_vec_free(&r->pids);

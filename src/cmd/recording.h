@@ -6,6 +6,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/functions.h"
+#include "cmd/places.h"
 
 /* Long options without a letter; commands add those that they take to their table. */
 enum {
@@ -34,7 +35,8 @@ struct tt_recording {
     const char *report; /* NULL: standard error */
     const char *colour;
     bool json, quiet, terminal, drawn;
-    struct tt_functions functions, places;
+    struct tt_functions functions;
+    struct tt_places places;
 };
 
 /* Defaults and callbacks; `output` is the template of the session's name. It must not move. */
