@@ -130,8 +130,11 @@ def backend(pid):
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if b"[local]" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
+            try:
+                if b"[local]" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+            except OSError:
+                pass  # it has ended
         time.sleep(0.02)
     raise RuntimeError("no backend appeared")
 
@@ -226,12 +229,17 @@ def postgresql(directory):
         return kind, s.read(length - 4)
 
     def connect(link):
-        s = stream(link, sock)
         text = b"user\0postgres\0database\0postgres\0\0"
-        s.write(struct.pack("!ii", 8 + len(text), 196608) + text)
-        s.flush()
-        while message(s)[0] != b"Z":
-            pass
+        while True:
+            s = stream(link, sock)
+            s.write(struct.pack("!ii", 8 + len(text), 196608) + text)
+            s.flush()
+            while (m := message(s))[0] not in (b"Z", b"E"):
+                pass
+            if m[0] == b"Z":
+                return
+            del link["s"]  # "the database system is starting up"
+            time.sleep(0.02)
 
     def ask(n, link):
         if "s" not in link:
