@@ -137,7 +137,8 @@ int tt_je_each_node(const struct je_heap *heap,
 /* ---- where a slab's bitmap lies ---- */
 
 struct vote {
-    unsigned slabs, right[16]; /* by offset / 8 */
+    unsigned slabs, right[16]; /* by offset / 8; of slabs with free regions */
+    unsigned full, empty[16];  /* a full slab agrees with any zeroes */
 };
 static int count_votes(void *arg, const struct je_heap *heap, const struct je_extent *e)
 {
@@ -147,7 +148,10 @@ static int count_votes(void *arg, const struct je_heap *heap, const struct je_ex
     uint64_t regions = e->bytes / heap->sizes[e->size_index];
     if (regions == 0 || regions > 512)
         return 0;
-    vote->slabs++;
+    if (e->n_free)
+        vote->slabs++;
+    else
+        vote->full++;
     for (unsigned k = 3; k * 8 + 64 <= 128; k++) {
         unsigned free = 0;
         for (uint64_t g = 0; g * 64 < regions; g++) {
@@ -157,7 +161,8 @@ static int count_votes(void *arg, const struct je_heap *heap, const struct je_ex
                 word = word >> (regions - g * 64) ? ~0ull : word;
             free += (unsigned)__builtin_popcountll(word);
         }
-        vote->right[k] += free == e->n_free;
+        if (free == e->n_free)
+            ++*(e->n_free ? &vote->right[k] : &vote->empty[k]);
     }
     return vote->slabs >= 4096;
 }
@@ -167,14 +172,15 @@ static int count_votes(void *arg, const struct je_heap *heap, const struct je_ex
 static unsigned find_bitmap(struct je_heap *heap)
 {
     struct vote vote = {0};
-    unsigned best = 0;
     tt_je_each(heap, count_votes, &vote);
+    const unsigned *right = vote.slabs ? vote.right : vote.empty;
+    unsigned slabs = vote.slabs ? vote.slabs : vote.full, best = 0;
     for (unsigned k = 0; k < 16; k++)
-        if (vote.right[k] > vote.right[best])
+        if (right[k] > right[best])
             best = k;
-    bool sure = vote.slabs && vote.right[best] * 8ull >= vote.slabs * 7ull;
+    bool sure = slabs && right[best] * 8ull >= slabs * 7ull;
     heap->bitmap = sure ? best * 8 : 0;
-    return sure ? vote.right[best] : 0;
+    return sure ? right[best] : 0;
 }
 
 /* ---- the root ---- */
