@@ -81,7 +81,10 @@ static void make(struct heap *heap, size_t size, unsigned lost)
             words[0] = next;
             words[1] = c * 31 + k;
             words[2] = name->address;
-            snprintf((char *)(uintptr_t)name->address, 24, "name-%zu-%zu", c, k);
+            words = (uint64_t *)(uintptr_t)name->address;
+            memcpy(words, "name-of-", 8);
+            words[1] = c;
+            words[2] = k;
             next = node->address;
         }
         if (c % 100 < lost)
