@@ -40,6 +40,7 @@ struct tt_heap_range {
     uint64_t file_offset; /* of start; goes on counting in the bss */
     enum tt_heap_range_kind kind;
     bool write, exec;
+    bool live; /* not copied by fork (MADV_DONTFORK): read from the process itself a moment later */
 };
 struct tt_heap_thread {
     pid_t tid;

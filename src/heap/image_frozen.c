@@ -2,7 +2,8 @@
 /* The image of a frozen copy: all of its private memory read into one reservation, by two threads
  * in pieces of 4 MiB. A page that was never touched reads as zero here as it does there, so only
  * touched pages are read and a reservation of terabytes costs nothing. Ranges that touch there
- * touch here too. Start: tt_heap_image_frozen. */
+ * touch here too. What fork does not copy is read from the process itself: shared mappings, and
+ * those with MADV_DONTFORK, as V8 makes for its heap. Start: tt_heap_image_frozen. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,10 +16,17 @@
 #include "heap/internal_image.h"
 #include "proc/proc.h"
 
-enum { PIECE = 4 << 20, HUGE = 2 << 20, SHARED_MOST = 64 << 20, READERS = 2 };
+enum {
+    PIECE = 4 << 20,
+    HUGE = 2 << 20,
+    SHARED_MOST = 64 << 20,
+    HOLE_LEAST = 64 << 20, /* untouched: a range of its own, not read */
+    READERS = 2
+};
 
 struct frozen {
-    struct tt_proc_maps maps; /* the paths */
+    struct tt_proc_maps maps, live; /* of the copy and of the process; the paths */
+    tt_heap_run_vec holes;
     uint8_t *memory;
     size_t size;
 };
@@ -28,6 +36,8 @@ static void frozen_free(struct tt_heap_image *image)
     if (f->memory)
         munmap(f->memory, f->size);
     tt_proc_maps_free(&f->maps);
+    tt_proc_maps_free(&f->live);
+    tt_vec_free(&f->holes);
     free(f);
 }
 
@@ -102,57 +112,128 @@ static int add_pieces(struct job *job, uint64_t start, uint64_t end, uint8_t *to
     return 0;
 }
 
-static int read_copy(void *arg, uint64_t address, void *out, size_t n)
+struct pids {
+    pid_t copy, target;
+};
+
+static int read_either(void *arg, uint64_t address, void *out, size_t n)
 {
-    return read_some(*(pid_t *)arg, address, out, n) == n ? 0 : -EFAULT;
+    const struct pids *pids = arg;
+    return read_some(pids->copy, address, out, n) == n ||
+                   read_some(pids->target, address, out, n) == n
+               ? 0
+               : -EFAULT;
 }
 
-static bool wanted(const struct tt_heap_range *r, bool readable)
+static bool is_hole(const tt_heap_run_vec *holes, uint64_t start)
 {
-    if (!readable || r->kind == TT_HEAP_OURS)
+    for (size_t i = 0; i < holes->len; i++)
+        if (holes->data[i].start == start)
+            return true;
+    return false;
+}
+
+static bool wanted(const struct frozen *f, const struct tt_heap_range *r)
+{
+    const struct tt_proc_map *m = tt_proc_map_at(r->live ? &f->live : &f->maps, r->start);
+    if (!m || !m->read || r->kind == TT_HEAP_OURS || is_hole(&f->holes, r->start))
         return false;
     if (r->kind == TT_HEAP_SHARED)
         return r->write && r->end - r->start <= SHARED_MOST;
     return r->kind != TT_HEAP_TEXT;
 }
 
-static int take_maps(const struct tt_proc_maps *maps, struct tt_heap_image *image)
+static int take(struct tt_heap_image *image, const struct tt_proc_map *m, const char *path,
+                bool live)
 {
-    for (size_t i = 0; i < maps->maps.len; i++) {
-        const struct tt_proc_map *m = &maps->maps.data[i];
-        const char *path = tt_proc_map_path(maps, m);
-        if (strncmp(path, "[vvar", 5) == 0 || strcmp(path, "[vsyscall]") == 0 ||
-            strcmp(path, "[uprobes]") == 0)
+    if (strncmp(path, "[vvar", 5) == 0 || strcmp(path, "[vsyscall]") == 0 ||
+        strcmp(path, "[uprobes]") == 0)
+        return 0;
+    struct tt_heap_range r = {.start = m->start,
+                              .end = m->end,
+                              .path = path,
+                              .file_offset = m->offset,
+                              .kind = m->shared ? TT_HEAP_SHARED : TT_HEAP_ANON,
+                              .write = m->write,
+                              .exec = m->exec,
+                              .live = live};
+    return tt_vec_push(&image->ranges, r);
+}
+
+/* Both lists ascend. A private mapping of the process that the copy lacks altogether was left out
+ * by fork, or is younger: then it is read for nothing. */
+static int take_maps(const struct frozen *f, struct tt_heap_image *image)
+{
+    size_t k = 0, n = f->live.maps.len;
+    int rc = 0;
+    for (size_t i = 0; i <= f->maps.maps.len && rc == 0; i++) {
+        const struct tt_proc_map *m = i < f->maps.maps.len ? &f->maps.maps.data[i] : NULL;
+        uint64_t until = m ? m->start : UINT64_MAX, from = i ? f->maps.maps.data[i - 1].end : 0;
+        for (; k < n && f->live.maps.data[k].start < until && rc == 0; k++) {
+            const struct tt_proc_map *l = &f->live.maps.data[k];
+            if (l->start >= from && l->end <= until && !l->shared)
+                rc = take(image, l, tt_proc_map_path(&f->live, l), true);
+        }
+        if (m && rc == 0)
+            rc = take(image, m, tt_proc_map_path(&f->maps, m), false);
+    }
+    return rc;
+}
+
+/* Cuts [start, end) out of the range it lies in. */
+static int cut(struct tt_heap_image *image, uint64_t start, uint64_t end)
+{
+    for (int k = 0; k < 2; k++) {
+        uint64_t at = k ? end : start;
+        size_t i = tt_heap_range_from(image, at);
+        if (i == image->ranges.len || image->ranges.data[i].start >= at)
             continue;
-        struct tt_heap_range r = {.start = m->start,
-                                  .end = m->end,
-                                  .path = path,
-                                  .file_offset = m->offset,
-                                  .kind = m->shared ? TT_HEAP_SHARED : TT_HEAP_ANON,
-                                  .write = m->write,
-                                  .exec = m->exec};
-        if (tt_vec_push(&image->ranges, r))
+        if (tt_vec_push(&image->ranges, image->ranges.data[i]))
             return -ENOMEM;
+        struct tt_heap_range *r = &image->ranges.data[i];
+        memmove(r + 1, r, (image->ranges.len - i - 1) * sizeof *r);
+        r[0].end = r[1].start = at;
     }
     return 0;
 }
 
-static bool readable(const struct tt_proc_maps *maps, const struct tt_heap_range *r)
+/* Large parts of reservations that were never touched become ranges of their own, not read. */
+static int find_holes(struct tt_heap_image *image, struct frozen *f, const int pagemaps[2])
 {
-    const struct tt_proc_map *m = tt_proc_map_at(maps, r->start);
-    return m && m->read;
+    tt_heap_run_vec runs = {0};
+    int rc = 0;
+    for (size_t i = 0; i < image->ranges.len && rc == 0; i++) {
+        const struct tt_heap_range r = image->ranges.data[i];
+        if (r.path[0] || r.kind == TT_HEAP_SHARED || r.end - r.start < HOLE_LEAST || !wanted(f, &r))
+            continue;
+        runs.len = 0;
+        if (tt_heap_resident(pagemaps[r.live], r.start, r.end, &runs))
+            continue;
+        uint64_t at = r.start;
+        for (size_t k = 0; k <= runs.len && rc == 0; k++) {
+            uint64_t end = k < runs.len ? runs.data[k].start : r.end;
+            if (end - at >= HOLE_LEAST) {
+                rc = tt_vec_push(&f->holes, (struct tt_heap_run){at, end});
+                if (rc == 0)
+                    rc = cut(image, at, end);
+            }
+            at = k < runs.len ? runs.data[k].end : at;
+        }
+    }
+    tt_vec_free(&runs);
+    return rc;
 }
 
 /* Reserves one place for everything wanted, and lists the pieces to read. */
-static int plan(struct tt_heap_image *image, struct frozen *f, int pagemap, struct job *own,
-                struct job *shared)
+static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemaps[2],
+                struct job *own, struct job *target)
 {
     tt_heap_run_vec runs = {0};
     int rc = 0;
     uint64_t total = 0, before = 0;
     for (size_t i = 0; i < image->ranges.len; i++) {
         struct tt_heap_range *r = &image->ranges.data[i];
-        if (!wanted(r, readable(&f->maps, r)))
+        if (!wanted(f, r))
             continue;
         if (r->start != before) /* the same place within a huge page as there */
             total = ((total + HUGE - 1) & ~(HUGE - 1ull)) + (r->start & (HUGE - 1));
@@ -170,14 +251,15 @@ static int plan(struct tt_heap_image *image, struct frozen *f, int pagemap, stru
     for (size_t i = 0; i < image->ranges.len && rc == 0; i++) {
         struct tt_heap_range *r = &image->ranges.data[i];
         uint64_t size = r->end - r->start;
-        if (!wanted(r, readable(&f->maps, r)))
+        if (!wanted(f, r))
             continue;
         if (r->start != before)
             total = ((total + HUGE - 1) & ~(HUGE - 1ull)) + (r->start & (HUGE - 1));
         r->bytes = base + total;
         total += size;
         before = r->end;
-        struct job *job = r->kind == TT_HEAP_SHARED ? shared : own;
+        struct job *job = r->kind == TT_HEAP_SHARED || r->live ? target : own;
+        int pagemap = pagemaps[r->live];
         if (r->path[0] || size <= 65536 || pagemap < 0) {
             rc = add_pieces(job, r->start, r->end, (uint8_t *)r->bytes);
             continue;
@@ -202,20 +284,28 @@ static int plan(struct tt_heap_image *image, struct frozen *f, int pagemap, stru
     return rc;
 }
 
+static int open_pagemap(pid_t pid)
+{
+    char name[64];
+    snprintf(name, sizeof name, "/proc/%d/pagemap", (int)pid);
+    return open(name, O_RDONLY | O_CLOEXEC);
+}
+
 int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
                          size_t n_threads, struct tt_heap_image *out, struct tt_error *err)
 {
     struct job own = {.pid = copy}, shared = {.pid = target};
-    char name[64];
+    struct pids pids = {copy, target};
     *out = (struct tt_heap_image){.pid = target};
     struct frozen *f = calloc(1, sizeof *f);
     if (!f)
         return tt_error_set(err, -ENOMEM, "out of memory");
     out->owned = f;
     out->free = frozen_free;
-    snprintf(name, sizeof name, "/proc/%d/pagemap", (int)copy);
-    int pagemap = open(name, O_RDONLY | O_CLOEXEC);
+    int pagemaps[2] = {open_pagemap(copy), open_pagemap(target)};
     int rc = tt_proc_maps_read(copy, &f->maps);
+    if (rc == 0)
+        rc = tt_proc_maps_read(target, &f->live);
     if (rc) {
         tt_error_sys(err, rc, "cannot read the mappings of the copy %d of process %d", (int)copy,
                      (int)target);
@@ -224,9 +314,10 @@ int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *
     rc = tt_vec_reserve(&out->threads, n_threads ? n_threads : 1);
     for (size_t i = 0; i < n_threads && rc == 0; i++)
         rc = tt_vec_push(&out->threads, threads[i]);
-    if (rc || (rc = take_maps(&f->maps, out)) != 0 ||
-        (rc = tt_heap_image_classify(out, read_copy, &copy)) != 0 ||
-        (rc = plan(out, f, pagemap, &own, &shared)) != 0 ||
+    if (rc || (rc = take_maps(f, out)) != 0 ||
+        (rc = tt_heap_image_classify(out, read_either, &pids)) != 0 ||
+        (rc = find_holes(out, f, pagemaps)) != 0 ||
+        (rc = plan(out, f, pagemaps, &own, &shared)) != 0 ||
         (rc = tt_heap_kernel_roots(target, out)) != 0) {
         tt_error_sys(err, rc, "no memory for the image of process %d", (int)target);
         goto out;
@@ -241,8 +332,9 @@ int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *
                           "root, or set kernel.yama.ptrace_scope=0",
                           (int)target);
 out:
-    if (pagemap >= 0)
-        close(pagemap);
+    for (unsigned i = 0; i < 2; i++)
+        if (pagemaps[i] >= 0)
+            close(pagemaps[i]);
     tt_vec_free(&own.pieces);
     tt_vec_free(&shared.pieces);
     if (rc)
