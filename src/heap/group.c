@@ -59,6 +59,29 @@ static int find_roots(const struct tt_heap_edges *edges, struct tt_heap_lost *lo
     return rc;
 }
 
+struct shaping {
+    const struct tt_heap_shaper *shaper;
+    struct tt_heap_lost *lost;
+};
+
+/* Shapes of the lost blocks of a chunk. */
+static int shape_chunk(void *arg, uint32_t chunk)
+{
+    const struct shaping *s = arg;
+    const uint32_t *list = s->lost->list.data;
+    size_t low = 0, high = s->lost->list.len;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (list[mid] >> TT_HEAP_CHUNK_BITS < chunk)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    for (; low < s->lost->list.len && list[low] >> TT_HEAP_CHUNK_BITS == chunk; low++)
+        tt_heap_shape_of(s->shaper, list[low], &s->lost->shape[low]);
+    return 0;
+}
+
 int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
                       const struct tt_heap_shaper *shaper, unsigned threads,
                       struct tt_heap_lost *out)
@@ -76,9 +99,10 @@ int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_ma
     for (uint32_t i = 0; i < index->n; i++)
         if (!tt_heap_bit(marks->reached, i))
             out->list.data[out->list.len++] = i;
-    for (size_t i = 0; i < n; i++)
-        tt_heap_shape_of(shaper, out->list.data[i], &out->shape[i]);
+    struct shaping shaping = {shaper, out};
     rc = tt_heap_edges_find(index, marks, true, threads, &edges);
+    if (!rc)
+        rc = tt_heap_each_chunk(&edges, threads, shape_chunk, &shaping);
     if (!rc)
         rc = find_roots(&edges, out, owner);
     if (rc)
