@@ -26,6 +26,7 @@ static inline void *tt_arch_thread_again(void)
     return t;
 }
 /* Stores the stack pointer. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): the instruction writes it */
 static inline void tt_arch_mark(uint64_t *at)
 {
     __asm__ volatile("mov %%rsp,%0" : "=m"(*at) : : "memory");

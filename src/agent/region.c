@@ -107,6 +107,7 @@ static uint32_t read_maps_most(void)
         return MAPS_USUAL;
     long n = tt_sys_read(fd, text, sizeof text);
     tt_sys_close(fd);
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the kernel wrote n */
     for (long i = 0; i < n && text[i] >= '0' && text[i] <= '9' && most < 100000000; i++)
         most = most * 10 + (uint32_t)(text[i] - '0');
     return most ? most : MAPS_USUAL;
@@ -294,7 +295,7 @@ static void give(struct tt_region *r, const struct place *p)
     int first = !s->listed;
     if (first)
         list(r, index, p->hole);
-    if (p->hole && bytes > 2 * PAGE)
+    if (p->hole && bytes > 2ul * PAGE)
         tt_sys_madvise((void *)p->start, bytes, TT_MADV_DONTNEED);
     else if (!first && s->class >= CLASS_PAGE && s->free == 1u << (SPAN_SHIFT - s->class) &&
              r->partial[p->hole][s->class] != index + 1)

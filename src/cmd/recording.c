@@ -64,7 +64,7 @@ static int take_snapshots(const struct tt_cmd *cmd, const char *text, int *snaps
 int tt_recording_option(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *value)
 {
     unsigned long long n;
-    pid_t pid;
+    pid_t pid = 0;
     char *end;
     switch (c) {
     case 'o':

@@ -62,6 +62,7 @@ static int shape_number(struct table *t, unsigned level, uint64_t key, uint32_t 
 
 static int share_number(struct table *t, uint32_t shape, uint32_t site, uint32_t *out)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the shape was pushed before */
     for (uint32_t i = t->shapes.data[shape].first; i != TT_HEAP_NONE; i = t->shares.data[i].next)
         if (t->shares.data[i].site == site) {
             *out = i;

@@ -95,7 +95,7 @@ static bool read_par(struct glibc_heap *heap, const struct tt_heap_view *v, uint
     bool expected = false;
     if (main->top && tt_heap_word(heap->image, main->top + 8, &size))
         expected =
-            base - (main->top + (size & ~7ull) - main->system_mem) + PAR_SLACK < 2 * PAR_SLACK;
+            base - (main->top + (size & ~7ull) - main->system_mem) + PAR_SLACK < 2ull * PAR_SLACK;
     for (uint64_t back = 32; back <= 36; back += 4) {
         int n[3];
         memcpy(n, v->bytes + (at - back - v->start), sizeof n);

@@ -124,7 +124,7 @@ static int thread_caches(struct glibc_heap *heap, uint64_t thread_pointer)
 static int fast_bins(struct glibc_heap *heap, const struct glibc_arena *arena)
 {
     uint64_t first = arena->state + 16, size;
-    if (first + FAST_BINS * 8 + 16 != arena->bins)
+    if (first + FAST_BINS * 8ull + 16 != arena->bins)
         return 0; /* there are none since 2.43 */
     for (unsigned i = 0; i < FAST_BINS; i++) {
         uint64_t chunk, next, n = 0;

@@ -38,6 +38,7 @@ static int epoll_roots(const char *dir, const char *fd, struct tt_heap_image *im
         unsigned events;
         unsigned long data;
         /* "tfd:        5 events:       19 data: 7f0012345678 ..." */
+        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
         if (sscanf(line, "tfd: %d events: %x data: %lx", &watched, &events, &data) == 3)
             rc = put(image, data, "epoll data of fd %d", watched);
     }
@@ -57,8 +58,10 @@ static int timer_roots(pid_t pid, struct tt_heap_image *image)
         int number;
         unsigned long value;
         /* "ID: 1" and then "signal: 60/00007fff86e452a8": number / sigev_value */
+        /* NOLINTNEXTLINE(cert-err34-c): as above */
         if (sscanf(line, "ID: %d", &number) == 1)
             id = number;
+        /* NOLINTNEXTLINE(cert-err34-c): as above */
         else if (sscanf(line, "signal: %d/%lx", &number, &value) == 2)
             rc = put(image, value, "value of timer %d", id);
     }

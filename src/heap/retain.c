@@ -221,6 +221,7 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
             }
             held->units += stride;
             held->bytes += stride * b->size;
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as many as held sites */
             if (depth[v] < nearest[o - 1].data[at].depth)
                 nearest[o - 1].data[at] = (struct example){v, depth[v]};
         }
@@ -232,6 +233,7 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
             if (by_bytes(&h->held.data[k], &h->held.data[best]) < 0)
                 best = k;
         if (!rc && h->held.len) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
             example[i] = nearest[i].data[best].node;
             qsort(h->held.data, h->held.len, sizeof *h->held.data, by_bytes);
             h->held.len = h->held.len < MOST_HELD ? h->held.len : MOST_HELD;

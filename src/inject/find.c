@@ -496,7 +496,7 @@ static int find_sets(const struct tt_target *t, struct tt_found *out, bool is_st
         if (o->libc && libc == n)
             libc = i;
     }
-    if (is_static && n && whole(&looks[0].plain))
+    if (code == 0 && is_static && n && whole(&looks[0].plain))
         bound = 0;
     if (code == 0 && bound < n) {
         code = add_set(out, &looks[bound].plain);

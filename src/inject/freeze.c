@@ -186,6 +186,7 @@ static bool left_copy(pid_t pid, pid_t target)
     text[n] = '\0';
     const char *rest = strrchr(text, ')');
     /* Fields 3, 4, 38 and 52 of proc_pid_stat(5). */
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
     if (!rest || sscanf(rest + 1,
                         " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
                         "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %d "

@@ -254,8 +254,9 @@ void tt_look_free(struct tt_look *look)
 {
     for (size_t i = 0; i < look->sites.len; i++)
         free(look->sites.data[i].slots);
+    /* NOLINTBEGIN(clang-analyzer-unix.Malloc): was set to NULL by the first */
     tt_vec_free(&look->sites);
-    tt_vec_free(
-        &look->pieces); /* NOLINT(clang-analyzer-unix.Malloc): was set to NULL by the first */
+    tt_vec_free(&look->pieces);
+    /* NOLINTEND(clang-analyzer-unix.Malloc) */
     *look = (struct tt_look){0};
 }
