@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Error numbers that reach the callers of the runtime (public Win32 values). */
+#ifndef RPC_DG_STATUS_H
+#define RPC_DG_STATUS_H
+
+#include <stdint.h>
+
+enum rpc_status {
+    RPC_OK = 0,
+    RPC_ACCESS_DENIED = 5,
+    RPC_INVALID_HANDLE = 6,
+    RPC_OUT_OF_MEMORY = 14,
+    RPC_WAIT_TIMEOUT = 258,
+    RPC_INVALID_BINDING = 1702,
+    RPC_UNKNOWN_IF = 1717,
+    RPC_CANT_CREATE_ENDPOINT = 1720,
+    RPC_OUT_OF_RESOURCES = 1721,
+    RPC_SERVER_UNAVAILABLE = 1722,
+    RPC_SERVER_TOO_BUSY = 1723,
+    RPC_CALL_FAILED = 1726,
+    RPC_CALL_FAILED_DNE = 1727,
+    RPC_PROTOCOL_ERROR = 1728,
+    RPC_PROCNUM_OUT_OF_RANGE = 1745,
+    RPC_EPT_NOT_REGISTERED = 1753,
+    RPC_CONTEXT_MISMATCH = 1775,
+    RPC_SERVER_OUT_OF_MEMORY = 1130,
+    RPC_CALL_CANCELLED = 1818,
+};
+
+#endif
