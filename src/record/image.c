@@ -294,7 +294,8 @@ enum tt_image_state tt_image_state(struct tt_image *image)
                           : tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie)
         return TT_IMAGE_ENDED;
     uint64_t word;
-    if (image->mem_fd >= 0) /* nothing can be read of a memory that exec or the end took away */
+    if (image->attached &&
+        image->mem_fd >= 0) /* nothing can be read of a memory that exec or the end took away */
         return pread(image->mem_fd, &word, sizeof word, (off_t)image->map_base) == sizeof word ||
                        !image->map_base
                    ? TT_IMAGE_RUNS
@@ -449,7 +450,7 @@ void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
         rec->search->image = NULL;
     if (image->pidfd >= 0)
         close(image->pidfd);
-    if (image->mem_fd >= 0)
+    if (image->attached && image->mem_fd >= 0)
         close(image->mem_fd);
     tt_stale_free(&image->stale);
     tt_tape_free(&image->tape);

@@ -17,7 +17,8 @@
 #define GB 1e9
 #define EVERY_S 60.0
 #define BUDGET_MS 20.0
-#define NS_PER_BYTE 0.016 /* of a fork, where none was measured yet (MECHANISMS.md 4) */
+#define NS_PER_BYTE 0.016          /* of a fork, where none was measured yet (MECHANISMS.md 4) */
+#define MEASURED_LEAST (64u << 20) /* below, a pause is not the kernel's copying */
 #define GROWN_LEAST 4u
 #define SPREAD 16u /* the distance grows to this part of the recording's length */
 #define FIRST_NS (TT_SECOND / 2)
@@ -166,6 +167,12 @@ static void not_taken(struct tt_image *image, uint64_t *count, const struct tt_e
         snprintf(image->copies.failed_why, sizeof image->copies.failed_why, "%.199s", err->text);
 }
 
+/* Nanoseconds of pause that are expected per byte. */
+static double rate(const struct tt_copies *copies)
+{
+    return copies->ns_per_byte > 0 ? copies->ns_per_byte : NS_PER_BYTE;
+}
+
 static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns)
 {
     struct tt_copies *copies = &image->copies;
@@ -203,8 +210,10 @@ static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_
         search->held = true;
         search->began_ns = search->frozen.at_ns;
         search->tick = tt_record_tick_at(rec, search->frozen.at_ns);
-        if (bytes)
-            copies->ns_per_byte = (double)search->frozen.stop_ns / (double)bytes;
+        /* half of what was thought before: a single pause may have had bad luck */
+        if (bytes >= MEASURED_LEAST)
+            copies->ns_per_byte =
+                (rate(copies) + (double)search->frozen.stop_ns / (double)bytes) / 2;
         search->tape.fd = dup(image->tape.fd);
         search->tape.head = image->tape.head;
         code = search->tape.fd < 0 ? tt_error_sys(&err, -errno, "cannot read the tape") : 0;

@@ -36,6 +36,12 @@ static void patch(int fd, const uint8_t *data, size_t n)
     }
 }
 
+static void count_entry(void *arg, uint64_t address, const struct tt_shadow_entry *entry)
+{
+    (void)address;
+    *(uint64_t *)arg += entry->size != 0;
+}
+
 static void record(int fd)
 {
     static char path[64];
@@ -57,7 +63,7 @@ static void record(int fd)
         abort();
     image->tape.fd = fd;
     image->pid = 0x3ffffff; /* nobody */
-    image->pidfd = -1;
+    image->pidfd = image->mem_fd = -1;
     image->alive = true;
     tt_rows_start(&rec, 1);
     tt_image_settle(&rec, image);
@@ -65,6 +71,13 @@ static void record(int fd)
         tt_image_read(&rec, image, visit * TT_SECOND, true);
         tt_rows_write(&rec, visit * TT_SECOND, false);
     }
+    /* as the heap search sees it */
+    struct tt_shadow shadow = {0};
+    uint64_t n = 0;
+    if (tt_tape_read_head(&image->tape) == 0 &&
+        tt_shadow_copy(&shadow, &image->tape, TT_TAPE_TICK_MAX) == 0)
+        tt_shadow_each(&shadow, 0, 1ULL << 40, count_entry, &n);
+    tt_shadow_free(&shadow);
     if (image->alive)
         tt_image_end(&rec, image, "ended", 4 * TT_SECOND);
     tt_rows_finish(&rec, 5 * TT_SECOND, "fuzzed");

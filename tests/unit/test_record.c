@@ -338,7 +338,7 @@ static struct tt_recorder start(const struct tt_record_options *options,
     struct tt_image *image = calloc(1, sizeof *image);
     image->tape.fd = fake_make(head);
     image->pid = 0x3ffffff;
-    image->pidfd = -1;
+    image->pidfd = image->mem_fd = -1;
     image->alive = true;
     assert_int_equal(tt_vec_push(&rec.images, image), 0);
     assert_true(tt_image_settle(&rec, image));
