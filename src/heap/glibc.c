@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/region.h" /* sampled objects: whoever walks adds them */
 #include "proc/proc.h"
 
 enum { SYNC_STEPS = 256, SYNC_MOST = 256 << 20, AHEAD = 1024 };
@@ -215,7 +216,7 @@ static int find_mapped(const struct glibc_heap *heap, mapped_vec *out)
 {
     for (size_t i = 0; i < heap->image->ranges.len; i++) {
         const struct tt_heap_range *r = &heap->image->ranges.data[i];
-        if (!r->bytes || !r->write || r->path[0] ||
+        if (!r->bytes || !r->write || r->path[0] || tt_region_holds(r->start) ||
             (r->kind != TT_HEAP_ANON && r->kind != TT_HEAP_STACK))
             continue;
         struct tt_heap_view v;
