@@ -19,7 +19,7 @@
 #include "inject/patch.h"
 
 #define TRIES 50
-#define DRAIN_TRIES 100
+#define DRAIN_TRIES 400
 #define WORD_TRIES 10
 #define LEFT_TRIES 500
 
@@ -395,6 +395,8 @@ static int start(struct attach *a, const struct tt_inject_attach_options *option
     if (code)
         return code;
     a->loaded = true;
+    if (!out->reused && (code = tt_load_fill(&a->target, &a->file, &a->load, err)) != 0)
+        return code;
     a->patch =
         (struct tt_patch){.target = &a->target, .found = &a->found, .load = &a->load, .out = out};
     a->load.head.attached = (uint32_t)getpid();
@@ -479,6 +481,8 @@ static int restore(struct tt_target *t, struct tt_load *load, struct tt_inject_d
     code = tt_patch_restore(t, load, out->live > 0, &out->restored, &out->kept, &foreign);
     out->stop_ns = tt_clock_now() - stopped.since_ns;
     tt_inject_resume(&stopped);
+    if (code && !foreign)
+        return out_of_reach(t, code, err);
     if (code)
         return tt_error_set(err, -EIO,
                             "%u places in process %d no longer hold what telltale wrote and were "

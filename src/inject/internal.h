@@ -32,8 +32,6 @@ struct tt_stopped {
 int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err);
 /* The same for one thread; the others go on. */
 int tt_inject_stop_one(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err);
-/* Lets all but one go on. */
-void tt_inject_keep(struct tt_stopped *stopped, pid_t tid);
 /* Lets all threads go on and frees `stopped`. */
 void tt_inject_resume(struct tt_stopped *stopped);
 /* Waits until a thread that was let run a little stops again. The wait status' upper part (signal |
@@ -86,7 +84,8 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
 /* One of the stopped threads that suits, rather one that waits than one that computes; or NULL. */
 const struct tt_stopped_thread *tt_remote_choose(const struct tt_target *target,
                                                  const struct tt_stopped *stopped);
-/* Stops one thread that suits; the others go on. -EAGAIN when none does. */
+/* Stops a thread that suits, threads.data[0]: if one waits in a system call only that, else all.
+ * -EAGAIN when none suits. */
 int tt_remote_stop(const struct tt_target *target, struct tt_stopped *out, struct tt_error *err);
 /* Prepares. frame_end: end of TT_REMOTE_FRAME writable bytes; 0: below the thread's red zone. */
 int tt_remote_begin(struct tt_remote *remote, const struct tt_target *target,

@@ -293,32 +293,38 @@ static int place(struct tt_remote *remote, uint64_t near, uint64_t size, uint64_
     return tt_error_sys(err, (int)code, "cannot map memory in process %d", (int)t->pid);
 }
 
-static int write_image(struct tt_remote *remote, const struct tt_load_file *file,
-                       const struct tt_load *load, struct tt_error *err)
+static int make_writable(struct tt_remote *remote, const struct tt_load_file *file,
+                         const struct tt_load *load, struct tt_error *err)
 {
-    const struct tt_target *t = remote->target;
     int64_t result = 0;
     int code =
         tt_remote_syscall(remote, SYS_mprotect,
                           (uint64_t[6]){load->base + file->data_start,
                                         file->data_end - file->data_start, PROT_READ | PROT_WRITE},
                           &result, NULL, err);
-    if (code)
-        return code;
-    if (result)
-        return tt_error_sys(err, (int)result, "cannot prepare memory in process %d", (int)t->pid);
-    /* Pages of zeroes are there already. */
-    for (size_t at = 0; at < file->size;) {
+    if (code == 0 && result)
+        return tt_error_sys(err, (int)result, "cannot prepare memory in process %d",
+                            (int)remote->target->pid);
+    return code;
+}
+
+int tt_load_fill(const struct tt_target *target, const struct tt_load_file *file,
+                 const struct tt_load *load, struct tt_error *err)
+{
+    static const uint8_t zeroes[PAGE]; /* such pages are there already */
+    int code = 0;
+    for (size_t at = 0; code == 0 && at < file->size;) {
         size_t n = 0;
-        static const uint8_t zeroes[PAGE];
         while (at + n < file->size && memcmp(file->image + at + n, zeroes, PAGE) != 0)
             n += PAGE;
-        if (n && (code = tt_target_write(t, load->base + at, file->image + at, n)) != 0)
-            return tt_error_sys(err, code, "cannot write to the memory of process %d", (int)t->pid);
+        if (n)
+            code = tt_target_write(target, load->base + at, file->image + at, n);
         at += n + PAGE;
     }
-    code = tt_load_put(t, load, &load->head, TT_LOAD_HEAD);
-    return code ? tt_error_sys(err, code, "cannot write to the memory of process %d", (int)t->pid)
+    if (code == 0)
+        code = tt_load_put(target, load, &load->head, TT_LOAD_HEAD);
+    return code ? tt_error_sys(err, code, "cannot write to the memory of process %d",
+                               (int)target->pid)
                 : 0;
 }
 
@@ -348,7 +354,7 @@ int tt_load_map(struct tt_remote *remote, const struct tt_found *found,
         b->island[TT_ISLAND_PAD_EXE] = (struct tt_blob_island){far + ISLAND_BYTES, PAD_BYTES, 0};
     }
     if (code == 0)
-        code = write_image(remote, file, out, err);
+        code = make_writable(remote, file, out, err);
     if (code)
         tt_load_unmap(remote, out);
     return code;

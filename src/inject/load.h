@@ -34,11 +34,14 @@ enum { TT_ISLAND_NEAR_LIBC, TT_ISLAND_NEAR_EXE, TT_ISLAND_PAD_LIBC, TT_ISLAND_PA
 /* Looks for a blob that an earlier telltale left: best one that is in force, then one of this
  * build, then any. 0 and *out, or -ENOENT. */
 int tt_load_find(const struct tt_target *target, const char *build, struct tt_load *out);
-/* Makes the borrowed thread map memory for blob and islands, and fills it. On failure nothing stays
- * mapped. *again: the address space changed meanwhile; try again with fresh maps. */
+/* Makes the borrowed thread map memory for blob and islands. On failure nothing stays mapped.
+ * *again: the address space changed meanwhile; try again with fresh maps. */
 int tt_load_map(struct tt_remote *remote, const struct tt_found *found,
                 const struct tt_load_file *file, struct tt_load *out, bool *again,
                 struct tt_error *err);
+/* Fills the memory; nothing need be stopped. */
+int tt_load_fill(const struct tt_target *target, const struct tt_load_file *file,
+                 const struct tt_load *load, struct tt_error *err);
 /* Takes a fresh blob out again, when nothing was patched yet. */
 void tt_load_unmap(struct tt_remote *remote, const struct tt_load *load);
 /* Writes a part of the copy back. */

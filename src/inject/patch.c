@@ -3,8 +3,8 @@
  * is done by a copy in an island; where it cannot be moved, the loader's pointers to the function
  * are changed. Each place is recorded in the target before it is touched, so that anybody can undo
  * it. A thread inside the five bytes is put to the same instruction of the copy.
- * Releases are hooked no later than acquisitions and unhooked no earlier: the other order would
- * show blocks that nobody seems to free. Start: tt_patch_plan. */
+ * All change while no thread runs, so none acquires through a hook what it releases past one.
+ * Start: tt_patch_plan. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 
+#include "inject/edit.h"
 #include "inject/patch.h"
 
 #define SCAN_FUNCTION (256u << 10)
@@ -430,40 +431,38 @@ static int move_threads(struct tt_patch *p, const struct tt_stopped *stopped)
     return 0;
 }
 
-static int undo(struct tt_patch *p)
-{
-    for (size_t i = 0; i < p->plans.len; i++) {
-        const struct tt_blob_patch *r = record_of(p, &p->plans.data[i]);
-        uint8_t now[16];
-        if (tt_target_read(p->target, r->address, now, r->length) == 0 &&
-            memcmp(now, r->is, r->length) == 0)
-            tt_target_write(p->target, r->address, r->was, r->length);
-    }
-    return -EIO;
-}
-
 int tt_patch_apply(struct tt_patch *patch, const struct tt_stopped *stopped, bool last)
 {
+    struct tt_edit edit = {0};
     int code = look_for_frames(patch, stopped, last);
+    for (size_t i = 0; code == 0 && i < patch->plans.len; i++)
+        code = tt_edit_add(&edit, record_of(patch, &patch->plans.data[i])->address, 16);
+    if (code == 0)
+        code = tt_edit_read(&edit, patch->target);
     for (size_t i = 0; code == 0 && i < patch->plans.len; i++) {
-        const struct tt_blob_patch *r = record_of(patch, &patch->plans.data[i]);
+        const struct tt_patch_plan *plan = &patch->plans.data[i];
+        const struct tt_blob_patch *r = record_of(patch, plan);
         uint8_t now[16];
-        code = tt_target_read(patch->target, r->address, now, r->length);
+        code = tt_edit_get(&edit, r->address, now, r->length);
         if (code == 0 && memcmp(now, r->was, r->length) != 0)
             code = -ESTALE;
+        if (code == 0 && !plan->refused) {
+            tt_edit_put(&edit, r->address, r->is, r->length);
+            *(plan->slot ? &patch->out->slots : &patch->out->entries) += 1;
+        }
     }
     if (code == 0)
         code = move_threads(patch, stopped);
-    for (int releases = 1; code == 0 && releases >= 0; releases--)
+    if (code == 0 && (code = tt_edit_write(&edit, patch->target)) != 0) {
         for (size_t i = 0; i < patch->plans.len; i++) {
-            const struct tt_patch_plan *plan = &patch->plans.data[i];
-            const struct tt_blob_patch *r = record_of(patch, plan);
-            if (plan->refused || tt_find_releases(r->entry) != (releases == 1))
-                continue;
-            if (tt_target_write(patch->target, r->address, r->is, r->length))
-                return undo(patch);
-            *(plan->slot ? &patch->out->slots : &patch->out->entries) += 1;
+            const struct tt_blob_patch *r = record_of(patch, &patch->plans.data[i]);
+            tt_edit_put(&edit, r->address, r->was, r->length);
         }
+        tt_edit_write(&edit, patch->target);
+    }
+    if (code)
+        patch->out->slots = patch->out->entries = 0;
+    tt_edit_free(&edit);
     return code;
 }
 
@@ -478,39 +477,54 @@ static bool handles_objects(uint16_t entry)
 
 enum { GONE, RESTORED, KEPT, FOREIGN };
 
-/* Counted operations first: one may stand before an allocator's entry. Releases last. */
-static int turn(uint16_t entry)
+/* Counted operations first: one may stand before an allocator's entry. */
+static bool in_turn(const struct tt_blob_patch *r, int turn)
 {
-    return entry == TT_LOAD_OPERATION ? 0 : tt_find_releases(entry) ? 2 : 1;
+    return r->active && r->length <= sizeof r->was &&
+           (r->entry == TT_LOAD_OPERATION) == (turn == 0);
 }
 
-static int restore_one(const struct tt_target *target, const struct tt_blob_patch *r)
+static int restore_one(struct tt_edit *edit, const struct tt_blob_patch *r)
 {
     uint8_t now[16];
-    if (tt_target_read(target, r->address, now, r->length))
+    if (tt_edit_get(edit, r->address, now, r->length))
         return GONE; /* the library was unloaded, and what we wrote with it */
     if (memcmp(now, r->is, r->length) != 0)
         return memcmp(now, r->was, r->length) == 0 ? GONE : FOREIGN;
-    return tt_target_write(target, r->address, r->was, r->length) ? FOREIGN : RESTORED;
+    tt_edit_put(edit, r->address, r->was, r->length);
+    return RESTORED;
 }
 
 int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool keep_releases,
                      unsigned *restored, unsigned *kept, unsigned *foreign)
 {
     struct tt_blob *b = &load->head;
+    struct tt_edit edit = {0};
     unsigned counts[4] = {0};
-    for (int now = 0; now < 3; now++)
+    *restored = *kept = *foreign = 0;
+    int code = 0;
+    for (uint32_t i = 0; code == 0 && i < b->patch_count; i++)
+        if (b->patch[i].active)
+            code = tt_edit_add(&edit, b->patch[i].address, 16);
+    if (code == 0)
+        code = tt_edit_read(&edit, target);
+    for (int turn = 0; code == 0 && turn < 2; turn++)
         for (uint32_t i = 0; i < b->patch_count; i++) {
             struct tt_blob_patch *r = &b->patch[i];
-            if (!r->active || r->length > sizeof r->was || turn(r->entry) != now)
+            if (!in_turn(r, turn))
                 continue;
-            int what = keep_releases && handles_objects(r->entry) ? KEPT : restore_one(target, r);
+            int what = keep_releases && handles_objects(r->entry) ? KEPT : restore_one(&edit, r);
             counts[what]++;
             r->active = what == KEPT || what == FOREIGN;
         }
+    if (code == 0)
+        code = tt_edit_write(&edit, target);
+    tt_edit_free(&edit);
+    if (code)
+        return code;
     *restored = counts[RESTORED];
     *kept = counts[KEPT];
     *foreign = counts[FOREIGN];
-    int code = tt_load_put(target, load, b->patch, sizeof b->patch[0] * b->patch_count);
+    code = tt_load_put(target, load, b->patch, sizeof b->patch[0] * b->patch_count);
     return *foreign ? -EIO : code;
 }

@@ -33,8 +33,8 @@ int tt_patch_apply(struct tt_patch *patch, const struct tt_stopped *stopped, boo
 void tt_patch_free(struct tt_patch *patch);
 
 /* Puts the old bytes back, every thread stopped: those that are what we wrote. keep_releases:
- * allocators' releases stay. Counts into *restored and *kept; -EIO if some could not be written or
- * are no longer ours (foreign counts these). */
+ * allocators' releases stay. Counts into *restored and *kept; -EIO if some are no longer ours
+ * (*foreign counts these, they are left alone), or another errno when memory cannot be written. */
 int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool keep_releases,
                      unsigned *restored, unsigned *kept, unsigned *foreign);
 /* Whether any record is in force. */

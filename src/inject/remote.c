@@ -63,7 +63,7 @@ static uint64_t mask_of_call(void)
 int tt_remote_frame(const struct tt_target *target, uint64_t at, const struct user_regs_struct *own,
                     uint64_t mask, const void *xstate, size_t n)
 {
-    static __thread uint8_t bytes[TT_REMOTE_FRAME];
+    uint8_t bytes[TT_REMOTE_FRAME];
     struct sigframe f = {
         .back = target->sigreturn,
         .uc_flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS | (n ? UC_FP_XSTATE : 0),
@@ -98,6 +98,7 @@ int tt_remote_frame(const struct tt_target *target, uint64_t at, const struct us
     size_t skip = (size_t)(fp - at), total = n ? skip + n + 4 : sizeof f;
     if (total > sizeof bytes)
         return -E2BIG;
+    memset(bytes, 0, total);
     if (n) {
         struct fpx_sw_bytes sw = {.magic1 = FP_XSTATE_MAGIC1,
                                   .extended_size = (uint32_t)n + 4,
@@ -221,8 +222,8 @@ const struct tt_stopped_thread *tt_remote_choose(const struct tt_target *target,
     return NULL;
 }
 
-/* Where all compute, one alone would be waited for until its turn on a processor comes; of all of
- * them, told at once, the first stops at once and hands the processor to the next. */
+/* Where all compute, each step of a borrowed one would wait for its turn on a processor (seconds
+ * with 64 threads on two): then all stand still for the time. */
 int tt_remote_stop(const struct tt_target *target, struct tt_stopped *out, struct tt_error *err)
 {
     for (int round = 0; round < TRIES; round++) {
@@ -234,7 +235,9 @@ int tt_remote_stop(const struct tt_target *target, struct tt_stopped *out, struc
             return code;
         const struct tt_stopped_thread *t = tt_remote_choose(target, out);
         if (t) {
-            tt_inject_keep(out, t->tid);
+            struct tt_stopped_thread first = out->threads.data[0];
+            out->threads.data[0] = *t;
+            out->threads.data[t - out->threads.data] = first;
             return 0;
         }
         tt_inject_resume(out);
@@ -252,7 +255,7 @@ int tt_remote_begin(struct tt_remote *remote, const struct tt_target *target,
                     const struct tt_stopped_thread *thread, uint64_t frame_end,
                     struct tt_error *err)
 {
-    static __thread uint8_t xstate[XSTATE_MOST];
+    uint8_t xstate[XSTATE_MOST];
     struct iovec io = {xstate, sizeof xstate};
     *remote = (struct tt_remote){.target = target, .tid = thread->tid, .own = thread->regs};
     if (ptrace(PTRACE_GETREGSET, remote->tid, (void *)NT_X86_XSTATE, &io) != 0 ||

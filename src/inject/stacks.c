@@ -31,7 +31,7 @@ static size_t stack_bytes(const struct tt_target *t, const struct user_regs_stru
 size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
                       const struct tt_window *windows, size_t n, unsigned where, bool *hit)
 {
-    static __thread uint64_t words[SCAN_STACK / 8 + WORDS_RIP_TO_CS];
+    uint64_t words[SCAN_STACK / 8 + WORDS_RIP_TO_CS];
     uint64_t low = UINT64_MAX, high = 0;
     size_t hits = 0;
     memset(hit, 0, n * sizeof *hit);

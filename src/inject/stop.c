@@ -278,17 +278,6 @@ int tt_inject_stop_one(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_e
     return stop(pid, tid, out, err);
 }
 
-void tt_inject_keep(struct tt_stopped *stopped, pid_t tid)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < stopped->threads.len; i++)
-        if (stopped->threads.data[i].tid == tid)
-            stopped->threads.data[kept++] = stopped->threads.data[i];
-        else
-            ptrace(PTRACE_DETACH, stopped->threads.data[i].tid, 0, 0);
-    stopped->threads.len = kept;
-}
-
 /* A thread that was told to stop and has not yet must be waited for, however long it takes: let go
  * before, it would stop later with nobody to wake it. */
 void tt_inject_resume(struct tt_stopped *stopped)
