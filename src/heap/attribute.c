@@ -7,9 +7,10 @@
  * where q is the prior that the loss stopped before attach or has not come again since; c the
  * chance that a strange site's block has a known shape at this level, c' at the next finer one,
  * both from leaving out one known site at a time; novelty the chance that a block of s shows a
- * finer shape that was not seen before, by Good-Turing (Good 1953); N the lost blocks with a site
- * of this shape. What is left for "none" is then shared among sites that have live blocks of the
- * shape but lost none, in the same way. Below one half no site is named. Start: tt_heap_attribute.
+ * finer shape that was not seen before, by Good-Turing (Good 1953), not below DRIFT; N the lost
+ * blocks with a site of this shape. What is left for "none" is then shared among sites that have
+ * live blocks of the shape but lost none, in the same way. Below one half no site is named. Start:
+ * tt_heap_attribute.
  */
 #include "heap/internal.h"
 
@@ -22,6 +23,9 @@ static const double PRIOR_COLLISION[TT_HEAP_LEVELS] = {0.02, 0.05, 0.2, 0.6};
 static const double PRIOR_SITES = 2;
 /* Prior of a strange site: at least, where sites go on losing such blocks, and where none does. */
 static const double STRANGE_LOST = 0.1, STRANGE_LIVE = 0.3;
+/* Good-Turing takes what a site makes for stationary. Contents drift: ids grow by a digit, flags
+ * come with an hour. So a finer shape not seen since attach has at least this chance. */
+static const double DRIFT = 0.05;
 /* How much a known site that has blocks of the shape, but lost none since, may have lost before, to
  * what all that lose have lost. */
 static const double IDLE_LOST = 0.1;
@@ -155,8 +159,10 @@ static struct verdict weigh(const struct table *t, const struct tt_heap_shape *s
             double n = (double)share->count[state];
             idle += !share->count[LOST];
             double score = (1 - strange) * n / total;
-            if (level > 0)
-                score *= ((double)share->single[state] + 0.5) / (n + 1);
+            if (level > 0) {
+                double novelty = ((double)share->single[state] + 0.5) / (n + 1);
+                score *= novelty > DRIFT ? novelty : DRIFT;
+            }
             sum += score;
             if (score > best) {
                 best = score;
