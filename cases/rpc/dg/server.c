@@ -358,7 +358,7 @@ static const struct dg_service *service_of(const struct dg_header *h)
 {
     for (const struct dg_service *const *s = options.services; *s; s++)
         if (rpc_uuid_equal(&(*s)->interface->uuid, &h->interface) &&
-            ((*s)->any_major || (uint16_t)(*s)->interface->version == (uint16_t)h->version))
+            (uint16_t)(*s)->interface->version == (uint16_t)h->version)
             return *s;
     return NULL;
 }

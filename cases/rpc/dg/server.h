@@ -37,7 +37,6 @@ enum { DG_DEFER = -1 };
 struct dg_service {
     const struct rpc_interface *interface; /* version: the major one; minor ones are not compared */
     uint16_t ops;
-    uint8_t any_major; /* takes every major version */
     /* True for operations that may run without knowing the client. */
     bool (*idempotent)(uint16_t opnum);
     /* Executes: 0 (out filled), a fault status, or DG_DEFER; then dg_complete follows. */
