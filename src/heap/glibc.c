@@ -149,6 +149,16 @@ static int span(struct tt_heap_blocks *blocks, uint64_t start, uint64_t end)
     return start < end ? tt_vec_push(&blocks->internal, (struct tt_heap_span){start, end}) : 0;
 }
 
+/* A broken header no longer tells whether the chunk before it is in use. */
+static uint64_t drop_before(struct tt_heap_blocks *blocks, uint64_t chunk)
+{
+    const struct tt_heap_block *last = blocks->list.data + blocks->list.len - 1;
+    if (blocks->list.len == 0 || last->address + last->size != chunk + 8)
+        return chunk;
+    blocks->list.len--;
+    return last->address - CHUNK_HEADER;
+}
+
 static int walk_piece(struct glibc_heap *heap, struct walker *w, const struct glibc_piece *p)
 {
     uint64_t chunk = p->first, from = p->start;
@@ -160,7 +170,10 @@ static int walk_piece(struct glibc_heap *heap, struct walker *w, const struct gl
             break;
         chunk += foreign ? 2 * CHUNK_HEADER : 0;
         uint64_t next = find_sync(heap, p, chunk - (foreign ? CHUNK_HEADER : 0));
-        w->blocks->doubt_bytes += foreign ? 0 : next - chunk;
+        if (!foreign) {
+            chunk = drop_before(w->blocks, chunk);
+            w->blocks->doubt_bytes += next - chunk;
+        }
         rc = span(w->blocks, from, chunk);
         from = chunk = next;
         if (next >= p->end)
