@@ -32,6 +32,7 @@ struct piece {
 struct core {
     uint8_t *bytes; /* the whole file */
     size_t size;
+    size_t taken; /* bytes of the file that segments were made of */
     char *paths;
     char *exe;
     uint64_t program; /* an address in the program: AT_PHDR */
@@ -163,6 +164,10 @@ static int add_range(struct tt_heap_image *image, struct core *c, const GElf_Phd
         there = there < ph->p_filesz ? there : ph->p_filesz;
         there = there < ph->p_memsz ? there : ph->p_memsz;
     }
+    /* Segments that share bytes could make memory without end of a small file (align below). */
+    if (there > c->size - c->taken)
+        return -ENOEXEC;
+    c->taken += there;
     if (there) {
         r.end = r.start + there;
         r.bytes = c->bytes + ph->p_offset;
@@ -350,7 +355,10 @@ static int take(struct tt_heap_image *image, struct core *c, Elf *elf, const cha
         if (gelf_getphdr(elf, (int)i, &ph) && ph.p_type == PT_LOAD)
             rc = add_range(image, c, &ph);
     if (rc)
-        return tt_error_set(err, rc, "no memory to read %s", core);
+        return tt_error_set(err, rc,
+                            rc == -ENOEXEC ? "segments of %s overlap: it is damaged"
+                                           : "no memory to read %s",
+                            core);
     if (image->threads.len == 0)
         return tt_error_set(err, -ENOEXEC,
                             "%s holds no thread's registers: it is truncated or not "

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/procfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -166,11 +167,61 @@ static void not_cores(void **state)
     assert_null(strchr(err.text, '\n'));
 }
 
+/* A thread and two segments, apart in memory; in the file they must be, too. */
+static void segments_share_no_bytes(void **state)
+{
+    (void)state;
+    struct {
+        Elf64_Ehdr eh;
+        Elf64_Phdr ph[3];
+        Elf64_Nhdr nh;
+        char name[8];
+        struct elf_prstatus status;
+        uint8_t memory[8192];
+    } core = {
+        .eh = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
+               .e_type = ET_CORE,
+               .e_machine = EM_X86_64,
+               .e_version = EV_CURRENT,
+               .e_phoff = sizeof core.eh,
+               .e_ehsize = sizeof core.eh,
+               .e_phentsize = sizeof *core.ph,
+               .e_phnum = 3},
+        .ph = {{.p_type = PT_NOTE,
+                .p_offset = offsetof(__typeof__(core), nh),
+                .p_filesz = offsetof(__typeof__(core), memory) - offsetof(__typeof__(core), nh),
+                .p_align = 4},
+               {.p_type = PT_LOAD,
+                .p_flags = PF_R | PF_W,
+                .p_offset = offsetof(__typeof__(core), memory),
+                .p_vaddr = 0x10000,
+                .p_filesz = 4096,
+                .p_memsz = 4096},
+               {.p_type = PT_LOAD,
+                .p_flags = PF_R | PF_W,
+                .p_offset = offsetof(__typeof__(core), memory) + 4096,
+                .p_vaddr = 0x20000,
+                .p_filesz = 4096,
+                .p_memsz = 4096}},
+        .nh = {5, sizeof core.status, NT_PRSTATUS},
+        .name = "CORE",
+    };
+    struct tt_error err = {0};
+    assert_int_equal(open_core(&core, sizeof core, &err), 0);
+    for (unsigned i = 1; i < 3; i++) {
+        core.ph[i].p_offset = 0;
+        core.ph[i].p_filesz = core.ph[i].p_memsz = sizeof core - 4096;
+    }
+    assert_int_equal(open_core(&core, sizeof core, &err), -ENOEXEC);
+    assert_non_null(strstr(err.text, "overlap"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frozen),
         cmocka_unit_test(not_cores),
+        cmocka_unit_test(segments_share_no_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
