@@ -352,7 +352,9 @@ int tt_patch_plan(struct tt_patch *patch, struct tt_blob_call *call, struct tt_e
     struct tt_blob *b = &patch->load->head;
     const struct tt_found *found = patch->found;
     uint64_t *reals = calloc(found->definitions.len + 1, sizeof *reals);
-    int code = reals ? 0 : tt_error_set(err, -ENOMEM, "out of memory");
+    if (!reals)
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    int code = 0;
     for (uint16_t set = 0; code == 0 && set < found->sets; set++)
         code = plan_set(patch, set, reals, err);
     for (unsigned set = 0; code == 0 && set < found->sets; set++)
