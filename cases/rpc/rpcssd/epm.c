@@ -207,6 +207,8 @@ static int (*const operation[EPT_OPS])(struct dg_incoming *) = {
 
 static int execute(struct dg_incoming *call)
 {
+    /* Towers are full pointers: a number used in the request would mean what it points to there. */
+    call->out.referents = 0x4000;
     return operation[call->opnum](call);
 }
 
