@@ -81,7 +81,8 @@ static void find_symbol(Elf *elf, struct tt_load_file *out)
             GElf_Sym s;
             const char *name =
                 gelf_getsym(data, (int)i, &s) ? elf_strptr(elf, sh.sh_link, s.st_name) : NULL;
-            if (name && s.st_shndx != SHN_UNDEF && strcmp(name, "tt_blob") == 0)
+            if (name && s.st_shndx != SHN_UNDEF && strcmp(name, "tt_blob") == 0 &&
+                (!s.st_size || s.st_size == sizeof(struct tt_blob)))
                 out->at = s.st_value;
         }
     }

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "agent/blob.h"
+#include "agent/blob_wait.h"
 
 #define HIDDEN __attribute__((visibility("hidden")))
 #define HOOKS 0x10000u
@@ -52,10 +52,8 @@ HIDDEN tt_real_fn *reals[TT_BLOB_SETS + 1][TT_E_COUNT];
 HIDDEN uint64_t *counts;
 static uint64_t dummy[TT_E_DLCLOSE + 3];
 
-extern HIDDEN void enter(void);
-__attribute__((section(".enter"))) void enter(void)
+static void run(struct tt_blob_call *c)
 {
-    struct tt_blob_call *c = &tt_blob.call;
     c->result = 0;
     c->tape_fd = -1;
     if (c->what == TT_BLOB_DROP)
@@ -79,7 +77,15 @@ __attribute__((section(".enter"))) void enter(void)
     reals[TT_BLOB_SETS][1] = c->real_prctl;
     reals[TT_BLOB_SETS][2] = c->real_syscall;
     counts = (uint64_t *)at;
+    tt_blob.detached_live = c->conf.rate; /* the test says how many objects there will be */
     c->tape_fd = (int32_t)fd;
+}
+
+extern HIDDEN void enter(void);
+__attribute__((section(".enter"))) void enter(void)
+{
+    run(&tt_blob.call);
+    tt_blob_wait(&tt_blob.call);
 }
 
 /* Hook n. r11 is nobody's at a function's entry. */

@@ -171,6 +171,47 @@ static void cycles_leave_no_trace(void **state)
     }
 }
 
+/* With objects of the sampler left, releases stay hooked over several recordings and still lead to
+ * the real functions; without, the next detach takes them out. */
+static void releases_stay_for_live_objects(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct tt_target_report *report;
+    struct code before, after;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC | TT_WORK_SIGNALS, &report);
+    read_code(pid, &before);
+    unsigned entries = 0;
+    static const uint32_t live[] = {5, 5, 0, 5, 0};
+    for (size_t i = 0; i < sizeof live / sizeof live[0]; i++) {
+        struct tt_inject_attach_options o = options;
+        struct tt_inject_attached a;
+        struct tt_inject_detached d;
+        struct tt_error err = {0};
+        o.conf.rate = live[i];
+        int code = tt_inject_attach(pid, &o, &a, &err);
+        if (code)
+            fail_msg("%s", err.text);
+        bool kept_before = i > 0 && live[i - 1] > 0;
+        if (i == 0)
+            entries = a.entries;
+        assert_int_equal(a.entries, kept_before ? entries - 4 : entries);
+        tt_target_await(pid, report, 2);
+        assert_true(counted(&a, TT_E_MALLOC) > 100);
+        assert_true(counted(&a, TT_E_FREE) > 100);
+        assert_int_equal(detach(pid, &d), 0);
+        assert_int_equal(d.live, live[i]);
+        assert_int_equal(d.kept, live[i] ? 4 : 0); /* free realloc reallocarray usable_size */
+        assert_int_equal(d.kept + d.restored, entries);
+        tt_target_await(pid, report, 2);
+        close(a.tape_fd);
+        tt_inject_attached_free(&a);
+    }
+    read_code(pid, &after);
+    assert_int_equal(differences(&before, &after), 0);
+    tt_target_finish(pid, report);
+}
+
 /* A counted operation is put back with the rest, and its pad is not written over by the next. */
 static void counted_operations_are_given_back(void **state)
 {
@@ -499,6 +540,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_are_hooked_and_given_back),
         cmocka_unit_test(cycles_leave_no_trace),
+        cmocka_unit_test(releases_stay_for_live_objects),
         cmocka_unit_test(counted_operations_are_given_back),
         cmocka_unit_test(death_while_attaching_harms_nobody),
         cmocka_unit_test(one_telltale_at_a_time),
