@@ -156,6 +156,11 @@ static int by_weight(const void *a, const void *b)
         return xl ? -1 : 1;
     if (x->has_group != y->has_group)
         return x->has_group ? 1 : -1;
+    /* What is proven lost and goes on comes before what is only kept. */
+    bool xg = x->verdict == TT_VERDICT_LEAK_LOST && x->severity > 0;
+    bool yg = y->verdict == TT_VERDICT_LEAK_LOST && y->severity > 0;
+    if (xg != yg)
+        return xg ? -1 : 1;
     if (xl && x->severity != y->severity)
         return x->severity > y->severity ? -1 : 1;
     if (x->has_group && x->before.bytes != y->before.bytes)
