@@ -102,6 +102,7 @@ static void run(struct job *job)
         pthread_join(other[--n], NULL);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the readers write there */
 static int add_pieces(struct job *job, uint64_t start, uint64_t end, uint8_t *to)
 {
     for (uint64_t at = start; at < end; at += PIECE) {
@@ -168,6 +169,7 @@ static int take_maps(const struct frozen *f, struct tt_heap_image *image)
     int rc = 0;
     for (size_t i = 0; i <= f->maps.maps.len && rc == 0; i++) {
         const struct tt_proc_map *m = i < f->maps.maps.len ? &f->maps.maps.data[i] : NULL;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there is one before the i-th */
         uint64_t until = m ? m->start : UINT64_MAX, from = i ? f->maps.maps.data[i - 1].end : 0;
         for (; k < n && f->live.maps.data[k].start < until && rc == 0; k++) {
             const struct tt_proc_map *l = &f->live.maps.data[k];

@@ -68,7 +68,7 @@ static int take_slab(struct walk *w, const struct je_heap *heap, const struct je
     uint64_t size = e->size_index < 64 ? heap->sizes[e->size_index] : 0;
     uint64_t regions = size ? e->bytes / size : 0, bitmap[JE_GROUPS] = {0};
     unsigned free = 0;
-    if (regions == 0 || regions > JE_GROUPS * 64 || heap->bitmap == 0)
+    if (regions == 0 || regions > JE_GROUPS * 64ull || heap->bitmap == 0)
         goto doubt;
     for (uint64_t g = 0; g * 64 < regions; g++) {
         if (!tt_heap_word(heap->image, e->at + heap->bitmap + g * 8, &bitmap[g]))

@@ -58,7 +58,8 @@ static int take_cache(struct je_heap *heap, const struct tt_heap_view *v, uint64
 {
     struct bin bin;
     for (unsigned i = 0; i < n; i++, at += BIN) {
-        read_bin(v, at, &bin);
+        if (!read_bin(v, at, &bin))
+            break;
         if (i == 0 && alive && tt_vec_push(&heap->cached, block_start(heap, bin.low)))
             return -ENOMEM;
         for (uint64_t slot = bin.head; slot < bin.high; slot += 8) {
@@ -147,8 +148,8 @@ static int one_thread(struct je_heap *heap, uint64_t thread_pointer, bool alive)
         return 0;
     uint64_t low = thread_pointer - v.start > TLS_MOST ? thread_pointer - TLS_MOST : v.start;
     bool old = heap->layout->state_bits == 2;
-    for (uint64_t at = thread_pointer - BIN * BINS_LEAST; at >= low && at < thread_pointer;
-         at -= 8) {
+    for (uint64_t at = thread_pointer - (uint64_t)BIN * BINS_LEAST;
+         at >= low && at < thread_pointer; at -= 8) {
         unsigned n = old ? count_old_bins(heap, &v, at, 0) : count_bins(&v, at);
         if (n < BINS_LEAST)
             continue;

@@ -156,7 +156,7 @@ static int count_votes(void *arg, const struct je_heap *heap, const struct je_ex
         unsigned free = 0;
         for (uint64_t g = 0; g * 64 < regions; g++) {
             uint64_t word = 0;
-            tt_heap_word(heap->image, e->at + k * 8 + g * 8, &word);
+            tt_heap_word(heap->image, e->at + k * 8ull + g * 8, &word);
             if (regions - g * 64 < 64)
                 word = word >> (regions - g * 64) ? ~0ull : word;
             free += (unsigned)__builtin_popcountll(word);
