@@ -2,7 +2,7 @@
 /* The blob pack: takes the orders that inject left in tt_blob.call (blob.h). Runs on a stack of its
  * own on a thread that stood anywhere: no libc, nobody waited for. The struct itself is laid out in
  * blob_x86_64.S. Start: tt_blob_run. */
-#include "agent/blob.h"
+#include "agent/blob_wait.h"
 #include "agent/region.h"
 
 extern struct tt_blob tt_blob;
@@ -51,9 +51,8 @@ static int pass(void)
     return 0;
 }
 
-void tt_blob_run(void)
+static void run(struct tt_blob_call *c)
 {
-    struct tt_blob_call *c = &tt_blob.call;
     c->why[0] = 0;
     c->tape_fd = -1;
     switch (c->what) {
@@ -72,4 +71,11 @@ void tt_blob_run(void)
         c->result = -TT_EINVAL;
         say(c, "an order that this blob does not know");
     }
+}
+
+void tt_blob_run(void)
+{
+    struct tt_blob_call *c = &tt_blob.call;
+    run(c);
+    tt_blob_wait(c);
 }

@@ -12,7 +12,7 @@
 #include "agent/host.h"
 
 #define TT_BLOB_MAGIC 0x31626f6c62745474 /* "tTtblob1" */
-#define TT_BLOB_VERSION 1
+#define TT_BLOB_VERSION 2
 
 /* Definitions of one allocator. Set 0 is the one that the program's own calls are bound to; the
  * others (libc's beside a jemalloc, a statically linked one) share the tape but take a slower way.
@@ -24,7 +24,7 @@
 #define TT_BLOB_STACK 0xc000u
 
 #define TT_BLOB_AT 0x40000   /* offset of the struct in the image */
-#define TT_BLOB_BYTES 0xfef0 /* of it; blob.c checks */
+#define TT_BLOB_BYTES 0xfef8 /* of it; blob.c checks */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
@@ -54,9 +54,21 @@ enum tt_blob_what {
                          addresses stay, zero: a thread still inside comes to no harm) */
 };
 
-/* One call of tt_blob_run, made by inject on a thread that it stopped. */
+/* What becomes of a call, tt_blob_call.done. */
+enum tt_blob_done {
+    TT_BLOB_BUSY = 0,
+    TT_BLOB_DONE = 1,   /* the results are there; the thread waits while `hold` is 1 */
+    TT_BLOB_CLOSED = 2, /* after hold became 0: the tape's descriptor is closed; it waits again */
+    TT_BLOB_LEFT = 3,   /* it waited in vain, closed the descriptor and went on by itself */
+};
+
+/* One call of tt_blob_run, made by inject on a thread that it stopped. It runs through without a
+ * stop; then the thread waits in a loop (no system call, so that the kernel's note of one that was
+ * interrupted stays) to be taken out of it, for a tenth of a second or so. */
 struct tt_blob_call {
     uint32_t what;
+    uint32_t hold;   /* 1: wait at the end; inject sets 0 once it has opened the descriptor */
+    uint32_t done;   /* out: enum tt_blob_done */
     int32_t result;  /* out: 0 or a negative errno */
     int32_t tape_fd; /* out of START: a memfd in the target; inject takes and closes it. -1 none */
     uint32_t sandboxed; /* 1: a seccomp filter is in force: only system calls of allocators later */

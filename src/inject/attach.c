@@ -22,6 +22,7 @@
 #define DRAIN_TRIES 400
 #define WORD_TRIES 10
 #define LEFT_TRIES 500
+#define START_TRIES 4
 
 /* Longer from time to time: a thread may wait for its turn on a processor. */
 static void breathe(int tries)
@@ -143,6 +144,12 @@ static int await_left_call(struct tt_target *t, struct tt_load *load, struct tt_
     return 0;
 }
 
+static void longest(uint64_t *stood_ns, uint64_t since)
+{
+    uint64_t stood = tt_clock_now() - since;
+    *stood_ns = stood > *stood_ns ? stood : *stood_ns;
+}
+
 static int call_on(const struct tt_target *t, struct tt_load *load,
                    const struct tt_stopped_thread *thread, struct tt_blob_call *call, int *tape_fd,
                    struct tt_error *err)
@@ -150,6 +157,9 @@ static int call_on(const struct tt_target *t, struct tt_load *load,
     struct tt_remote remote;
     struct tt_error ignored;
     uint64_t at = load->at + offsetof(struct tt_blob, call);
+    uint64_t done = at + offsetof(struct tt_blob_call, done);
+    call->hold = 1;
+    call->done = TT_BLOB_BUSY;
     int code = tt_target_write(t, at, call, sizeof *call);
     if (code == 0)
         code = put_calling(t, load, 1);
@@ -159,18 +169,20 @@ static int call_on(const struct tt_target *t, struct tt_load *load,
                            load->at + offsetof(struct tt_blob, stack) + TT_BLOB_STACK, err);
     if (code)
         return code;
-    code = tt_remote_call(&remote, load->base + load->head.enter, err);
+    code = tt_remote_call(&remote, load->base + load->head.enter, done, err);
     if (code == 0 && (code = tt_target_read(t, at, call, sizeof *call)) != 0)
         code = out_of_reach(t, code, err);
     if (code == 0 && call->tape_fd >= 0 && tape_fd) {
         char path[64];
-        int64_t result;
+        const uint32_t go = 0;
         snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
         *tape_fd = open(path, O_RDWR | O_CLOEXEC);
         if (*tape_fd < 0)
             code = tt_error_sys(err, -errno, "cannot open the tape of process %d", (int)t->pid);
-        tt_remote_syscall(&remote, SYS_close, (uint64_t[6]){(uint64_t)call->tape_fd}, &result, NULL,
-                          &ignored);
+        if (tt_target_write(t, at + offsetof(struct tt_blob_call, hold), &go, sizeof go) == 0) {
+            int closed = tt_remote_await(&remote, done, TT_BLOB_CLOSED, code ? &ignored : err);
+            code = code ? code : closed;
+        }
     }
     int ended = tt_remote_end(&remote, code ? &ignored : err);
     put_calling(t, load, 0);
@@ -186,9 +198,9 @@ static int call_alone(const struct tt_target *t, struct tt_load *load, struct tt
     if (code)
         return code;
     code = call_on(t, load, &one.threads.data[0], call, tape_fd, err);
-    if (stood_ns)
-        *stood_ns += tt_clock_now() - one.since_ns;
     tt_inject_resume(&one);
+    if (stood_ns)
+        longest(stood_ns, one.since_ns);
     return code;
 }
 
@@ -240,8 +252,8 @@ static int bring_blob(struct tt_target *t, const struct tt_found *found,
             int ended = tt_remote_end(&remote, code ? &ignored : err);
             code = code ? code : ended;
         }
-        *stood_ns += tt_clock_now() - one.since_ns;
         tt_inject_resume(&one);
+        longest(stood_ns, one.since_ns);
     }
     return code ? code : reread(t, err);
 }
@@ -384,6 +396,23 @@ static int prepare(struct attach *a, const struct tt_inject_attach_options *opti
     return tt_find(&a->target, &a->found, err);
 }
 
+/* Again, if the thread was not taken out of its waiting loop in time: what it began is ended first.
+ */
+static int call_start(struct attach *a, struct tt_inject_attached *out, struct tt_error *err)
+{
+    struct tt_error ignored;
+    int code = -EAGAIN;
+    for (int tries = 0; code == -EAGAIN && tries < START_TRIES; tries++) {
+        if (out->tape_fd >= 0)
+            close(out->tape_fd);
+        out->tape_fd = -1;
+        if (tries && (code = order(&a->target, &a->load, TT_BLOB_PASS, &ignored)) != 0)
+            continue;
+        code = call_alone(&a->target, &a->load, a->call, &out->tape_fd, &out->start_ns, err);
+    }
+    return code;
+}
+
 static int start(struct attach *a, const struct tt_inject_attach_options *options,
                  struct tt_inject_attached *out, struct tt_error *err)
 {
@@ -409,7 +438,7 @@ static int start(struct attach *a, const struct tt_inject_attach_options *option
                                         (int)a->target.pid);
             out->start_ns = tt_clock_now() - stopped.since_ns;
         } else {
-            code = call_alone(&a->target, &a->load, a->call, &out->tape_fd, &out->start_ns, err);
+            code = call_start(a, out, err);
         }
     }
     if (still)

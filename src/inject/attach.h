@@ -35,8 +35,8 @@ struct tt_inject_attached {
     uint64_t blob;           /* address of the blob's image in the target */
     bool reused;             /* the blob was there from an earlier attach */
     unsigned entries, slots; /* function entries patched; GOT slots patched instead */
-    uint64_t start_ns;       /* one thread stood still so long, in pieces: memory, tape; all, if all
-                                compute */
+    uint64_t start_ns;       /* one thread (all, if all compute) stood still so long at most, once
+                                for the memory and once for the tape */
     uint64_t stop_ns;        /* all threads stood still so long: the patches */
     TT_VEC(struct tt_inject_note) notes;
 };

@@ -37,6 +37,8 @@ void tt_inject_resume(struct tt_stopped *stopped);
 /* Waits until a thread that was let run a little stops again. The wait status' upper part (signal |
  * event << 8), or -ESRCH when it has ended. */
 int tt_inject_await(pid_t pid, pid_t tid);
+/* The same, or 0 if it has not stopped after a very short time. */
+int tt_inject_peek(pid_t pid, pid_t tid);
 /* Whether registers say that the kernel interrupted a system call and will make it again. */
 bool tt_inject_restarts(const struct user_regs_struct *regs);
 
@@ -77,6 +79,7 @@ struct tt_remote {
     uint64_t frame;              /* rsp for calls: the return address, then the frame */
     bool moved;                  /* its registers are not its own now */
     bool exiting;                /* it stands at a system call's exit, not in an event stop */
+    bool runs;                   /* a called function */
 };
 /* Whether a thread may be used: it is in a system call, or certainly in no restartable sequence
  * (rseq(2)), and its stack is an ordinary one. */
@@ -95,8 +98,12 @@ int tt_remote_begin(struct tt_remote *remote, const struct tt_target *target,
  * For clone(2): *child, if not NULL, is the traced child's pid as we see it; the caller waits. */
 int tt_remote_syscall(struct tt_remote *remote, long number, const uint64_t args[6],
                       int64_t *result, pid_t *child, struct tt_error *err);
-/* Calls a void function of the target. */
-int tt_remote_call(struct tt_remote *remote, uint64_t function, struct tt_error *err);
+/* Calls blob.enter at `function`, and waits until the word at `done` is TT_BLOB_DONE; the thread
+ * then runs in its waiting loop. -EAGAIN: it waited in vain and left. */
+int tt_remote_call(struct tt_remote *remote, uint64_t function, uint64_t done,
+                   struct tt_error *err);
+/* The same for another value of the word, in the course of the call. */
+int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, struct tt_error *err);
 /* Gives the thread its own registers back. It stays stopped. */
 int tt_remote_end(struct tt_remote *remote, struct tt_error *err);
 /* Writes at `at` (8 below a multiple of 16) what a thread with rsp = at that executes a `ret`

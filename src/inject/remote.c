@@ -18,11 +18,11 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "agent/blob.h"
 #include "inject/internal.h"
 
 #define RED_ZONE 128u
 #define XSTATE_MOST 0x3000u
-#define SIGRETURN_BYTES 9u
 
 /* arch/x86/include/uapi/asm/{ucontext,sigcontext}.h */
 #define UC_FP_XSTATE 1u
@@ -289,7 +289,7 @@ int tt_remote_begin(struct tt_remote *remote, const struct tt_target *target,
 
 static int lost(struct tt_remote *remote, int code, struct tt_error *err)
 {
-    remote->moved = remote->exiting = false;
+    remote->moved = remote->exiting = remote->runs = false;
     return tt_target_explain(remote->target->pid, code, err);
 }
 
@@ -392,31 +392,65 @@ int tt_remote_syscall(struct tt_remote *remote, long number, const uint64_t args
     return 0;
 }
 
-int tt_remote_call(struct tt_remote *remote, uint64_t function, struct tt_error *err)
+/* Whether the thread, stopped, is still in the call: on the stack that it was sent to. */
+static bool on_call(const struct tt_remote *remote)
+{
+    struct user_regs_struct r;
+    return ptrace(PTRACE_GETREGS, remote->tid, 0, &r) == 0 &&
+           remote->frame + 8 - r.rsp <= TT_BLOB_STACK;
+}
+
+/* Stops the thread, which runs. */
+static int halt(struct tt_remote *remote)
+{
+    remote->runs = false;
+    ptrace(PTRACE_INTERRUPT, remote->tid, 0, 0);
+    for (;;) {
+        int status = tt_inject_await(remote->target->pid, remote->tid);
+        if (status < 0)
+            return status;
+        if (status >> 8 == PTRACE_EVENT_STOP)
+            return 0;
+        ptrace(PTRACE_INTERRUPT, remote->tid, 0, 0);
+        if (ptrace(PTRACE_CONT, remote->tid, 0, (void *)(long)(status < 0x80 ? status : 0)) != 0)
+            return -errno;
+    }
+}
+
+int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, struct tt_error *err)
+{
+    for (;;) {
+        uint32_t is;
+        int code = tt_target_read(remote->target, done, &is, sizeof is);
+        if (code == 0 && is == value)
+            return 0;
+        if (code == 0 && is == TT_BLOB_LEFT)
+            return tt_error_set(err, -EAGAIN, "process %d went on before telltale got a processor",
+                                (int)remote->target->pid);
+        int status = code ? code : tt_inject_peek(remote->target->pid, remote->tid);
+        if (status < 0)
+            return lost(remote, status, err);
+        if (status == 0)
+            continue;
+        if (status >> 8 != PTRACE_EVENT_STOP) {
+            remote->runs = false;
+            return fault(remote, status, err);
+        }
+        if (ptrace(PTRACE_CONT, remote->tid, 0, 0) != 0)
+            return lost(remote, -errno, err);
+    }
+}
+
+int tt_remote_call(struct tt_remote *remote, uint64_t function, uint64_t done, struct tt_error *err)
 {
     struct user_regs_struct r = registers_for(remote, function);
     int code = enter(remote, &r);
+    if (code == 0 && ptrace(PTRACE_CONT, remote->tid, 0, 0) != 0)
+        code = -errno;
     if (code)
         return lost(remote, code, err);
-    for (;;) {
-        int status = run(remote);
-        if (status < 0)
-            return lost(remote, status, err);
-        if (status != (SIGTRAP | 0x80))
-            return fault(remote, status, err);
-        if (ptrace(PTRACE_GETREGS, remote->tid, 0, &r) != 0)
-            return lost(remote, -errno, err);
-        if (r.rip == remote->target->sigreturn + SIGRETURN_BYTES && (int64_t)r.rax == -ENOSYS &&
-            r.orig_rax == SYS_rt_sigreturn)
-            break;
-    }
-    /* At the entry of its sigreturn. It is skipped, and would be made again should we die now. */
-    r.orig_rax = (uint64_t)-1;
-    r.rip = remote->target->sigreturn;
-    if (ptrace(PTRACE_SETREGS, remote->tid, 0, &r) != 0 || (code = settle(remote)) != 0)
-        return lost(remote, code ? code : -errno, err);
-    remote->exiting = false;
-    return 0;
+    remote->runs = true;
+    return tt_remote_await(remote, done, TT_BLOB_DONE, err);
 }
 
 int tt_remote_end(struct tt_remote *remote, struct tt_error *err)
@@ -424,8 +458,15 @@ int tt_remote_end(struct tt_remote *remote, struct tt_error *err)
     int code = 0;
     if (!remote->moved)
         return 0;
-    if (remote->exiting)
+    if (remote->runs) {
+        code = halt(remote);
+        if (code == 0 && !on_call(remote)) { /* it has given itself its registers */
+            remote->moved = false;
+            return 0;
+        }
+    } else if (remote->exiting) {
         code = settle(remote);
+    }
     remote->exiting = false;
     if (code)
         return lost(remote, code, err);

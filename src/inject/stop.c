@@ -162,6 +162,14 @@ int tt_inject_await(pid_t pid, pid_t tid)
     return r == 1 ? status : -ESRCH;
 }
 
+int tt_inject_peek(pid_t pid, pid_t tid)
+{
+    int status, r = look(pid, tid, false, &status);
+    if (r == -EAGAIN)
+        breathe();
+    return r == 1 ? status : r == 0 ? -ESRCH : 0;
+}
+
 /* 1 in an event stop, 0 gone, negative errno. A signal that was on its way is delivered first: the
  * thread stops again before the first instruction of its handler. */
 #define NO_LIMIT UINT64_MAX
