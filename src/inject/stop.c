@@ -299,5 +299,6 @@ void tt_inject_resume(struct tt_stopped *stopped)
         if (!t->stopped && await_stop(stopped->pid, t, NO_LIMIT) == 1 && read_registers(t) == 0)
             ptrace(PTRACE_DETACH, t->tid, 0, 0);
     }
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): after a failed try it is NULL */
     tt_vec_free(&stopped->threads);
 }
