@@ -125,8 +125,11 @@ void tt_row_forget(struct tt_thread *t)
 void tt_row_again(void)
 {
     struct tt_row_table *table = tt_agent.rows;
-    if (table)
-        __builtin_memset(table->slot, 0, (table->mask + 1) * sizeof table->slot[0]);
+    if (table) { /* its pages come back empty when they are used again */
+        uint64_t mask = table->mask;
+        tt_sys_madvise(table, sizeof *table + (mask + 1) * sizeof table->slot[0], TT_MADV_DONTNEED);
+        table->mask = mask;
+    }
     tt_agent.row_count = 0;
     tt_agent.maps_valid = 0;
     tt_agent.generation++;

@@ -91,6 +91,14 @@ static struct tt_thread *take(void)
     return t;
 }
 
+/* Of an earlier recording, or thread. Only where they are used: else this would be the first touch
+ * of their page. */
+static void forget_keys(struct tt_thread *t)
+{
+    if (tt_agent.conf.mode == TT_MODE_ADAPTIVE)
+        __builtin_memset(t->key, 0, sizeof t->key);
+}
+
 /* The state's slot in the tape, by the state's number; NULL beyond the last. thread_lock held. */
 static void give_slot(struct tt_thread *t)
 {
@@ -140,8 +148,8 @@ struct tt_thread *tt_thread_make(void)
         t->depth = t->site = t->inner = 0;
         for (unsigned i = 0; i < TT_RANGES; i++)
             t->range[i] = (struct tt_range){0, 0};
-        for (unsigned i = 0; i < TT_KEYS && t->tcb == 0; i++)
-            t->key[i] = (struct tt_key){0, 0, 0};
+        if (t->tcb == 0)
+            forget_keys(t);
         t->never = (struct tt_check){(uint64_t)&t->never.slot, 0};
         t->early_left = TT_EARLY_SKIP;
         t->tcb = tcb;
@@ -194,8 +202,7 @@ void tt_thread_again(void)
         t->depth = t->site = t->inner = 0;
         t->session = 0;
         t->early_left = TT_EARLY_SKIP;
-        for (unsigned k = 0; k < TT_KEYS; k++)
-            t->key[k] = (struct tt_key){0, 0, 0, 0};
+        forget_keys(t);
         for (unsigned k = 0; k < TT_RANGES; k++) /* stacks may have come and gone */
             t->range[k] = (struct tt_range){0, 0};
         if (t->tcb == 0 || tt_sys_peek(t->tcb + TT_FS_THREAD, &word) != 0 || word != (uint64_t)t) {

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #define WORD_TRIES 10
 #define LEFT_TRIES 500
 #define START_TRIES 4
+#define TAPE_NAME "/memfd:telltale" /* agent/start.c */
 
 /* Longer from time to time: a thread may wait for its turn on a processor. */
 static void breathe(int tries)
@@ -106,7 +108,7 @@ static void close_left(const struct tt_target *t, const struct tt_load *load,
         call->what == TT_BLOB_START && call->tape_fd >= 0) {
         snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
         ssize_t n = readlink(path, link, sizeof link - 1);
-        if (n > 0 && strncmp(link, "/memfd:telltale", 15) == 0 &&
+        if (n > 0 && strncmp(link, TAPE_NAME, strlen(TAPE_NAME)) == 0 &&
             tt_remote_begin(&remote, t, thread, 0, &ignored) == 0) {
             tt_remote_syscall(&remote, SYS_close, (uint64_t[6]){(uint64_t)call->tape_fd}, &result,
                               NULL, &ignored);
@@ -223,6 +225,31 @@ static int order(const struct tt_target *t, struct tt_load *load, uint32_t what,
     int code = call_alone(t, load, call, NULL, NULL, err);
     free(call);
     return code;
+}
+
+/* Gives the tape's memory back through its file, which nobody stands still for; needs what
+ * proc_pid_map_files(5) says. */
+static bool empty_tape(struct tt_target *t)
+{
+    bool done = false;
+    if (tt_proc_maps_read(t->pid, &t->maps) != 0)
+        return false;
+    for (size_t i = 0; i < t->maps.maps.len && !done; i++) {
+        const struct tt_proc_map *m = &t->maps.maps.data[i];
+        struct stat st;
+        char path[96];
+        if (!m->shared || strncmp(tt_proc_map_path(&t->maps, m), TAPE_NAME, strlen(TAPE_NAME)) != 0)
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", (int)t->pid,
+                 (unsigned long)m->start, (unsigned long)m->end);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0)
+            return false;
+        done = fstat(fd, &st) == 0 &&
+               fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size) == 0;
+        close(fd);
+    }
+    return done;
 }
 
 /* ---- memory ---- */
@@ -541,7 +568,7 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
         if (code == 0)
             code = restore(&target, &load, out, err);
         /* The tape's memory: the recorder keeps its own mapping as long as it likes. */
-        if (code == 0 && load.head.attached)
+        if (code == 0 && load.head.attached && !empty_tape(&target))
             code = order(&target, &load, TT_BLOB_DROP, err);
         if (code == 0 && (code = put_holder(&target, &load, 0)) != 0)
             code = out_of_reach(&target, code, err);

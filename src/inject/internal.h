@@ -37,8 +37,11 @@ void tt_inject_resume(struct tt_stopped *stopped);
 /* Waits until a thread that was let run a little stops again. The wait status' upper part (signal |
  * event << 8), or -ESRCH when it has ended. */
 int tt_inject_await(pid_t pid, pid_t tid);
-/* The same, or 0 if it has not stopped after a very short time. */
+/* The same, or 0 if it has not stopped yet. */
 int tt_inject_peek(pid_t pid, pid_t tid);
+/* A pause between two looks: short, and a sleep, since with a real-time priority a spin would keep
+ * the very thread from running that is waited for. */
+void tt_inject_breathe(void);
 /* Whether registers say that the kernel interrupted a system call and will make it again. */
 bool tt_inject_restarts(const struct user_regs_struct *regs);
 

@@ -118,9 +118,7 @@ static int seize_new(struct tt_stopped *s)
     return r < 0 ? r : fresh;
 }
 
-/* A pause between two looks: short, and a sleep, since with a real-time priority a spin would keep
- * the very thread from running that must come to its stop. */
-static void breathe(void)
+void tt_inject_breathe(void)
 {
     const struct timespec pause = {0, 20000};
     clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
@@ -165,8 +163,6 @@ int tt_inject_await(pid_t pid, pid_t tid)
 int tt_inject_peek(pid_t pid, pid_t tid)
 {
     int status, r = look(pid, tid, false, &status);
-    if (r == -EAGAIN)
-        breathe();
     return r == 1 ? status : r == 0 ? -ESRCH : 0;
 }
 
@@ -200,7 +196,7 @@ static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
             if (deep && now - since > DEEP_LIMIT_NS / 2)
                 return -ETIMEDOUT;
         }
-        breathe();
+        tt_inject_breathe();
     }
 }
 
