@@ -157,6 +157,7 @@ static int node_of(struct tt_map maps[TT_HEAP_LEVELS], node_vec *nodes, unsigned
     if (level != TT_HEAP_BY_SIZE) {
         if (node_of(maps, nodes, level + 1, shape, &parent))
             return -ENOMEM;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): its node was pushed before */
         nodes->data[parent].children++;
     }
     number = (uint32_t)nodes->len;
@@ -230,6 +231,7 @@ static int make_nodes(const struct tt_heap_index *x, struct tt_heap_lost *lost, 
         lost->group[i] = number;
         uint64_t size = x->list[lost->list.data[i]].size;
         for (;; number = nodes->data[number].parent) {
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
             nodes->data[number].units++;
             nodes->data[number].bytes += size;
             if (nodes->data[number].parent == number)
