@@ -55,6 +55,10 @@ bool tt_je_extent(const struct je_heap *heap, uint64_t element, uint64_t page,
 int tt_je_each(const struct je_heap *heap,
                int (*visit)(void *arg, const struct je_heap *heap, const struct je_extent *extent),
                void *arg);
+/* jemalloc keeps its own structs, the tree's nodes among them, in base blocks (base.c): {size,
+ * next, extent}, multiples of 2 MiB and aligned to that. False when none holds address. */
+bool tt_je_base_block(const struct tt_heap_image *image, uint64_t address,
+                      struct tt_heap_span *out);
 /* Visits the addresses of the tree's nodes below the root. */
 int tt_je_each_node(const struct je_heap *heap,
                     int (*visit)(void *arg, const struct je_heap *heap, uint64_t node), void *arg);

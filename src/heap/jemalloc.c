@@ -10,7 +10,6 @@
 #include <stdio.h>
 
 enum { CACHED_MOST = 32768 /* tcache_max by default */, LARGE_LEAST = 16384 };
-#define HUGE (2ull << 20)
 
 struct walk {
     struct tt_heap_blocks *blocks;
@@ -45,22 +44,14 @@ static int span(struct walk *w, uint64_t start, uint64_t end)
     return tt_vec_push(&b->internal, (struct tt_heap_span){start, end});
 }
 
-/* jemalloc keeps its own structs in base blocks (base.c): {size, next, extent}, multiples of 2 MiB
- * aligned to that. They point to slabs and large blocks and hold nothing of the program's. */
+/* Base blocks point to slabs and large blocks and hold nothing of the program's. */
 static int add_base(struct walk *w, const struct je_heap *heap, uint64_t address)
 {
     if (address >= w->own.start && address < w->own.end)
         return 0;
-    uint64_t base = address & ~(HUGE - 1), size;
-    for (unsigned i = 0; i < 512 && base >= HUGE; i++, base -= HUGE) {
-        if (!tt_heap_word(heap->image, base, &size))
-            return 0;
-        if (size >= HUGE && (size & (HUGE - 1)) == 0 && size >> 40 == 0 && base + size > address) {
-            w->own = (struct tt_heap_span){base, base + size};
-            return tt_vec_push(&w->blocks->internal, w->own);
-        }
-    }
-    return 0;
+    return tt_je_base_block(heap->image, address, &w->own)
+               ? tt_vec_push(&w->blocks->internal, w->own)
+               : 0;
 }
 
 static int take_slab(struct walk *w, const struct je_heap *heap, const struct je_extent *e)

@@ -7,6 +7,11 @@
 
 #include <errno.h>
 
+#include "base/map.h"
+
+#define HUGE_BITS 21
+enum { BASE_STEPS = 64, GUESSES_MOST = 8192 };
+
 /* edata.h of 5.3, extent_structs.h of 5.2. */
 static const struct je_layout layouts[] = {
     {"jemalloc 5.3", 2, 18, 8, 0xffffffffff80, 17, 3, 20, 28},
@@ -25,6 +30,21 @@ static void make_sizes(struct je_heap *heap)
     for (uint64_t base = 64; n + 4 <= JE_SIZES && base < 1ull << 62; base *= 2)
         for (uint64_t k = 1; k <= 4; k++)
             heap->sizes[n++] = base + k * (base / 4);
+}
+
+bool tt_je_base_block(const struct tt_heap_image *image, uint64_t address, struct tt_heap_span *out)
+{
+    const uint64_t huge = 1ull << HUGE_BITS;
+    uint64_t base = address & ~(huge - 1), size;
+    for (unsigned i = 0; i < BASE_STEPS && base; i++, base -= huge) {
+        if (!tt_heap_word(image, base, &size))
+            return false;
+        if (size >= huge && (size & (huge - 1)) == 0 && size >> 40 == 0 && base + size > address) {
+            *out = (struct tt_heap_span){base, base + size};
+            return true;
+        }
+    }
+    return false;
 }
 
 bool tt_je_extent(const struct je_heap *heap, uint64_t element, uint64_t page,
@@ -242,23 +262,40 @@ static bool is_root_word(struct je_heap *heap, uint64_t at, uint64_t node)
     return most > 0;
 }
 
+/* Whether a node of a tree can lie at that address; asked once for every 2 MiB. */
+static bool maybe_node(const struct tt_heap_image *image, struct tt_map *asked, uint64_t address)
+{
+    struct tt_heap_span block;
+    const uint64_t *known = tt_map_get(asked, address >> HUGE_BITS);
+    bool yes = known ? *known : tt_je_base_block(image, address, &block);
+    return (known || tt_map_put(asked, address >> HUGE_BITS, yes) == 0) && yes;
+}
+
 int tt_je_find(const struct tt_heap_image *image, uint64_t *from, struct je_heap *out)
 {
+    struct tt_map asked = {0};
+    unsigned guesses = 0;
+    bool found = false;
     *out = (struct je_heap){.image = image};
     make_sizes(out);
-    for (size_t i = tt_heap_range_from(image, *from); i < image->ranges.len; i++) {
+    for (size_t i = tt_heap_range_from(image, *from); i < image->ranges.len && !found; i++) {
         const struct tt_heap_range *r = &image->ranges.data[i];
         struct tt_heap_view v;
         if (r->kind != TT_HEAP_DATA || !r->write || !r->bytes ||
             r->end - r->start < 8u << layouts[2].bits || !tt_heap_view_at(image, r->start, &v))
             continue;
-        for (uint64_t at = r->start > *from ? r->start : *from; at + 8 <= r->end; at += 8) {
+        for (uint64_t at = r->start > *from ? r->start : *from; at + 8 <= r->end && !found;
+             at += 8) {
             uint64_t word = tt_heap_load(&v, at);
-            if (word < 1 << 20 || word >> 47 || (word & 63) || !is_root_word(out, at, word))
+            if (word < 1 << 20 || word >> 47 || (word & 63) || !maybe_node(image, &asked, word))
                 continue;
-            *from = out->root + je_level(out->layout) * 8;
-            return 0;
+            if (++guesses > GUESSES_MOST)
+                break;
+            found = is_root_word(out, at, word);
         }
     }
-    return -ENOENT;
+    tt_map_free(&asked);
+    if (found)
+        *from = out->root + je_level(out->layout) * 8;
+    return found ? 0 : -ENOENT;
 }
