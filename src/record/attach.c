@@ -254,7 +254,6 @@ static struct tt_copies leave_at_request(struct tt_recorder *rec, const struct t
         copies.ns_per_byte = image->copies.ns_per_byte;
         tt_attach_leave(rec, image);
         tt_image_end(rec, image, "quiet", tt_clock_now());
-        tt_attach_forget(image);
     }
     return copies;
 }

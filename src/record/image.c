@@ -453,6 +453,7 @@ void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
     if (image->attached && image->mem_fd >= 0)
         close(image->mem_fd);
     tt_stale_free(&image->stale);
+    tt_attach_forget(image); /* now that all rows are written */
     tt_tape_free(&image->tape);
     tt_look_free(&image->look);
     tt_proc_maps_free(&image->maps);

@@ -228,8 +228,6 @@ void tt_loop_end(struct tt_recorder *rec, const char *outcome)
         rec->result->trouble |= failed;
     }
     tick(rec, true);
-    for (size_t i = 0; i < rec->images.len; i++)
-        tt_attach_forget(rec->images.data[i]);
     while (rec->images.len)
         tt_image_free(rec, rec->images.data[--rec->images.len]);
     tt_vec_free(&rec->images);
