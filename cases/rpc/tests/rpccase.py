@@ -128,7 +128,7 @@ class Client(Process):
 class Host:
     """rpcssd and a clussvc; `servers` gives further clussvc by name with their arguments."""
 
-    def __init__(self, rpcssd, clussvc, ports=None, scale=0.05, arguments=(), env=None,
+    def __init__(self, rpcssd, clussvc, ports=None, scale=1, arguments=(), env=None,
                  registry=("Y", "Y"), servers=None, **settings):
         self.dir = tempfile.mkdtemp(prefix="rpccase.")
         self.env = {**os.environ, "RPCSS_SOCKET": os.path.join(self.dir, "sock"),
@@ -241,6 +241,7 @@ class Peer:
         self.to = ("127.0.0.1", to) if to else None
         self.cas = uuid.uuid4()
         self.serial = 0
+        self.answered = set()  # callbacks
 
     def send(self, packet, to=None):
         self.serial += 1
@@ -249,8 +250,12 @@ class Peer:
         return packet
 
     def receive(self):
-        data, self.sender = self.sock.recvfrom(65536)
-        return Packet.parse(data)
+        """The next packet; a callback that was answered may come again, which is passed over."""
+        while True:
+            data, self.sender = self.sock.recvfrom(65536)
+            p = Packet.parse(data)
+            if p.activity not in self.answered:
+                return p
 
     def expect(self, ptype, **wanted):
         """The next packet, which must be of this type and have these fields."""
@@ -263,6 +268,7 @@ class Peer:
     def identify(self, ask, seq, status=0):
         """Answers a who_are_you2 callback."""
         assert ask.ptype == REQUEST and ask.interface == CONV and ask.opnum == 1, ask
+        self.answered.add(ask.activity)
         self.send(Packet(RESPONSE, CONV, 3, ask.activity, 1, ask.seq,
                          struct.pack("<I", seq) + self.cas.bytes_le + struct.pack("<I", status)),
                   self.sender)

@@ -84,7 +84,7 @@ def captured(host, work):
 
 
 def test_the_interfaces_dissect_cleanly(rpcssd, clussvc, clusclient):
-    with Host(rpcssd, clussvc, arguments=["--pending", "20"]) as host:
+    with Host(rpcssd, clussvc, scale=0.05, arguments=["--pending", "20"]) as host:
         client = host.client(clusclient)
 
         def work():
@@ -104,7 +104,7 @@ def test_the_interfaces_dissect_cleanly(rpcssd, clussvc, clusclient):
 
 
 def test_fragments_are_put_together(rpcssd, clussvc, clusclient):
-    with Host(rpcssd, clussvc, arguments=["--resources", "400"]) as host:
+    with Host(rpcssd, clussvc, scale=0.05, arguments=["--resources", "400"]) as host:
         client = host.client(clusclient)
 
         def work():
