@@ -6,6 +6,7 @@ thousand times a second (ping.c), gdb and heaptrack by the client, in the same r
     bench/soak/pause.py BUILD [--rounds 20] [--write docs/reliability.md] [--json FILE]"""
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -110,6 +111,7 @@ def main():
     p.add_argument("--write", metavar="PAGE")
     p.add_argument("--json", metavar="FILE")
     a = p.parse_args()
+    a.build = os.path.abspath(a.build)
     results = {}
     for n in a.threads.split(","):
         print(f"pause: {n} threads ...", file=sys.stderr, flush=True)

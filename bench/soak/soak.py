@@ -123,6 +123,7 @@ def main():
     p.add_argument("--write", metavar="PAGE")
     p.add_argument("--json", metavar="FILE")
     a = p.parse_args()
+    a.build = os.path.abspath(a.build)
     rows, bad = [], 0
     for kind in a.only.split(","):
         if kind in SERVERS and not present(kind):
