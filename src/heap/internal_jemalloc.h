@@ -12,7 +12,7 @@
 
 #include "heap/internal_image.h"
 
-enum { JE_SIZES = 232, JE_GROUPS = 8, JE_PAGE_BITS = 12 };
+enum { JE_SIZES = 232, JE_GROUPS = 8, JE_PAGE_BITS = 12, JE_ARENAS = 4096 };
 
 /* Where an extent holds what; offsets of the fields of e_bits. */
 struct je_layout {
@@ -30,7 +30,7 @@ struct je_extent {
     uint64_t at; /* the struct */
     uint64_t address, bytes;
     bool active, slab;
-    unsigned size_index, n_free;
+    unsigned size_index, n_free, arena;
 };
 struct je_heap {
     const struct tt_heap_image *image;
@@ -39,10 +39,9 @@ struct je_heap {
     uint64_t bitmap; /* offset in a slab's extent; 0 unknown */
     uint64_t sizes[JE_SIZES];
     TT_VEC(uint64_t)
-    cached;           /* addresses, ascending: regions and large blocks that are free, and
-                         the caches' own stacks */
-    unsigned caches;  /* threads whose cache was found */
-    unsigned without; /* threads that have one which was not understood */
+    cached;          /* addresses, ascending: regions and large blocks that are free, and
+                        the caches' own stacks */
+    unsigned caches; /* threads whose cache was found */
 };
 
 /* Finds the next tree whose root is at or above *from, which is moved behind it. 0 or -ENOENT. */
@@ -65,7 +64,7 @@ int tt_je_each_node(const struct je_heap *heap,
 /* The extent that holds address. */
 bool tt_je_extent_at(const struct je_heap *heap, uint64_t address, struct je_extent *out);
 
-/* Fills cached, caches and without. 0 or -ENOMEM. */
+/* Fills cached and caches. 0 or -ENOMEM. */
 int tt_je_caches(struct je_heap *heap);
 
 #endif

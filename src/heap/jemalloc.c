@@ -13,7 +13,8 @@ enum { CACHED_MOST = 32768 /* tcache_max by default */, LARGE_LEAST = 16384 };
 
 struct walk {
     struct tt_heap_blocks *blocks;
-    uint64_t pad;            /* of large extents */
+    uint64_t pad; /* of large extents */
+    uint64_t arenas[JE_ARENAS / 64];
     size_t cached;           /* next of heap->cached */
     struct tt_heap_span own; /* the last base block seen */
 };
@@ -110,6 +111,8 @@ static int take_extent(void *arg, const struct je_heap *heap, const struct je_ex
     struct walk *w = arg;
     uint64_t base = e->address & ~4095ull;
     int rc = 0;
+    if (e->active)
+        w->arenas[e->arena / 64] |= 1ull << (e->arena % 64);
     if (e->active && e->slab) {
         rc = take_slab(w, heap, e);
         return rc;
@@ -150,6 +153,8 @@ static int walk_heap(struct je_heap *heap, struct tt_heap_blocks *blocks)
         rc = tt_je_each(heap, take_base, &w);
     if (rc == 0)
         rc = tt_je_each_node(heap, take_node, &w);
+    for (unsigned i = 0; i < JE_ARENAS / 64; i++)
+        blocks->arenas += (unsigned)__builtin_popcountll(w.arenas[i]);
     return rc;
 }
 

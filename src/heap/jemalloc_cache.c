@@ -161,7 +161,6 @@ static int one_thread(struct je_heap *heap, uint64_t thread_pointer, bool alive)
         heap->caches += alive;
         return old ? take_old_rows(heap, &v, at, n, alive) : take_cache(heap, &v, at, n, alive);
     }
-    heap->without += alive;
     return 0;
 }
 

@@ -64,6 +64,7 @@ bool tt_je_extent(const struct je_heap *heap, uint64_t element, uint64_t page,
         .active = (bits >> l->state_shift & ((1u << l->state_bits) - 1)) == 0,
         .slab = bits >> 12 & 1,
         .size_index = (unsigned)(bits >> l->size_shift & 0xff),
+        .arena = bits & (JE_ARENAS - 1),
         .n_free = (unsigned)(bits >> l->free_shift & 0x3ff),
     };
     uint64_t base = out->address & ~4095ull;
