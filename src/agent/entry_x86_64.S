@@ -71,7 +71,49 @@ early:
         STUB    posix_memalign TT_E_POSIX_MEMALIGN
         STUB    valloc TT_E_VALLOC
         STUB    pvalloc TT_E_PVALLOC
+#ifdef TT_PACK_PRELOAD
+/* Some programs (redis) ask for sizes more often than they allocate, and only of a sampled object
+ * the answer is ours, so this one goes straight on. */
+        .p2align 4
+        .globl  tt_entry_malloc_usable_size
+        .hidden tt_entry_malloc_usable_size
+        .type   tt_entry_malloc_usable_size, @function
+tt_entry_malloc_usable_size:
+        NAME    malloc_usable_size
+        .cfi_startproc
+        mov     %rdi, %rax
+        shr     $36, %rax
+        cmp     $0x600, %rax
+        je      1f
+        jmp     *tt_preload_usable(%rip)
+1:      GUARD   TT_E_USABLE_SIZE
+        mov     %rsp, %rcx
+        mov     %rbp, %r8
+        jmp     *tt_agent+8*TT_E_USABLE_SIZE(%rip)
+        .cfi_endproc
+        .size   tt_entry_malloc_usable_size, . - tt_entry_malloc_usable_size
+
+        .p2align 4
+        .type   early_usable, @function
+early_usable:
+        .cfi_startproc
+        CALL_KEEPING tt_preload_resolve rdi rsi rdx r9
+        jmp     *tt_agent+8*TT_E_ALL+8*TT_E_USABLE_SIZE(%rip)
+        .cfi_endproc
+        .size   early_usable, . - early_usable
+
+        .data
+        .p2align 3
+        .globl  tt_preload_usable
+        .hidden tt_preload_usable
+        .type   tt_preload_usable, @object
+tt_preload_usable:
+        .quad   early_usable
+        .size   tt_preload_usable, . - tt_preload_usable
+        .text
+#else
         STUB    malloc_usable_size TT_E_USABLE_SIZE
+#endif
         STUB    cfree TT_E_CFREE
         STUB    free_sized TT_E_FREE_SIZED
         STUB    free_aligned_sized TT_E_FREE_ALIGNED_SIZED

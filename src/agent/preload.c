@@ -34,8 +34,9 @@ union found {
 static struct tt_host host;
 static int resolving;
 
-/* Used by the stubs of prctl and syscall (entry_x86_64.S). */
+/* Used by the stubs of prctl, syscall and malloc_usable_size (entry_x86_64.S). */
 extern void *tt_preload_prctl TT_HIDDEN, *tt_preload_syscall TT_HIDDEN;
+extern tt_real_fn *tt_preload_usable TT_HIDDEN;
 void *tt_preload_prctl, *tt_preload_syscall;
 
 static const struct {
@@ -87,6 +88,7 @@ void tt_preload_resolve(void)
         }
     }
     tt_agent.host = host;
+    tt_preload_usable = host.real[TT_E_USABLE_SIZE];
     tt_hook_pass();
 }
 

@@ -168,7 +168,6 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
 
 #define TRIES 40
 #define CANDIDATES 8
-#define QUICK_LOOKS 8u /* for what takes a microsecond */
 
 /* Sleeps of threads that nobody waits for: a server's other system calls are where its clients'
  * requests arrive. */
@@ -436,9 +435,9 @@ static int halt(struct tt_remote *remote)
 
 int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, struct tt_error *err)
 {
-    const unsigned quick = value == TT_BLOB_DONE ? 0 : QUICK_LOOKS;
-    for (unsigned i = 0;; i++) {
+    for (;;) {
         uint32_t is;
+        tt_inject_breathe(); /* first: a look holds up the mappings that the thread makes */
         int code = tt_target_read(remote->target, done, &is, sizeof is);
         if (code == 0 && is == value)
             return 0;
@@ -448,11 +447,8 @@ int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, str
         int status = code ? code : tt_inject_peek(remote->target->pid, remote->tid);
         if (status < 0)
             return lost(remote, status, err);
-        if (status == 0) {
-            if (i >= quick)
-                tt_inject_breathe();
+        if (status == 0)
             continue;
-        }
         if (status >> 8 != PTRACE_EVENT_STOP) {
             remote->runs = false;
             return fault(remote, status, err);
