@@ -60,10 +60,11 @@ static HCLUSTER open_cluster(const char *name)
             count_error(ClusterLastError());
             return NULL;
         }
-        if (tally.refused++ == 0)
-            printf("= exhausted after ok=%lu failed=%lu\n", tally.ok, tally.failed);
+        tally.refused++;
         if (give_up)
             return NULL;
+        if (tally.refused == 1)
+            printf("= exhausted after ok=%lu failed=%lu\n", tally.ok, tally.failed);
         poll(NULL, 0, RETRY_MS); /* nothing tells a process that another one has ended */
     }
 }

@@ -259,6 +259,7 @@ void dg_close(struct dg_assoc *a)
             break;
         }
     pthread_mutex_unlock(&lock);
+    dg_wake_runtime(); /* its poll() keeps the socket alive, and so the port bound */
     if (a->dead) {
         assoc_abandon(a);
         return;
@@ -268,5 +269,5 @@ void dg_close(struct dg_assoc *a)
     int port = a->port;
     assoc_free(a);
     port_release(port);
-    dg_wake_runtime();
+    dg_wake_runtime(); /* there is something that cools now */
 }

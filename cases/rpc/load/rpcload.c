@@ -615,13 +615,14 @@ static void parse_options(int argc, char **argv)
     opt.client = argv + optind;
 }
 
+/* What the client commands that have ended by themselves ended with. */
 static int client_status(void)
 {
     for (size_t i = 0; i < opt.clients; i++) {
-        int s = clients[i].child.status;
-        bool by_us = clients[i].hung && WIFSIGNALED(s) && WTERMSIG(s) == SIGTERM;
-        if (s && !by_us)
-            return WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
+        const struct child *c = &clients[i].child;
+        bool by_us = clients[i].hung && WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGTERM;
+        if (c->ended && c->status && !by_us)
+            return WIFEXITED(c->status) ? WEXITSTATUS(c->status) : 128 + WTERMSIG(c->status);
     }
     return 0;
 }
@@ -660,10 +661,10 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
     bool good = signal_fd >= 0 && drive(), told_to_end = interrupted;
+    int status = client_status();
     interrupted = false; /* cleaning up is bounded by itself */
     clean_up();
     if (told_to_end)
         return 130;
-    int status = client_status();
     return good || status ? status : 3;
 }

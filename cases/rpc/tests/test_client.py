@@ -21,7 +21,9 @@ class FakeServer(Peer):
         self.client.start(f"cycle 127.0.0.1[{self.port}]")
 
     def request(self):
-        p = self.expect(REQUEST, interface=CLUSAPI)
+        while (p := self.receive()).ptype == PING:
+            pass  # we were slow
+        assert p.ptype == REQUEST and p.interface == CLUSAPI, p
         self.to = self.sender
         self.current = p
         return p
@@ -137,10 +139,7 @@ def test_pings_while_it_waits(server):
     assert (again.seq, again.activity, again.opnum) == (p.seq, p.activity, p.opnum)
     assert again.serial != p.serial and again.boot == p.boot
     server.opened()
-    while (q := server.receive()).ptype == PING:
-        pass
-    server.current = q
-    server.reply(RESPONSE, bytes(24))
+    server.close_cluster()
 
 
 @fake()
@@ -193,7 +192,7 @@ def test_keep_alives(rpcssd, clussvc, clusclient):
                 assert p.activity != uuid.UUID(int=0) and len(p.body) == 16
                 seqs.append(p.seq)
             else:
-                assert p.ptype == ACK, p
+                assert p.ptype in (ACK, PING), p
         assert seqs == [0, 1, 2]
         client.start("drop")
         while (p := server.receive()).ptype != REQUEST or p.opnum != CLOSE:
@@ -210,7 +209,7 @@ def executed(host):
 
 def over(rule, rpcssd, clussvc, clusclient):
     """A long list over a line with this rule: how many calls the server executed, and what came."""
-    with Host(rpcssd, clussvc, scale=0.02, arguments=["--resources", "60"]) as host, \
+    with Host(rpcssd, clussvc, scale=0.005, arguments=["--resources", "60"]) as host, \
             Relay(host.port, rule) as relay:
         client = host.client(clusclient)
         result = client.do(f"list 127.0.0.1[{relay.port}]")
