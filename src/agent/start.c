@@ -565,6 +565,8 @@ void tt_agent_forked(void)
         return;
     struct tt_thread *t = tt_arch_thread();
     int error = 0;
+    /* Whoever held a lock may not be here. What the locks guard is sound at any instruction. */
+    open_locks();
     /* A fork from a signal handler that interrupted the agent: its work is cut in the middle. */
     int torn = t && t->busy != 0;
     if (tt_agent.head->state != TT_STATE_RUNNING || !tt_agent.conf.follow || torn) {
@@ -575,7 +577,6 @@ void tt_agent_forked(void)
     struct tt_tape_head *parent = tt_agent.head;
     uint64_t pads[4] = {parent->pad_base, parent->pad_size, parent->pad2_base, parent->pad2_size};
     uint64_t region[2] = {parent->region_base, parent->region_used};
-    open_locks();
     error = make_tape(tt_agent.base, TT_STATE_RUNNING, NULL);
     if (error != 0) {
         tt_agent_drop(TT_DROP_CHILDREN); /* the parent's tape is still mapped */
