@@ -117,16 +117,6 @@ static int attach_patiently(struct tt_recorder *rec, pid_t pid, enum tt_tape_mod
 
 /* ---- going ---- */
 
-/* Gives the memory of a tape back. It stays mapped in the target, and a thread that is just leaving
- * the agent may still write to it: into pages of zeroes, harmless. Where release functions stay
- * hooked it is kept: they look there for what they release. */
-static void punch(int tape_fd)
-{
-    struct stat st;
-    if (fstat(tape_fd, &st) == 0 && st.st_size > 0)
-        fallocate(tape_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size);
-}
-
 static int open_mapped(pid_t pid, const struct tt_proc_map *map)
 {
     char path[96];
@@ -140,19 +130,14 @@ static bool is_tape(const struct tt_proc_maps *maps, const struct tt_proc_map *m
     return map->shared && map->offset == 0 && strstr(tt_proc_map_path(maps, map), MEMFD_NAME);
 }
 
-/* The tapes that a dead recorder left in a process. */
-static void punch_mapped(pid_t pid)
+/* Before a tape is left, which empties it: all that it says goes into the session. */
+static void read_last(struct tt_recorder *rec)
 {
-    struct tt_proc_maps maps = {0};
-    if (tt_proc_maps_read(pid, &maps) == 0)
-        for (size_t i = 0; i < maps.maps.len; i++) {
-            int fd = is_tape(&maps, &maps.maps.data[i]) ? open_mapped(pid, &maps.maps.data[i]) : -1;
-            if (fd >= 0) {
-                punch(fd);
-                close(fd);
-            }
-        }
-    tt_proc_maps_free(&maps);
+    uint64_t now = tt_clock_now();
+    for (size_t i = 0; i < rec->images.len; i++)
+        if (rec->images.data[i]->alive)
+            tt_image_read(rec, rec->images.data[i], now, true);
+    tt_rows_write(rec, now, false);
 }
 
 void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image)
@@ -160,6 +145,7 @@ void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image)
     struct tt_inject_detached detached = {0};
     struct tt_error err = {0};
     int code = tt_inject_detach((pid_t)image->pid, true, &detached, &err);
+    image->left = code == 0;
     if (code == -ESRCH)
         return;
     if (code) {
@@ -211,6 +197,7 @@ void tt_attach_leave_all(struct tt_recorder *rec)
 {
     if (rec->child)
         return;
+    read_last(rec);
     for (size_t i = 0; i < rec->images.len; i++)
         if (rec->images.data[i]->alive && rec->images.data[i]->id)
             tt_attach_leave(rec, rec->images.data[i]);
@@ -219,17 +206,9 @@ void tt_attach_leave_all(struct tt_recorder *rec)
         tt_ask_offer(rec, rec->given.data[i].pid, false);
 }
 
-void tt_attach_forget(struct tt_image *image)
-{
-    if (image->attached && (image->attach.detached_ns || !image->alive) && !image->attach.kept)
-        punch(image->tape.fd);
-}
-
 int tt_record_detach(pid_t pid, bool force, struct tt_inject_detached *out, struct tt_error *err)
 {
     int code = tt_inject_detach(pid, force, out, err);
-    if (!code && !out->kept)
-        punch_mapped(pid);
     tt_record_dir_clean();
     return code;
 }
@@ -252,6 +231,7 @@ static struct tt_copies leave_at_request(struct tt_recorder *rec, const struct t
     if (image) {
         copies.tried_ns = image->copies.tried_ns;
         copies.ns_per_byte = image->copies.ns_per_byte;
+        read_last(rec);
         tt_attach_leave(rec, image);
         tt_image_end(rec, image, "quiet", tt_clock_now());
     }

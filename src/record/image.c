@@ -390,7 +390,7 @@ static void check_addresses(struct tt_image *image)
 
 void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool looking)
 {
-    if (!image->id || image->tape.head.state == TT_STATE_REFUSED)
+    if (!image->id || image->left || image->tape.head.state == TT_STATE_REFUSED)
         return;
     if (tt_tape_read_totals(&image->tape))
         return;
@@ -453,7 +453,6 @@ void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
     if (image->attached && image->mem_fd >= 0)
         close(image->mem_fd);
     tt_stale_free(&image->stale);
-    tt_attach_forget(image); /* now that all rows are written */
     tt_tape_free(&image->tape);
     tt_look_free(&image->look);
     tt_proc_maps_free(&image->maps);

@@ -268,6 +268,7 @@ struct tt_image {
     bool has_look, look_written;
     bool first_read, limits_written, row_changed;
     bool attached, attach_changed; /* it was attached to; its row changed */
+    bool left;                     /* the agent was taken out, and its tape is empty */
 };
 
 /* ---- the recording ---- */
@@ -364,13 +365,11 @@ int tt_attach_to(struct tt_recorder *rec, pid_t pid, enum tt_tape_mode mode, str
 void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns);
 /* Whether a process is about to be attached to again. */
 bool tt_attach_waits(const struct tt_recorder *rec);
-/* Takes the agent out of an image's process, and says in its row what that cost. The tape can be
- * read afterwards. */
+/* Takes the agent out of an image's process, and says in its row what that cost. The tape is empty
+ * afterwards. */
 void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image);
 /* Leaves all, and children that came to carry the agent. */
 void tt_attach_leave_all(struct tt_recorder *rec);
-/* Gives the memory of a tape back that nothing needs any more. */
-void tt_attach_forget(struct tt_image *image);
 
 /* ask.c */
 /* Puts a mark for a target into the directory, or takes it out. */

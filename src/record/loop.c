@@ -57,7 +57,7 @@ static void tick(struct tt_recorder *rec, bool quiet)
     uint64_t now = tt_clock_now();
     for (size_t i = 0; i < rec->images.len; i++) {
         struct tt_image *image = rec->images.data[i];
-        if (!image->id || !image->alive)
+        if (!image->id || !image->alive || image->left)
             continue;
         if (image->tape.head.state != TT_STATE_REFUSED)
             tt_tape_read_ring(&image->tape, rec->origin_ns);
