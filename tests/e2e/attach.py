@@ -99,7 +99,9 @@ def fixture_leaks():
                 expected = 9000 if function == "lose_record" else 3000
                 got = (f["lost"].get("before_attach") or {})
                 got = got.get("units", 0) if isinstance(got, dict) else got
-                t.check(0.95 * expected <= got <= (1.01 if mode == "exact" else 1.05) * expected, f"{mode}: {function} lost {expected} before", f["lost"])
+                # sampled: what was lost since attach, to be taken off, is known from some 16 samples
+                low, high = (0.95, 1.01) if mode == "exact" else (0.8, 1.2)
+                t.check(low * expected <= got <= high * expected, f"{mode}: {function} lost {expected} before", f["lost"])
         t.check(not named.get("open_session") or not named["open_session"]["verdict"].startswith("leak"),
                 f"{mode}: what is in use is no leak", named.get("open_session"))
 
