@@ -98,22 +98,28 @@ static struct chunk *eat_memory(void)
     return eaten;
 }
 
+/* Pages of address space this process has; 0 when that cannot be known. */
+static unsigned long pages_mapped(void)
+{
+    char text[64] = "";
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f && !fgets(text, sizeof text, f))
+        text[0] = 0;
+    if (f)
+        fclose(f);
+    return strtoul(text, NULL, 10);
+}
+
 /* Opens with an address space that is full. */
 static void starve(const char *name, unsigned long times, unsigned long unused)
 {
     struct rlimit before, full;
-    unsigned long pages = 0;
     (void)unused;
     if (dg_runtime_start() != RPC_OK || getrlimit(RLIMIT_AS, &before) < 0)
         return;
     for (unsigned long i = 0; i < times; i++) {
-        FILE *f = fopen("/proc/self/statm", "re");
-        if (!f || fscanf(f, "%lu", &pages) != 1)
-            pages = 0;
-        if (f)
-            fclose(f);
         full = before;
-        full.rlim_cur = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+        full.rlim_cur = (rlim_t)pages_mapped() * (rlim_t)sysconf(_SC_PAGESIZE);
         setrlimit(RLIMIT_AS, &full);
         struct chunk *eaten = eat_memory();
         HCLUSTER c = OpenCluster(name);
@@ -123,8 +129,10 @@ static void starve(const char *name, unsigned long times, unsigned long unused)
             next = eaten->next;
             free(eaten);
         }
-        if (!c && error == RPC_OUT_OF_RESOURCES) {
-            open_cluster(name); /* the ports have gone, not only the memory */
+        if (!c && error == RPC_OUT_OF_RESOURCES) { /* the ports have gone, not only the memory */
+            c = open_cluster(name);
+            if (c)
+                CloseCluster(c);
             return;
         }
         if (!c)

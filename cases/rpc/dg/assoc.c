@@ -216,11 +216,6 @@ int dg_retarget(struct dg_assoc *a, uint32_t address, uint16_t port)
     return err < 0 ? RPC_SERVER_UNAVAILABLE : RPC_OK;
 }
 
-bool dg_is_dead(const struct dg_assoc *a)
-{
-    return a->dead;
-}
-
 void dg_hold_context(struct dg_assoc *a, int change)
 {
     pthread_mutex_lock(&a->lock);

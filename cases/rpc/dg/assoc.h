@@ -31,8 +31,6 @@ int dg_retarget(struct dg_assoc *a, uint32_t address, uint16_t port);
  */
 int dg_call(struct dg_assoc *a, const struct rpc_interface *i, uint16_t opnum, uint8_t flags,
             int64_t cancel_ms, const struct ndr_out *in, struct dg_reply *reply);
-/* True when a call has failed for want of any answer: no further call is tried. */
-bool dg_is_dead(const struct dg_assoc *a);
 /* How many context handles are open on it: while there are any it sends keep-alives. */
 void dg_hold_context(struct dg_assoc *a, int change);
 void dg_close(struct dg_assoc *a);

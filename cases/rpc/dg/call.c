@@ -259,8 +259,8 @@ static void (*const on_packet[DG_PTYPES])(struct call *, const struct dg_header 
 
 static void take_packets(struct call *c)
 {
-    struct dg_header h;
-    const uint8_t *body;
+    struct dg_header h = {0};
+    const uint8_t *body = NULL;
     int got;
     while (!c->over && (got = dg_take_packet(c->a, &h, &body)) != 0) {
         if (got < 0) {

@@ -140,15 +140,17 @@ static bool parse_name(const char *name, uint32_t *address, uint16_t *port)
     struct in_addr in;
     const char *bracket = strchr(name, '[');
     size_t n = bracket ? (size_t)(bracket - name) : strlen(name);
-    unsigned number = 0;
-    char close = ']';
+    unsigned long number = 0;
+    char *end;
     if (n >= sizeof host)
         return false;
     memcpy(host, name, n);
     host[n] = 0;
-    if (bracket && (sscanf(bracket, "[%u%c", &number, &close) != 2 || close != ']' || !number ||
-                    number > 65535))
-        return false;
+    if (bracket) {
+        number = strtoul(bracket + 1, &end, 10);
+        if (number == 0 || number > 65535 || strcmp(end, "]") != 0)
+            return false;
+    }
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &in) != 1)
         return false;
     *address = ntohl(in.s_addr);

@@ -524,8 +524,10 @@ static void parse_ports(const char *text)
         opt.unrestricted = true;
         return;
     }
-    if (sscanf(text, "%lu-%lu", &opt.first_port, &opt.last_port) != 2 || opt.first_port < 1 ||
-        opt.last_port > 65535 || opt.first_port > opt.last_port)
+    char *rest;
+    opt.first_port = strtoul(text, &rest, 10);
+    opt.last_port = *rest == '-' ? number(rest + 1, 1, 65535) : 0;
+    if (opt.first_port < 1 || opt.first_port > opt.last_port)
         bad_usage();
 }
 
