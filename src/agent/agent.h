@@ -247,7 +247,8 @@ static inline uint32_t tt_agent_tick(void)
 /* The state of this thread, made on first use; NULL when none can be had. */
 TT_HIDDEN struct tt_thread *tt_thread_make(void);
 TT_HIDDEN void tt_thread_forked(struct tt_thread *own);
-/* After a new tape in the same process: all states are free, each thread takes one anew. */
+/* After a new tape in the same process: nothing of the old one stays in any state. A state stays
+ * with its thread, which may be in the real allocator with a hook to come back to. */
 TT_HIDDEN void tt_thread_again(void);
 /* busy was set when a hook began: 1 if that hook is still at work (we are a signal handler), 0 if
  * its frame was left by longjmp (then all it held is given back). */

@@ -121,14 +121,13 @@ static inline int tt_sys_peek(uint64_t address, uint64_t *word)
     return n == 8 ? 0 : (n < 0 ? (int)n : -14);
 }
 
-/* Clears two words of this process without the risk of a fault. */
-static inline void tt_sys_wipe(uint64_t address)
+/* Writes one word of this process without the risk of a fault. */
+static inline void tt_sys_poke(uint64_t address, uint64_t word)
 {
-    const uint64_t zero[2] = {0, 0};
     struct {
-        const void *base;
+        void *base;
         size_t bytes;
-    } local = {zero, sizeof zero}, remote = {(void *)address, sizeof zero};
+    } local = {&word, 8}, remote = {(void *)address, 8};
     tt_sys(__NR_process_vm_writev, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
 }
 

@@ -194,18 +194,31 @@ void tt_thread_again(void)
     tt_agent.generation++;
     tt_agent.pool_free = tt_agent.pool_used = 0;
     tt_agent.sweep_at = 64;
-    for (uint32_t i = tt_agent.pool_made; i-- > 0;) {
+    for (uint32_t i = 0; i < tt_agent.pool_made; i++) {
         struct tt_thread *t = state(i);
         uint64_t word = 0;
-        /* Its word and the other recording's countdown, the word before; the thread may be ending
-         * just now. */
-        if (t->tcb && tt_sys_peek(t->tcb + TT_FS_THREAD, &word) == 0 && word == (uint64_t)t)
-            tt_sys_wipe(t->tcb + TT_FS_LEFT);
         t->slot = NULL;
-        t->tcb = 0;
-        t->next_free = tt_agent.pool_free;
-        tt_agent.pool_free = i + 1;
+        t->busy = 0;
+        t->depth = t->site = t->inner = 0;
+        t->session = 0;
+        t->early_left = TT_EARLY_SKIP;
+        forget_keys(t);
+        for (unsigned k = 0; k < TT_RANGES; k++) /* stacks may have come and gone */
+            t->range[k] = (struct tt_range){0, 0};
+        if (t->tcb == 0 || tt_sys_peek(t->tcb + TT_FS_THREAD, &word) != 0 || word != (uint64_t)t) {
+            t->tcb = 0;
+            t->next_free = tt_agent.pool_free;
+            tt_agent.pool_free = i + 1;
+            continue;
+        }
+        /* The other recording's countdown; the thread may be ending just now. */
+        tt_sys_poke(t->tcb + TT_FS_LEFT, 0);
+        tt_agent.pool_used++;
+        seed(t);
+        give_slot(t);
     }
+    if (tt_agent.pool_used * 2 > tt_agent.sweep_at)
+        tt_agent.sweep_at = tt_agent.pool_used * 2;
 }
 
 int tt_thread_nested(struct tt_thread *t, uint64_t sp)

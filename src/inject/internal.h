@@ -41,8 +41,7 @@ int tt_inject_await(pid_t pid, pid_t tid);
 int tt_inject_peek(pid_t pid, pid_t tid);
 /* A pause between two looks: short, and a sleep, since with a real-time priority a spin would keep
  * the very thread from running that is waited for. */
-void tt_inject_breathe(unsigned us);
-#define TT_BREATH_US 20u
+void tt_inject_breathe(void);
 /* Whether registers say that the kernel interrupted a system call and will make it again. */
 bool tt_inject_restarts(const struct user_regs_struct *regs);
 

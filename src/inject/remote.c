@@ -168,7 +168,6 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
 
 #define TRIES 40
 #define CANDIDATES 8
-#define AWAIT_MOST_US 80u
 
 /* Sleeps of threads that nobody waits for: a server's other system calls are where its clients'
  * requests arrive. */
@@ -436,11 +435,9 @@ static int halt(struct tt_remote *remote)
 
 int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, struct tt_error *err)
 {
-    for (unsigned us = TT_BREATH_US;; us = us < AWAIT_MOST_US ? 2 * us : us) {
+    for (;;) {
         uint32_t is;
-        /* First, and then longer: a look takes the processor or the lock of the mappings from a
-         * thread that is at work. */
-        tt_inject_breathe(us);
+        tt_inject_breathe(); /* first: a look holds up the mappings that the thread makes */
         int code = tt_target_read(remote->target, done, &is, sizeof is);
         if (code == 0 && is == value)
             return 0;

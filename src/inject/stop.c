@@ -118,9 +118,9 @@ static int seize_new(struct tt_stopped *s)
     return r < 0 ? r : fresh;
 }
 
-void tt_inject_breathe(unsigned us)
+void tt_inject_breathe(void)
 {
-    const struct timespec pause = {0, (long)us * 1000};
+    const struct timespec pause = {0, 20000};
     clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 }
 
@@ -196,7 +196,7 @@ static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
             if (deep && now - since > DEEP_LIMIT_NS / 2)
                 return -ETIMEDOUT;
         }
-        tt_inject_breathe(TT_BREATH_US);
+        tt_inject_breathe();
     }
 }
 
