@@ -166,7 +166,6 @@ struct tt_agent {
 
     uint32_t limited;    /* only parts of the tape are mapped: little address space */
     uint32_t attached;   /* packed as a blob: the target was not started with us */
-    uint32_t made;       /* a tape is there and its recording has not begun (tt_agent_make) */
     uint32_t session;    /* starts so far */
     uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
 
@@ -215,10 +214,6 @@ TT_HIDDEN void tt_agent_await(void);
 TT_HIDDEN int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf,
                               const uint64_t pad[2], const uint64_t pad_size[2], int *fd,
                               const char **why);
-/* The first half of that, which makes the tape, so that no thread stands still for both at once:
- * tt_agent_attach with the same host and conf then does the rest and leaves *fd alone. */
-TT_HIDDEN int tt_agent_make(const struct tt_host *host, const struct tt_conf *conf, int *fd,
-                            const char **why);
 /* Ends the recording for good; threads amid hooks come to no harm. Returns the sampled objects
  * still live whose release needs a hook. */
 TT_HIDDEN uint64_t tt_agent_detach(void);

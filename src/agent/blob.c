@@ -35,9 +35,7 @@ static int start(struct tt_blob_call *c)
     tt_blob_prctl = c->real_prctl;
     tt_blob_syscall = c->real_syscall;
     tt_sandboxed = 0; /* whoever asks for a start knows that its calls are allowed */
-    int error = c->what == TT_BLOB_MAKE
-                    ? tt_agent_make(&c->host, &c->conf, &c->tape_fd, &why)
-                    : tt_agent_attach(&c->host, &c->conf, c->pad, c->pad_size, &c->tape_fd, &why);
+    int error = tt_agent_attach(&c->host, &c->conf, c->pad, c->pad_size, &c->tape_fd, &why);
     tt_sandboxed = c->sandboxed;
     if (error != 0 && why)
         say(c, why);
@@ -58,7 +56,6 @@ static void run(struct tt_blob_call *c)
     c->why[0] = 0;
     c->tape_fd = -1;
     switch (c->what) {
-    case TT_BLOB_MAKE:
     case TT_BLOB_START:
         c->result = start(c);
         break;

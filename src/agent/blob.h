@@ -52,7 +52,6 @@ enum tt_blob_what {
     TT_BLOB_PASS = 2, /* all entries lead to the real functions; sampled objects stay handled */
     TT_BLOB_DROP = 3, /* after PASS and the last reading: the tape's memory is given back (its
                          addresses stay, zero: a thread still inside comes to no harm) */
-    TT_BLOB_MAKE = 4, /* the first half of START, which then only does the other: two short stops */
 };
 
 /* What becomes of a call, tt_blob_call.done. */
@@ -71,8 +70,7 @@ struct tt_blob_call {
     uint32_t hold;   /* 1: wait at the end; inject sets 0 once it has opened the descriptor */
     uint32_t done;   /* out: enum tt_blob_done */
     int32_t result;  /* out: 0 or a negative errno */
-    int32_t tape_fd; /* out of MAKE or START: a memfd in the target; inject takes and closes it. -1
-                        none */
+    int32_t tape_fd; /* out of START: a memfd in the target; inject takes and closes it. -1 none */
     uint32_t sandboxed; /* 1: a seccomp filter is in force: only system calls of allocators later */
     /* NULL: not hooked in that set. A set with any entry has malloc, free and realloc here, hooked
      * or not: sampled objects that change their size go through them. */

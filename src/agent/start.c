@@ -453,11 +453,11 @@ static void open_locks(void)
     tt_agent.maps_valid = 0; /* somebody may have been amid reading */
 }
 
-int tt_agent_make(const struct tt_host *host, const struct tt_conf *conf, int *fd, const char **why)
+int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, const uint64_t pad[2],
+                    const uint64_t pad_size[2], int *fd, const char **why)
 {
     uint8_t *at = tt_agent.base;
     tt_agent.attached = 1;
-    tt_agent.made = 0;
     open_locks();
     *why = "no memory file can be made: raise RLIMIT_FSIZE (ulimit -f)";
     *fd = make_memory(TT_TAPE_FILE_BYTES(host->granule_shift));
@@ -471,17 +471,7 @@ int tt_agent_make(const struct tt_host *host, const struct tt_conf *conf, int *f
     set_up(host, conf);
     *why = no_room;
     int error = use_tape(*fd, at, TT_STATE_EMPTY, NULL);
-    tt_agent.made = error == 0;
-    return error;
-}
-
-int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, const uint64_t pad[2],
-                    const uint64_t pad_size[2], int *fd, const char **why)
-{
-    int error = tt_agent.made ? 0 : tt_agent_make(host, conf, fd, why);
     if (error == 0) {
-        tt_agent.made = 0;
-        open_locks();
         if (tt_agent.pool)
             tt_thread_again();
         tt_row_again();
@@ -494,7 +484,6 @@ int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, cons
 
 uint64_t tt_agent_detach(void)
 {
-    tt_agent.made = 0;
     tt_agent_pass();
     __atomic_store_n(tt_agent.alive, 3, __ATOMIC_RELEASE);
     __atomic_store_n(&tt_agent.head->state, TT_STATE_QUIET, __ATOMIC_RELEASE);

@@ -105,7 +105,7 @@ static void close_left(const struct tt_target *t, const struct tt_load *load,
     int64_t result;
     if (call &&
         tt_target_read(t, load->at + offsetof(struct tt_blob, call), call, sizeof *call) == 0 &&
-        (call->what == TT_BLOB_MAKE || call->what == TT_BLOB_START) && call->tape_fd >= 0) {
+        call->what == TT_BLOB_START && call->tape_fd >= 0) {
         snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
         ssize_t n = readlink(path, link, sizeof link - 1);
         if (n > 0 && strncmp(link, TAPE_NAME, strlen(TAPE_NAME)) == 0 &&
@@ -435,13 +435,7 @@ static int call_start(struct attach *a, struct tt_inject_attached *out, struct t
         out->tape_fd = -1;
         if (tries && (code = order(&a->target, &a->load, TT_BLOB_PASS, &ignored)) != 0)
             continue;
-        a->call->what = TT_BLOB_MAKE;
         code = call_alone(&a->target, &a->load, a->call, &out->tape_fd, &out->start_ns, err);
-        if (code || a->call->result)
-            continue;
-        breathe(0);
-        a->call->what = TT_BLOB_START;
-        code = call_alone(&a->target, &a->load, a->call, NULL, &out->start_ns, err);
     }
     return code;
 }
