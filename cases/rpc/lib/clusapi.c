@@ -238,8 +238,11 @@ HCLUSENUM ClusterOpenEnum(HCLUSTER c, uint32_t types)
     if (status)
         return fail(status);
     uint32_t n = ndr_get_pointer(&out) ? (ndr_get32(&out), ndr_get32(&out)) : 0;
-    if (n <= reply.len / 8) /* an entry takes that much at least */
-        list = calloc(1, sizeof *list + n * sizeof list->entry[0]);
+    if (n > reply.len / 8) { /* an entry takes that much at least */
+        dg_reply_free(&reply);
+        return fail(RPC_PROTOCOL_ERROR);
+    }
+    list = calloc(1, sizeof *list + n * sizeof list->entry[0]);
     for (uint32_t i = 0; list && i < n; i++) {
         list->entry[i].type = ndr_get32(&out);
         ndr_get_pointer(&out);
