@@ -206,11 +206,52 @@ static int measure(uint64_t limit)
     return bytes > limit / 2 ? -TT_ENOMEM : 0;
 }
 
+static uint64_t pages(uint64_t bytes)
+{
+    return (bytes + 0xfff) & ~0xfffULL;
+}
+
+static int map_over(int fd, uint8_t *base, uint64_t from, uint64_t to, int prot)
+{
+    if (from >= to)
+        return 0;
+    void *got = (void *)tt_sys(__NR_mmap, (long)(base + from), (long)(to - from), prot,
+                               TT_MAP_SHARED | TT_MAP_NORESERVE | TT_MAP_FIXED, fd, (long)from);
+    return tt_sys_bad(got) ? (int)(long)got : 0;
+}
+
+/* Maps a new tape over the whole one at tt_agent.base. What was open there is open at every moment:
+ * a thread may come back from the real allocator into a hook of the recording before. */
+static int replace_tape(int fd)
+{
+    static const uint32_t tables[3] = {TT_TAPE_HASH0, TT_TAPE_HASH1, TT_TAPE_HASH2};
+    uint64_t hash = 0, at = 0;
+    for (uint32_t i = 0; i < 3 && i < tt_agent.hash_open; i++)
+        hash += tables[i] * 8ULL;
+    const struct part open[] = {
+        {0, TT_TAPE_OFF_HASH + hash},
+        {TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL},
+        {TT_TAPE_OFF_THREADS, pages(tt_agent.threads_open * sizeof(struct tt_tape_thread))},
+        {TT_TAPE_OFF_SITES, pages(tt_agent.sites_open * sizeof(struct tt_tape_site))},
+        {TT_TAPE_OFF_FRAMES, pages(tt_agent.frames_open * 8ULL)},
+    };
+    int error = 0;
+    for (unsigned i = 0; i < sizeof open / sizeof open[0] && error == 0; i++) {
+        error = map_over(fd, tt_agent.base, at, open[i].offset, TT_PROT_NONE);
+        at = open[i].offset + open[i].bytes;
+        if (error == 0)
+            error = map_over(fd, tt_agent.base, open[i].offset, at, TT_PROT_RW);
+    }
+    return error ? error : map_over(fd, tt_agent.base, at, tt_agent.bytes, TT_PROT_NONE);
+}
+
 /* Maps the tape; `at`: the place of the one before (in a forked child, the parent's), which is
  * replaced part by part. */
 static int map_tape(int fd, uint8_t *at)
 {
     struct part part[PARTS];
+    if (at && at == tt_agent.base && !tt_agent.limited)
+        return replace_tape(fd);
     if (!at && measure(tt_sys_limit(TT_RLIMIT_AS)) != 0)
         return -TT_ENOMEM;
     int fixed = at ? TT_MAP_FIXED : tt_agent.limited ? TT_MAP_FIXED_NOREPLACE : 0;
@@ -230,6 +271,8 @@ static int map_tape(int fd, uint8_t *at)
             return error;
         }
         base = got - part[i].offset;
+        /* A core dump would read the holes, and reading gives them memory. */
+        tt_sys_madvise(got, part[i].bytes, TT_MADV_DONTDUMP);
     }
     tt_agent.base = base;
     tt_agent.bytes = part[n - 1].offset + part[n - 1].bytes;
