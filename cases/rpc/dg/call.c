@@ -304,8 +304,10 @@ static void pass_time(struct call *c)
         return;
     bool broadcast = c->a->last.flags1 & DG_BROADCAST;
     if (now - c->heard >= (broadcast ? dg_timing()->broadcast : dg_com_timeout())) {
-        send_control(c->a, DG_QUIT, NULL, 0);
-        c->a->dead = !broadcast;
+        if (!broadcast) { /* to a broadcast nobody has to answer */
+            send_control(c->a, DG_QUIT, NULL, 0);
+            c->a->dead = true;
+        }
         finish(c, RPC_CALL_FAILED);
     } else if (now >= c->next_ping && !broadcast) {
         int err = c->send.count > 1 && !dg_send_done(&c->send)

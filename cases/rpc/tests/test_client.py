@@ -2,10 +2,12 @@
 """The client's protocol machine, from a server made of one socket, and over a line that loses,
 doubles and reorders packets.
 
-usage: test_client.py RPCSSD CLUSSVC CLUSCLIENT
+usage: test_client.py RPCSSD CLUSSVC CLUSCLIENT CALLS
 """
 
 from rpccase import *
+
+CALLS = sys.argv.pop()
 
 OPEN, CLOSE = 0, 1
 BOOT = 0x3e75e000
@@ -200,6 +202,20 @@ def test_keep_alives(rpcssd, clussvc, clusclient):
         server.send(Packet(RESPONSE, activity=p.activity, opnum=CLOSE, seq=p.seq, boot=BOOT,
                            body=bytes(24)), server.sender)
         assert client.answer()["ok"] == 1
+
+
+def test_maybe_and_broadcast(rpcssd, clussvc, clusclient):
+    with Host(rpcssd, clussvc, scale=0.1) as host, Peer() as server:
+        calls = host.add(Process(CALLS, str(server.port), env=host.env))
+        calls.ready()
+        assert server.receive().flags == MAYBE
+        first = server.expect(REQUEST, interface=EPM, flags=BROADCAST | IDEMPOTENT)
+        # Nobody answers: no ping and no quit in between, and the association still works.
+        second = server.expect(REQUEST, interface=EPM, flags=BROADCAST | IDEMPOTENT)
+        assert (first.activity, first.seq + 1) == (second.activity, second.seq)
+        server.send(Packet(RESPONSE, EPM, 3, second.activity, 3, second.seq, b"12345678", boot=BOOT),
+                    server.sender)
+        assert calls.line() == "= maybe=0 unheard=1726 heard=0 bytes=8"
 
 
 def executed(host):

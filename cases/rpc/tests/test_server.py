@@ -426,6 +426,8 @@ def test_endpoint_mapper(rpcssd, clussvc, _):
                          struct.pack("<5I", 0, 0, 0, 1, 0) + bytes(16) + struct.pack("<I", 99),
                          IDEMPOTENT))
         assert struct.unpack_from("<I", peer.expect(RESPONSE).body, 20)[0] == 4
+        peer.send(Packet(REQUEST, EPM, 3, None, 4, 0, bytes(20), IDEMPOTENT | BROADCAST))
+        assert c.nothing_came(), "a broadcast that would need a callback is not executed"
         assert change(1) == 0
         assert change(1) == 0x16c9a0d6
         # What a process has registered goes with it.
