@@ -9,9 +9,9 @@
 #include "port.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -19,7 +19,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct dg_assoc *assocs;
-static int wake_fd = -1;
+static int wake_fd = -1, epoll_fd = -1;
 static int64_t com_timeout;
 static struct dg_self self;
 
@@ -87,33 +87,36 @@ static int64_t tend(struct dg_assoc *a, int64_t now)
     return sooner(a->ack_due, a->contexts > 0 && !a->dead ? a->alive_due : 0);
 }
 
-enum { POLL_MAX = 1024 };
-
+/* Waits with epoll: poll() would keep a socket that is closed meanwhile, and with it its port
+ * bound. */
 static void *runtime_thread(void *unused)
 {
-    static struct pollfd fds[POLL_MAX];
     (void)unused;
     for (;;) {
+        struct epoll_event ready[16];
         int64_t now = dg_now(), due = port_scan(now);
-        nfds_t n = 1;
-        fds[0] = (struct pollfd){wake_fd, POLLIN, 0};
         pthread_mutex_lock(&lock);
         for (struct dg_assoc *a = assocs; a; a = a->next) {
             if (pthread_mutex_trylock(&a->lock) != 0)
                 continue; /* its call takes care of everything, and wakes us at its end */
             due = sooner(tend(a, now), due);
-            if (n < POLL_MAX)
-                fds[n++] = (struct pollfd){a->fd, POLLIN, 0};
             pthread_mutex_unlock(&a->lock);
         }
         pthread_mutex_unlock(&lock);
         int64_t left = due <= 0 ? -1 : due - dg_now();
         uint64_t count;
-        poll(fds, n, due > 0 && left < 0 ? 0 : (int)left);
-        if (fds[0].revents && read(wake_fd, &count, sizeof count) < 0)
-            continue;
+        epoll_wait(epoll_fd, ready, 16, due > 0 && left < 0 ? 0 : (int)left);
+        if (read(wake_fd, &count, sizeof count) < 0)
+            continue; /* it was a packet, or time */
     }
     return NULL;
+}
+
+/* Has the runtime's thread woken when there is something to read. */
+static int attend(int fd)
+{
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET};
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &ev);
 }
 
 int dg_runtime_start(void)
@@ -126,7 +129,9 @@ int dg_runtime_start(void)
         dg_timing();
         self = (struct dg_self){rpc_uuid_new(), (uint32_t)time(NULL)};
         wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        started = wake_fd >= 0 && pthread_create(&thread, NULL, runtime_thread, NULL) == 0;
+        epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        started = wake_fd >= 0 && epoll_fd >= 0 && attend(wake_fd) == 0 &&
+                  pthread_create(&thread, NULL, runtime_thread, NULL) == 0;
         if (started)
             pthread_detach(thread);
         else
@@ -186,7 +191,7 @@ int dg_open(struct dg_assoc **out, uint32_t address, uint16_t server_port)
 #endif
         return RPC_OUT_OF_MEMORY;
     }
-    status = dg_retarget(a, address, server_port);
+    status = attend(fd) < 0 ? RPC_OUT_OF_RESOURCES : dg_retarget(a, address, server_port);
     if (status) {
         dg_close(a);
         return status;
@@ -254,7 +259,6 @@ void dg_close(struct dg_assoc *a)
             break;
         }
     pthread_mutex_unlock(&lock);
-    dg_wake_runtime(); /* its poll() keeps the socket alive, and so the port bound */
     if (a->dead) {
         assoc_abandon(a);
         return;

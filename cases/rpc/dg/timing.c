@@ -27,9 +27,10 @@ static int64_t scaled(double ms, double scale)
 static void read_settings(void)
 {
     double scale = setting("RPC_TIME_SCALE", 1);
+    double ping = setting("RPC_PING_MS", (double)scaled(1000, scale));
     timing = (struct dg_timing){
-        .ping = scaled(1000, scale),
-        .ping_max = scaled(32000, scale),
+        .ping = scaled(ping, 1),
+        .ping_max = scaled(ping, 32),
         .com_timeout = (int64_t)setting("RPC_COM_TIMEOUT_MS", (double)scaled(30000, scale)),
         .ack_delay = scaled(2000, scale),
         .cancel = scaled(2000, scale),

@@ -216,6 +216,7 @@ def test_maybe_and_broadcast(rpcssd, clussvc, clusclient):
         server.send(Packet(RESPONSE, EPM, 3, second.activity, 3, second.seq, b"12345678", boot=BOOT),
                     server.sender)
         assert calls.line() == "= maybe=0 unheard=1726 heard=0 bytes=8"
+        assert calls.process.wait(timeout=PATIENCE) == 0
 
 
 def executed(host):
@@ -225,7 +226,7 @@ def executed(host):
 
 def over(rule, rpcssd, clussvc, clusclient):
     """A long list over a line with this rule: how many calls the server executed, and what came."""
-    with Host(rpcssd, clussvc, scale=0.005, arguments=["--resources", "60"]) as host, \
+    with Host(rpcssd, clussvc, RPC_PING_MS=5, arguments=["--resources", "60"]) as host, \
             Relay(host.port, rule) as relay:
         client = host.client(clusclient)
         result = client.do(f"list 127.0.0.1[{relay.port}]")

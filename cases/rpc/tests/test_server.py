@@ -325,7 +325,7 @@ def test_too_busy(rpcssd, clussvc, _):
 
 
 def test_contexts_are_run_down_when_keep_alives_stop(rpcssd, clussvc, _):
-    with Host(rpcssd, clussvc, scale=0.005) as host, Peer(host.port) as alive, Peer(host.port) as gone:
+    with Host(rpcssd, clussvc, scale=0.015) as host, Peer(host.port) as alive, Peer(host.port) as gone:
         c, d = Conversation(alive), Conversation(gone)
         kept, lost = c.open(), d.open()
         resource = d.call(OPEN_RESOURCE, wstring("MSDTC")).body[8:]

@@ -134,7 +134,7 @@ def test_refusals_and_pings_dissect_cleanly(rpcssd, clussvc, clusclient):
         path, datagrams = captured(host, work)
         check_by_tshark(path, datagrams)
         types = collections.Counter(Packet.parse(d).ptype for _, _, d in datagrams)
-        assert types[REJECT] == 2 and types[NOCALL] >= 1 and types[PING] >= 1, types
+        assert types[REJECT] >= 2 and types[NOCALL] >= 1 and types[PING] >= 1, types
 
 
 if not shutil.which("tshark"):
