@@ -242,7 +242,11 @@ static int replace_tape(int fd)
         if (error == 0)
             error = map_over(fd, tt_agent.base, open[i].offset, at, TT_PROT_RW);
     }
-    return error ? error : map_over(fd, tt_agent.base, at, tt_agent.bytes, TT_PROT_NONE);
+    if (error == 0)
+        error = map_over(fd, tt_agent.base, at, tt_agent.bytes, TT_PROT_NONE);
+    if (error == 0)
+        tt_sys_madvise(tt_agent.base, tt_agent.bytes, TT_MADV_DONTDUMP);
+    return error;
 }
 
 /* Maps the tape; `at`: the place of the one before (in a forked child, the parent's), which is
