@@ -46,9 +46,9 @@ class Own(Target):
 
 
 KINDS = {  # name: (what it is, share of the cycles, make(build, directory), pause between cycles in ms)
-    "loop": ("malloc loop, 4 threads, every block checked", 0.30,
+    "loop": ("malloc loop, 4 threads, every block checked", 0.36,
              lambda b, d: Own("loop", b, ["soaktarget", "loop", "4"], 4, d), 0.5),
-    "crowd": ("the same with 64 threads", 0.08, lambda b, d: Own("crowd", b, ["soaktarget", "loop", "64"], 64, d), 2),
+    "crowd": ("the same with 64 threads", 0.02, lambda b, d: Own("crowd", b, ["soaktarget", "loop", "64"], 64, d), 2),
     "fork": ("forks all the time, 2 threads beside it", 0.12,
              lambda b, d: Own("fork", b, ["soaktarget", "fork", "2"], 3, d), 1),
     "signal": ("a signal every 500 us, a thread in epoll_wait that must not see EINTR", 0.14,
