@@ -7,6 +7,7 @@ Nothing sleeps: everything waits for an event or a reply, for at most PATIENCE s
 came" is shown by an answer that must come behind it.
 """
 
+import ctypes
 import os
 import re
 import select
@@ -32,13 +33,20 @@ CONVC = uuid.UUID("4a967f14-3000-0000-0d00-012882000000")
 EPM = uuid.UUID("e1af8308-5d1f-11c9-91a4-08002b14a0fa")
 
 
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_us():
+    LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Process:
     """A program of the case; a context manager that ends it and checks that it ended well."""
 
     def __init__(self, *command, env=None, stdin=None):
         self.stderr = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE,
-                                        stderr=self.stderr, env=env)
+                                        stderr=self.stderr, env=env, preexec_fn=die_with_us)
         self.buffer = b""
 
     def line(self, patience=PATIENCE):
@@ -69,7 +77,15 @@ class Process:
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.communicate(timeout=60)
+        return self.ended()
+
+    def ended(self):
+        """Waits for its end; one that does not end is killed, which its status then shows."""
+        try:
+            self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
         return self.process.returncode
 
     def __enter__(self):
@@ -121,8 +137,7 @@ class Client(Process):
                 self.process.stdin = None
             else:
                 self.process.send_signal(number)
-        self.process.communicate(timeout=60)
-        return self.process.returncode
+        return self.ended()
 
 
 class Host:
