@@ -29,7 +29,7 @@ bool trouble(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fputs("callload: ", stderr);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
     va_end(ap);
@@ -60,7 +60,8 @@ bool child_spawn(struct child *c, char *const argv[], int flags, int death_signa
         if (flags & SILENT)
             dup2(out[1], STDERR_FILENO);
         execvp(argv[0], argv);
-        fprintf(stderr, "callload: cannot run %s: %s\n", argv[0], strerror(errno));
+        fprintf(stderr, "%s: cannot run %s: %s\n", program_invocation_short_name, argv[0],
+                strerror(errno));
         _exit(127);
     }
     close(out[1]);
