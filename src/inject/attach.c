@@ -20,8 +20,9 @@
 #include "inject/patch.h"
 
 #define TRIES 50
-#define DRAIN_TRIES 400
-#define WORD_TRIES 10
+#define DRAIN_TRIES 16
+#define WORD_TRIES 3
+#define DRAIN_MOST_NS 500000000ULL
 #define LEFT_TRIES 500
 #define START_TRIES 4
 #define TAPE_NAME "/memfd:telltale" /* agent/start.c */
@@ -30,6 +31,16 @@
 static void breathe(int tries)
 {
     const struct timespec pause = {0, 2000000L * (tries < 10 ? 1 : 10)};
+    nanosleep(&pause, NULL);
+}
+
+/* Until threads have left the agent each must have had a processor. Stopped again sooner, and let
+ * go in the same order, the last ones would never get one: so the more there are, the longer. */
+static void await_turns(size_t threads, int tries)
+{
+    uint64_t ns = (2000000ULL + 2000000ULL * threads) << (tries < 3 ? tries : 3);
+    ns = ns < DRAIN_MOST_NS ? ns : DRAIN_MOST_NS;
+    const struct timespec pause = {0, (long)ns};
     nanosleep(&pause, NULL);
 }
 
@@ -321,8 +332,9 @@ static int take_again(struct tt_target *t, struct tt_load *load, struct tt_stopp
                 tt_inject_resume(stopped);
             return 0;
         }
+        size_t threads = stopped->threads.len;
         tt_inject_resume(stopped);
-        breathe(tries);
+        await_turns(threads, tries);
     }
     return tt_error_set(err, -EAGAIN,
                         "cannot attach to process %d: a thread is still inside the agent of an "
