@@ -3,47 +3,29 @@
  * Start: run. */
 #include "cmd/recording.h"
 
+static int words(const struct tt_cmd *cmd, struct tt_recording *r, int n, char **words)
+{
+    if (n != 1)
+        return tt_cmd_misuse(cmd, n ? "one core file at a time" : "no core file given");
+    r->core = words[0];
+    return 0;
+}
+
+static int record(struct tt_recording *r, struct tt_record_result *result, struct tt_error *err)
+{
+    return tt_record_core(&r->record, r->core, r->exe, result, err);
+}
+
 static int run(const struct tt_cmd *cmd, int argc, char **argv)
 {
     static const struct option longs[] = {
         {"exe", required_argument, NULL, TT_OPT_EXE},
-        {"output", required_argument, NULL, 'o'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {"report", required_argument, NULL, TT_OPT_REPORT},
-        {"json", no_argument, NULL, TT_OPT_JSON},
-        {"color", required_argument, NULL, TT_OPT_COLOR},
+        TT_RECORDING_FRONT_LONGS,
         {NULL, 0, NULL, 0},
     };
-    struct tt_recording r;
-    struct tt_record_result result = {0};
-    struct tt_error err = {0};
-    const char *exe = NULL;
-    int c, status = 0;
-    tt_recording_start(&r, "telltale-%p.tt");
-    while (status == 0 && (c = tt_cmd_option(cmd, argc, argv, ":o:qh", longs, &status)) != -1) {
-        if (c == '?')
-            goto out;
-        if (c == TT_OPT_EXE)
-            exe = optarg;
-        else
-            status = tt_recording_option(cmd, &r, c, optarg);
-    }
-    if (!status && argc - optind != 1)
-        status =
-            tt_cmd_misuse(cmd, argc == optind ? "no core file given" : "one core file at a time");
-    if (!status)
-        status = tt_recording_ready(cmd, &r);
-    if (status)
-        goto out;
-    if (tt_record_core(&r.record, argv[optind], exe, &result, &err) != 0) {
-        tt_recording_free(&r);
-        return tt_cmd_trouble(&err);
-    }
-    status = tt_recording_finish(&r, &result);
-out:
-    tt_recording_free(&r);
-    return status;
+    static const struct tt_recording_kind kind = {
+        .letters = ":o:qh", .longs = longs, .words = words, .record = record};
+    return tt_recording_run(cmd, argc, argv, &kind);
 }
 
 const struct tt_cmd tt_cmd_core = {

@@ -3,47 +3,29 @@
  * Start: run. */
 #include "cmd/recording.h"
 
+static int words(const struct tt_cmd *cmd, struct tt_recording *r, int n, char **words)
+{
+    if (r->pids.len > 1)
+        return tt_cmd_misuse(cmd, "one process at a time");
+    return tt_recording_only_pids(cmd, r, n, words);
+}
+
+static int record(struct tt_recording *r, struct tt_record_result *result, struct tt_error *err)
+{
+    return tt_record_snapshot(&r->record, result, err);
+}
+
 static int run(const struct tt_cmd *cmd, int argc, char **argv)
 {
     static const struct option longs[] = {
         {"pid", required_argument, NULL, 'p'},
         {"pause-budget", required_argument, NULL, TT_OPT_PAUSE_BUDGET},
-        {"output", required_argument, NULL, 'o'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {"report", required_argument, NULL, TT_OPT_REPORT},
-        {"json", no_argument, NULL, TT_OPT_JSON},
-        {"color", required_argument, NULL, TT_OPT_COLOR},
+        TT_RECORDING_FRONT_LONGS,
         {NULL, 0, NULL, 0},
     };
-    struct tt_recording r;
-    struct tt_record_result result = {0};
-    struct tt_error err = {0};
-    int c, status = 0;
-    tt_recording_start(&r, "telltale-%p.tt");
-    while (status == 0 && (c = tt_cmd_option(cmd, argc, argv, ":p:o:qh", longs, &status)) != -1) {
-        if (c == '?')
-            goto out;
-        status = tt_recording_option(cmd, &r, c, optarg);
-    }
-    if (!status && optind < argc)
-        status =
-            tt_cmd_misuse(cmd, "'%s' is no option: a process is given with -p PID", argv[optind]);
-    else if (!status && r.pids.len != 1)
-        status =
-            tt_cmd_misuse(cmd, r.pids.len ? "one process at a time" : "no process given (-p PID)");
-    if (!status)
-        status = tt_recording_ready(cmd, &r);
-    if (status)
-        goto out;
-    if (tt_record_snapshot(&r.record, &result, &err) != 0) {
-        tt_recording_free(&r);
-        return tt_cmd_trouble(&err);
-    }
-    status = tt_recording_finish(&r, &result);
-out:
-    tt_recording_free(&r);
-    return status;
+    static const struct tt_recording_kind kind = {
+        .letters = ":p:o:qh", .longs = longs, .words = words, .record = record};
+    return tt_recording_run(cmd, argc, argv, &kind);
 }
 
 const struct tt_cmd tt_cmd_snapshot = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The shared part of the commands that record. Standard input and output belong to the command that
- * is recorded; what telltale says goes to standard error. Start: tt_recording_option. */
+ * is recorded; what telltale says goes to standard error. Start: tt_recording_run. */
 #include "cmd/recording.h"
 
 #include <errno.h>
@@ -61,7 +61,8 @@ static int take_snapshots(const struct tt_cmd *cmd, const char *text, int *snaps
     return 0;
 }
 
-int tt_recording_option(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *value)
+/* 0, or the exit status after tt_cmd_misuse. */
+static int take(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *value)
 {
     unsigned long long n;
     pid_t pid = 0;
@@ -131,6 +132,9 @@ int tt_recording_option(const struct tt_cmd *cmd, struct tt_recording *r, int c,
         return 0;
     case TT_OPT_NO_STALENESS:
         r->record.no_staleness = true;
+        return 0;
+    case TT_OPT_EXE:
+        r->exe = value;
         return 0;
     case TT_OPT_REPORT:
         r->report = value;
@@ -218,20 +222,15 @@ static int write_article(const struct tt_recording *r, const char *session)
     return status;
 }
 
-void tt_recording_start(struct tt_recording *r, const char *output)
+int tt_recording_only_pids(const struct tt_cmd *cmd, struct tt_recording *r, int n, char **words)
 {
-    *r = (struct tt_recording){.record = {.output = output,
-                                          .tool_version = TT_VERSION,
-                                          .arg = r,
-                                          .progress = show_progress,
-                                          .say = say,
-                                          .resolve = resolve,
-                                          .entries = entries,
-                                          .place = place},
-                               .terminal = isatty(STDERR_FILENO)};
+    if (n > 0)
+        return tt_cmd_misuse(cmd, "'%s' is no option: a process is given with -p PID", words[0]);
+    return r->pids.len ? 0 : tt_cmd_misuse(cmd, "no process given (-p PID)");
 }
 
-int tt_recording_ready(const struct tt_cmd *cmd, struct tt_recording *r)
+/* Once all options are taken. 0 or the exit status. */
+static int ready(const struct tt_cmd *cmd, struct tt_recording *r)
 {
     char *probe = tt_text_expand(r->record.output, 1);
     if (!probe)
@@ -247,7 +246,8 @@ int tt_recording_ready(const struct tt_cmd *cmd, struct tt_recording *r)
     return 0;
 }
 
-int tt_recording_finish(struct tt_recording *r, const struct tt_record_result *result)
+/* Says what the recorder's result has to say, and writes the article. The exit status. */
+static int finish(struct tt_recording *r, const struct tt_record_result *result)
 {
     struct tt_error err = {0};
     end_progress(r);
@@ -273,15 +273,44 @@ int tt_recording_finish(struct tt_recording *r, const struct tt_record_result *r
         if (write_article(r, result->output) != TT_EXIT_CLEAN)
             status = TT_EXIT_TROUBLE;
     }
-    return status;
+    return status ? status : tt_record_exit(result->status);
 }
 
-void tt_recording_free(struct tt_recording *r)
+int tt_recording_run(const struct tt_cmd *cmd, int argc, char **argv,
+                     const struct tt_recording_kind *kind)
 {
-    end_progress(r);
-    tt_functions_close(&r->functions);
-    tt_places_free(&r->places);
-    tt_vec_free(&r->labels);
-    tt_vec_free(&r->operations);
-    tt_vec_free(&r->pids);
+    struct tt_recording r = {.record = {.output = "telltale-%p.tt",
+                                        .tool_version = TT_VERSION,
+                                        .snapshots = kind->snapshots,
+                                        .arg = &r,
+                                        .progress = show_progress,
+                                        .say = say,
+                                        .resolve = resolve,
+                                        .entries = entries,
+                                        .place = place},
+                             .terminal = isatty(STDERR_FILENO)};
+    struct tt_record_result result = {0};
+    struct tt_error err = {0};
+    bool served = false;
+    int c, status = 0;
+    while (!status && !served &&
+           (c = tt_cmd_option(cmd, argc, argv, kind->letters, kind->longs, &status)) != -1) {
+        served = c == '?'; /* --help, or misuse: told already */
+        if (!served)
+            status = take(cmd, &r, c, optarg);
+    }
+    if (!status && !served)
+        status = kind->words(cmd, &r, argc - optind, argv + optind);
+    if (!status && !served)
+        status = ready(cmd, &r);
+    bool failed = !status && !served && kind->record(&r, &result, &err) != 0;
+    if (!status && !served && !failed)
+        status = finish(&r, &result);
+    end_progress(&r);
+    tt_functions_close(&r.functions);
+    tt_places_free(&r.places);
+    tt_vec_free(&r.labels);
+    tt_vec_free(&r.operations);
+    tt_vec_free(&r.pids);
+    return failed ? tt_cmd_trouble(&err) : status;
 }

@@ -32,14 +32,42 @@ CASES = {
 HORIZON, SECONDS = "2", "10"
 # Options that let a few seconds suffice in the modes that do not follow every block.
 MODE_OPTIONS = {"exact": [], "adaptive": ["--rate", "100"], "sampled": ["--mean", "64"]}
+# Where only a sample is followed, the ages and the steadiness that tell one healthy word from the next are estimates.
+NEARBY = {"exact": [], "adaptive": ["undetermined"], "sampled": ["delayed release", "steady", "undetermined"]}
 # A byte sampler is not made for these within seconds (the needle; a leak among 100,000 blocks that are live at once).
 NOT_SAMPLED = {"rare_leak", "all_at_start"}
 AT_ONCE = 8
+# Sampling finds by chance, and in ten seconds not always: what it missed it may try again, what it said wrongly it may not.
+TRIES = {"exact": 1, "adaptive": 3, "sampled": 3}
 
 mode = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in MODES else None
 if not mode:
     sys.exit(f"usage: {sys.argv[0]} {'|'.join(MODES)} [NAME...]")
 t = Test("fixtures-" + mode)
+
+
+class Checks:
+    """The checks of one try, shown when it counts."""
+
+    def __init__(self):
+        self.all = []
+        self.missed = self.wrong = False
+
+    def right(self, condition, what, detail=""):
+        """Must hold at every try."""
+        self.all.append((condition, what, detail))
+        self.wrong |= not condition
+        return condition
+
+    def found(self, condition, what, detail=""):
+        """May be missed by chance where only a sample is followed."""
+        self.all.append((condition, what, detail))
+        self.missed |= not condition
+        return condition
+
+    def show(self):
+        for condition, what, detail in self.all:
+            t.check(condition, what, detail)
 
 
 def names(finding, site):
@@ -48,7 +76,7 @@ def names(finding, site):
                and f.get("line") == site["line"] for f in finding["site"]["frames"])
 
 
-def judge(name, truths, report):
+def judge(checks, name, truths, report):
     """Holds findings against the truth of all processes of the run."""
     sites = {}
     for truth in truths:
@@ -66,21 +94,22 @@ def judge(name, truths, report):
         words = site["verdicts"].split("|")
         if site["leak"]:
             mine = [f for f in leaks if f in about]
-            if not t.check(mine, f"{place} is found as a leak", [(f["verdict"], f["evidence"]) for f in about] or [(f["verdict"], f["site"]["frames"][:3]) for f in report["findings"]]):
+            if not checks.found(mine, f"{place} is found as a leak", [(f["verdict"], f["evidence"]) for f in about] or [(f["verdict"], f["site"]["frames"][:3]) for f in report["findings"]]):
                 continue
-            t.check(all(f["verdict"] in words for f in mine), f"{place}: verdict word", [f["verdict"] for f in mine])
+            checks.found(all(f["verdict"] in words for f in mine), f"{place}: verdict word", [f["verdict"] for f in mine])
             lost = sum(f["lost"]["units"] for f in mine)
-            t.check(0 < lost <= site["live"] * (1.001 if mode == "exact" else 2), f"{place}: {lost:.0f} of {site['live']} lost units "
+            checks.found(0 < lost <= site["live"] * (1.001 if mode == "exact" else 2), f"{place}: {lost:.0f} of {site['live']} lost units "
                     "reported", lost)
         else:
-            t.check(all(f["verdict"] in words for f in about), f"{place}: not called anything else than {site['verdicts']}",
+            words += NEARBY[mode]
+            checks.found(all(f["verdict"] in words for f in about), f"{place}: not called anything else than {site['verdicts']}",
                     [f["verdict"] for f in about])
     wrong = [f for f in leaks if not any(site["leak"] and names(f, site) for site in sites.values())]
-    t.check(not wrong, f"{name}: no other leak", [(f["verdict"], f["site"]["frames"][:4], f["evidence"]) for f in wrong])
+    checks.right(not wrong, f"{name}: no other leak", [(f["verdict"], f["site"]["frames"][:4], f["evidence"]) for f in wrong])
     return any(site["leak"] for site in sites.values())
 
 
-def rate_holds(name, truths, report):
+def rate_holds(checks, name, truths, report):
     """Exact mode, one leak site, a declared operation: lost units per operation."""
     operations = sum(truth["operations"] for truth in truths)
     planted = [s for truth in truths for s in truth["sites"] if s["leak"]]
@@ -90,27 +119,36 @@ def rate_holds(name, truths, report):
     rates = [f["rate"]["per_operation"] for f in report["findings"] if f["rate"].get("operation") == "request"
              and f["verdict"].startswith("leak")]
     if rates:
-        t.check(abs(rates[0] - wanted) <= 0.15 * wanted, f"{name}: {wanted:g} lost units per request", rates)
+        checks.right(abs(rates[0] - wanted) <= 0.15 * wanted, f"{name}: {wanted:g} lost units per request", rates)
+
+
+def attempt(checks, name, session):
+    fixture, options, run_options = CASES[name]
+    program = pathlib.Path(os.environ["FIXTURES"], "fixture_" + fixture)
+    status, out, err = run(t.under(mode, session, [program, "--seconds", SECONDS, *options], "--horizon", HORIZON, "--operation", "request=serve_request",
+                                   *MODE_OPTIONS[mode], *run_options))
+    if not checks.right(status == 0, f"{name}: does its own work", f"{status}: {err.decode()}"):
+        return
+    truths = [json.loads(line) for line in out.decode().splitlines()]
+    report = t.findings(session)
+    if checks.right(report, f"{name}: report"):
+        leaky = judge(checks, name, truths, report)
+        rate_holds(checks, name, truths, report)
+        status, out, err = run([t.telltale, "check", session])
+        found = any(f["verdict"].startswith("leak") for f in report["findings"])
+        checks.right(status == found, f"{name}: check's exit status is that of its findings", f"{status}: {(out + err).decode()}")
+        checks.found(found == leaky, f"{name}: leaks when it does")
 
 
 def one(name):
-    fixture, options, run_options = CASES[name]
-    program = pathlib.Path(os.environ["FIXTURES"], "fixture_" + fixture)
-    if not program.exists():
-        return t.check(fixture == "cxx_objects", f"{name}: built")
-    session = t.path(f"{name}.tt")
-    status, out, err = run(t.under(mode, session, [program, "--seconds", SECONDS, *options], "--horizon", HORIZON, "--operation", "request=serve_request",
-                                   *MODE_OPTIONS[mode], *run_options))
-    if not t.check(status == 0, f"{name}: does its own work", f"{status}: {err.decode()}"):
-        return None
-    truths = [json.loads(line) for line in out.decode().splitlines()]
-    report = t.findings(session)
-    if report:
-        leaky = judge(name, truths, report)
-        rate_holds(name, truths, report)
-        status, out, err = run([t.telltale, "check", session])
-        t.check(status == (1 if leaky else 0), f"{name}: check's exit status", f"{status}: {(out + err).decode()}")
-    return None
+    if CASES[name][0] == "cxx_objects" and not pathlib.Path(os.environ["FIXTURES"], "fixture_cxx_objects").exists():
+        return  # no C++ compiler
+    for k in range(TRIES[mode]):
+        checks = Checks()
+        attempt(checks, name, t.path(f"{name}{k}.tt"))
+        if checks.wrong or not checks.missed:
+            break
+    checks.show()
 
 
 def main():
