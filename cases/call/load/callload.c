@@ -8,7 +8,7 @@
  * Everything runs in a temporary directory with its own socket and free ports, so several can run
  * in parallel. Waiting is poll() on pipes and pidfds with deadlines; only processes started here
  * are ever signalled, and they die with callload. Start: main, drive. */
-#include "child.h"
+#include "load/driver.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -254,12 +253,7 @@ static bool run_hook(const char *command)
         return true;
     snprintf(pid, sizeof pid, "%d", (int)server_pid);
     setenv("TAPISRV_PID", pid, 1);
-    char *args[] = {"sh", "-c", (char *)command, NULL};
-    if (!child_spawn(&hook, args, TO_STDERR, SIGTERM) ||
-        !child_await_end(&hook, INT64_MAX, "the command"))
-        return false;
-    return (WIFEXITED(hook.status) && WEXITSTATUS(hook.status) == 0) ||
-           trouble("\"%s\" failed (status 0x%x)", command, (unsigned)hook.status);
+    return driver_hook(&hook, command);
 }
 
 static bool stop_server(void)
@@ -351,7 +345,6 @@ static bool drive(void)
 static void clean_up(void)
 {
     static const char *const files[] = {"sipp.csv", "sock"};
-    close_fd(&signal_fd);
     for (size_t i = 0; i < app_count; i++)
         child_kill(&apps[i]);
     child_kill(&sipp);
@@ -365,7 +358,7 @@ static void clean_up(void)
     rmdir(dir);
 }
 
-static const char usage[] =
+const char driver_usage[] =
     "usage: callload [options] -- SERVER-COMMAND [ARG...]\n"
     "  --owners N        owner processes (4); the first answers, the last gives up the call last\n"
     "  --monitors M      processes that only watch (0)\n"
@@ -386,27 +379,12 @@ static const char usage[] =
     "The server command gets $TAPISRV_SOCKET and $TAPISRV_SIP_PORT and must end up in a tapisrv;\n"
     "its exit status is passed on, 3 when the run itself failed.\n";
 
-static void bad_usage(void)
-{
-    fputs(usage, stderr);
-    exit(2);
-}
-
-static unsigned long number(const char *text, unsigned long min, unsigned long max)
-{
-    char *rest;
-    unsigned long n = strtoul(text, &rest, 10);
-    if (rest == text || *rest || *text == '-' || n < min || n > max)
-        bad_usage();
-    return n;
-}
-
 static const char *pick(const char *text, const char *const *names)
 {
     while (*names && strcmp(*names, text) != 0)
         names++;
     if (!*names)
-        bad_usage();
+        driver_bad_usage();
     return *names;
 }
 
@@ -424,22 +402,22 @@ static void parse_options(int argc, char **argv)
     for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
         switch (o) {
         case 'n':
-            opt.owners = number(optarg, 1, APPS_MAX / 2);
+            opt.owners = driver_number(optarg, 1, APPS_MAX / 2);
             break;
         case 'm':
-            opt.monitors = number(optarg, 0, APPS_MAX / 4);
+            opt.monitors = driver_number(optarg, 0, APPS_MAX / 4);
             break;
         case 'd':
-            opt.deaf = number(optarg, 0, APPS_MAX / 4);
+            opt.deaf = driver_number(optarg, 0, APPS_MAX / 4);
             break;
         case 'c':
-            opt.calls = number(optarg, 1, 1000000);
+            opt.calls = driver_number(optarg, 1, 1000000);
             break;
         case 'r':
-            opt.rate = number(optarg, 1, 100000);
+            opt.rate = driver_number(optarg, 1, 100000);
             break;
         case 'D':
-            opt.duration = number(optarg, 0, 3600000);
+            opt.duration = driver_number(optarg, 0, 3600000);
             break;
         case 'e':
             opt.end = pick(optarg, ends);
@@ -448,7 +426,7 @@ static void parse_options(int argc, char **argv)
             opt.order = pick(optarg, orders);
             break;
         case 's':
-            opt.settle = number(optarg, 0, 86400);
+            opt.settle = driver_number(optarg, 0, 86400);
             break;
         case 't':
             opt.truth = optarg;
@@ -457,7 +435,7 @@ static void parse_options(int argc, char **argv)
             opt.callowner = optarg;
             break;
         case 'h':
-            opt.hold = number(optarg, 0, 3600000);
+            opt.hold = driver_number(optarg, 0, 3600000);
             break;
         case 'b':
             opt.before = optarg;
@@ -469,11 +447,11 @@ static void parse_options(int argc, char **argv)
             opt.sipp = optarg;
             break;
         default:
-            bad_usage();
+            driver_bad_usage();
         }
     }
     if (optind == argc)
-        bad_usage();
+        driver_bad_usage();
     opt.server = argv + optind;
 }
 
@@ -482,9 +460,8 @@ int main(int argc, char **argv)
     static char beside[4096];
     parse_options(argc, argv);
     if (!opt.callowner) {
-        ssize_t n = readlink("/proc/self/exe", beside, sizeof beside - 16);
-        char *slash = n > 0 ? strrchr(beside, '/') : NULL;
-        strcpy(slash ? slash + 1 : beside, "callowner");
+        driver_directory(beside, sizeof beside - 16);
+        strcat(beside, "/callowner");
         opt.callowner = beside;
     }
     if (!mkdtemp(dir)) {
@@ -496,22 +473,12 @@ int main(int argc, char **argv)
     setenv("TAPISRV_SIP_PORT", "0", 1);
     if (!getenv("TERM"))
         setenv("TERM", "dumb", 1); /* SIPp refuses to start without */
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-    bool good = signal_fd >= 0 && drive(), told_to_end = interrupted;
-    interrupted = false; /* cleaning up is bounded by itself */
-    clean_up();
+    bool told_to_end, good = driver_run(drive, clean_up, &told_to_end);
     if (told_to_end)
         return 130;
     if (!good)
         return server.ended && WIFEXITED(server.status) && WEXITSTATUS(server.status)
                    ? WEXITSTATUS(server.status)
                    : 3;
-    return WIFEXITED(server.status) ? WEXITSTATUS(server.status) : 128 + WTERMSIG(server.status);
+    return driver_status(server.status);
 }

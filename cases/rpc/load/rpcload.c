@@ -8,7 +8,7 @@
  * Everything runs in a temporary directory with its own socket and free ports. Waiting is poll() on
  * pipes and pidfds with deadlines; only processes started here are ever signalled, and they die
  * with rpcload. Start: main, drive. */
-#include "../../call/load/child.h"
+#include "load/driver.h"
 #include "../broker.h"
 
 #include <arpa/inet.h>
@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -373,12 +372,7 @@ static bool run_hook(const char *command)
     setenv("RPCSSD_PID", pid, 1);
     snprintf(pid, sizeof pid, "%d", (int)clussvc.pid);
     setenv("CLUSSVC_PID", pid, 1);
-    char *args[] = {"sh", "-c", (char *)command, NULL};
-    if (!child_spawn(&hook, args, TO_STDERR, SIGTERM) ||
-        !child_await_end(&hook, INT64_MAX, "the command"))
-        return false;
-    return (WIFEXITED(hook.status) && WEXITSTATUS(hook.status) == 0) ||
-           trouble("\"%s\" failed (status 0x%x)", command, (unsigned)hook.status);
+    return driver_hook(&hook, command);
 }
 
 /* ---- the truth ---- */
@@ -463,9 +457,23 @@ static bool drive(void)
     return end_clients() && good;
 }
 
+/* What the client commands that have ended by themselves ended with. */
+static int client_status(void)
+{
+    for (size_t i = 0; i < opt.clients; i++) {
+        const struct child *c = &clients[i].child;
+        bool by_us = clients[i].hung && WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGTERM;
+        if (c->ended && c->status && !by_us)
+            return driver_status(c->status);
+    }
+    return 0;
+}
+
+static int status; /* of the clients, before the rest of them is ended */
+
 static void clean_up(void)
 {
-    close_fd(&signal_fd);
+    status = client_status();
     close_fd(&closed_fd);
     close_fd(&silent_fd);
     for (size_t i = 0; i < opt.clients; i++)
@@ -478,7 +486,7 @@ static void clean_up(void)
     rmdir(dir);
 }
 
-static const char usage[] =
+const char driver_usage[] =
     "usage: rpcload [options] -- CLIENT-COMMAND [ARG...]\n"
     "  --clients N          client processes (1)\n"
     "  --cycles K           good OpenCluster/CloseCluster of each client (20)\n"
@@ -503,21 +511,6 @@ static const char usage[] =
     "through;\n"
     "its exit status is passed on (0 for one that hung and was ended), 3 when the run failed.\n";
 
-static void bad_usage(void)
-{
-    fputs(usage, stderr);
-    exit(2);
-}
-
-static unsigned long number(const char *text, unsigned long min, unsigned long max)
-{
-    char *rest;
-    unsigned long n = strtoul(text, &rest, 10);
-    if (rest == text || *rest || *text == '-' || n < min || n > max)
-        bad_usage();
-    return n;
-}
-
 static void parse_ports(const char *text)
 {
     if (strcmp(text, "any") == 0) {
@@ -526,16 +519,16 @@ static void parse_ports(const char *text)
     }
     char *rest;
     opt.first_port = strtoul(text, &rest, 10);
-    opt.last_port = *rest == '-' ? number(rest + 1, 1, 65535) : 0;
+    opt.last_port = *rest == '-' ? driver_number(rest + 1, 1, 65535) : 0;
     if (opt.first_port < 1 || opt.first_port > opt.last_port)
-        bad_usage();
+        driver_bad_usage();
 }
 
 static const char *positive(const char *text)
 {
     char *rest;
     if (!(strtod(text, &rest) > 0) || *rest)
-        bad_usage();
+        driver_bad_usage();
     return text;
 }
 
@@ -561,22 +554,22 @@ static void parse_options(int argc, char **argv)
         case '4':
         case '5':
         case '6':
-            opt.failures[o - '1'] = number(optarg, 0, 100000);
+            opt.failures[o - '1'] = driver_number(optarg, 0, 100000);
             break;
         case 'n':
-            opt.clients = number(optarg, 1, CLIENTS_MAX);
+            opt.clients = driver_number(optarg, 1, CLIENTS_MAX);
             break;
         case 'c':
-            opt.cycles = number(optarg, 0, 10000000);
+            opt.cycles = driver_number(optarg, 0, 10000000);
             break;
         case 'w':
-            opt.pause = number(optarg, 0, 3600000);
+            opt.pause = driver_number(optarg, 0, 3600000);
             break;
         case 'u':
             opt.until_hang = true;
             break;
         case 'h':
-            opt.hang_ms = number(optarg, 0, 3600000);
+            opt.hang_ms = driver_number(optarg, 0, 3600000);
             break;
         case 'p':
             opt.probe = true;
@@ -594,7 +587,7 @@ static void parse_options(int argc, char **argv)
             opt.recycle = positive(optarg);
             break;
         case 's':
-            opt.settle = number(optarg, 0, 86400);
+            opt.settle = driver_number(optarg, 0, 86400);
             break;
         case 'b':
             opt.before = optarg;
@@ -609,24 +602,12 @@ static void parse_options(int argc, char **argv)
             opt.bin = optarg;
             break;
         default:
-            bad_usage();
+            driver_bad_usage();
         }
     }
     if (optind == argc)
-        bad_usage();
+        driver_bad_usage();
     opt.client = argv + optind;
-}
-
-/* What the client commands that have ended by themselves ended with. */
-static int client_status(void)
-{
-    for (size_t i = 0; i < opt.clients; i++) {
-        const struct child *c = &clients[i].child;
-        bool by_us = clients[i].hung && WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGTERM;
-        if (c->ended && c->status && !by_us)
-            return WIFEXITED(c->status) ? WEXITSTATUS(c->status) : 128 + WTERMSIG(c->status);
-    }
-    return 0;
 }
 
 int main(int argc, char **argv)
@@ -634,10 +615,7 @@ int main(int argc, char **argv)
     static char own[4096];
     parse_options(argc, argv);
     if (!opt.bin) {
-        ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
-        char *slash = n > 0 ? strrchr(own, '/') : NULL;
-        if (slash)
-            *slash = 0;
+        driver_directory(own, sizeof own);
         opt.bin = own;
     }
     if (!mkdtemp(dir)) {
@@ -654,18 +632,7 @@ int main(int argc, char **argv)
     if (opt.design_limit)
         setenv("RPC_DESIGN_LIMIT", "1", 1);
     setenv("RPC_COM_TIMEOUT_MS", "30000", 0);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-    bool good = signal_fd >= 0 && drive(), told_to_end = interrupted;
-    int status = client_status();
-    interrupted = false; /* cleaning up is bounded by itself */
-    clean_up();
+    bool told_to_end, good = driver_run(drive, clean_up, &told_to_end);
     if (told_to_end)
         return 130;
     return good || status ? status : 3;

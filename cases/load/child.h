@@ -2,8 +2,8 @@
 /* The child processes of a load driver: started in a process group of their own, watched through
  * pidfds, their output taken line by line, all waiting with deadlines, and ended in order. They die
  * with the driver. Start: child_spawn. */
-#ifndef CALL_CHILD_H
-#define CALL_CHILD_H
+#ifndef CASES_LOAD_CHILD_H
+#define CASES_LOAD_CHILD_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Child processes; see child.h. */
-#include "child.h"
+#include "load/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
