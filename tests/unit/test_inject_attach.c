@@ -488,17 +488,31 @@ static void end(pid_t pid)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+/* Waits until a line of /proc/PID/status begins with `line`. */
+static void await_status(pid_t pid, const char *line)
+{
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    for (bool seen = false; !seen; usleep(1000)) {
+        FILE *f = fopen(path, "re");
+        assert_non_null(f);
+        while (!seen && fgets(text, sizeof text, f))
+            seen = strncmp(text, line, strlen(line)) == 0;
+        fclose(f);
+    }
+}
+
 static void unusual_processes(void **state)
 {
     (void)state;
     NEEDS_PTRACE();
     pid_t pid = run(without_leader);
-    usleep(20000); /* until the first thread is a zombie */
+    await_status(pid, "State:\tZ");
     expect_refusal(pid, -EOPNOTSUPP, "its first thread has ended");
     end(pid);
 
     pid = run(strictly);
-    usleep(20000);
+    await_status(pid, "Seccomp:\t1");
     expect_refusal(pid, -EOPNOTSUPP, "strict seccomp");
     end(pid);
 
@@ -526,8 +540,8 @@ static void unusual_processes(void **state)
     tt_vec_free(&all);
     if (inner) { /* else namespaces are not allowed here */
         assert_int_equal(attach(inner, &a), 0);
-        usleep(20000);
-        assert_true(counted(&a, TT_E_MALLOC) > 1);
+        while (counted(&a, TT_E_MALLOC) <= 1)
+            usleep(1000);
         struct tt_inject_frozen frozen;
         struct tt_error err = {0};
         assert_int_equal(tt_inject_freeze(inner, &frozen, &err), 0);
