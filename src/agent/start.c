@@ -9,7 +9,7 @@
 #define GRACE_NS 2000000000ULL
 #define AWAIT_NS 1000000000ULL
 #define SPARE_REGIONS 8u
-/* A tape where RLIMIT_AS leaves no room for a whole one, 62 MB and the shadow; in several pieces,
+/* A tape where RLIMIT_AS leaves no room for a whole one, 77 MB and the shadow; in several pieces,
  * hence at a place where nobody else maps by itself. */
 #define LIMITED_THREADS 256u
 #define LIMITED_SITES 65536u

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define TT_TAPE_MAGIC 0x3170617474746c74ULL /* "tlttapt1" */
-#define TT_TAPE_VERSION 1u
+#define TT_TAPE_VERSION 2u
 
 /* Time: the recorder writes the tick; the agent only loads it, since rdtsc costs 9 ns
  * (MECHANISMS.md) and a load nothing. 24 bits of 1/8 s are 24 days; then ticks stay at the maximum
@@ -28,6 +28,11 @@
 #define TT_TAPE_RING (1u << 14)   /* release samples between two visits of the recorder */
 #define TT_TAPE_BIG (1u << 16)    /* live blocks of 1 MiB and more */
 #define TT_TAPE_OPS 64u           /* counted function entries */
+#define TT_TAPE_WATCHES 256u      /* watched function entries */
+#define TT_TAPE_HELD (1u << 17)   /* units held other than heap blocks */
+#define TT_TAPE_BUCKET 8u         /* neighbours in that table, see struct tt_tape_held */
+#define TT_TAPE_OWNERS (1u << 16) /* owners remembered at a time */
+#define TT_TAPE_FDS (1u << 20)    /* descriptors whose owner is known */
 #define TT_TAPE_REGIONS 4096u     /* 64 MiB pieces of address space that hold blocks */
 #define TT_TAPE_REGION_SHIFT 26   /* log2 of such a piece */
 #define TT_TAPE_L1 (1u << 21)     /* 47-bit addresses >> 26 */
@@ -58,7 +63,11 @@ enum tt_tape_drop {
     TT_DROP_CHILDREN,     /* forked children that could not get a tape of their own */
     TT_DROP_SAMPLES,      /* units that were not sampled because the sample region was full */
     TT_DROP_FOREIGN_FREE, /* releases of blocks born before recording or not followed */
-    TT_DROP_KINDS = 16,
+    TT_DROP_HELD,         /* units not followed: the table of held units was full */
+    TT_DROP_OWNERS,       /* owners not told apart: all rows in use */
+    TT_DROP_UNSEEN,       /* held units that went by a way not watched: their value came anew */
+    TT_DROP_NOT_HELD,     /* releases of values that were not held: older, or come by such a way */
+    TT_DROP_KINDS = 24,
 };
 
 /* A counted function entry (an "operation"). The recorder fills address and patches the entry with
@@ -67,6 +76,194 @@ struct tt_tape_op {
     uint64_t address; /* 0: unused */
     uint64_t count;
 };
+
+/* ---- watches: resources other than heap blocks ---- */
+
+/* What a unit is; names the resource in the session. */
+enum tt_tape_kind {
+    TT_KIND_HEAP = 0,
+    TT_KIND_FD,
+    TT_KIND_SOCKET,
+    TT_KIND_PORT,
+    TT_KIND_THREAD,
+    TT_KIND_MAPPING,
+    TT_KIND_CHILD,
+    TT_KIND_TIMER,
+    TT_KIND_IPC,
+    TT_KIND_LIBRARY,
+    TT_KIND_STREAM,
+    TT_KIND_DIRECTORY,
+    TT_KIND_DECLARED = 32, /* + index of the declared resource; the last is 255 */
+};
+
+/* The space of a value: equal values of two spaces are two units. A resource that is released by
+ * the same call as another lives in the other's space (close(2) and sockets). */
+enum tt_tape_space {
+    TT_SPACE_FD = 1,  /* descriptors of every kind */
+    TT_SPACE_PORT,    /* value: the descriptor that is bound; goes with it */
+    TT_SPACE_THREAD,  /* pthread_t */
+    TT_SPACE_MAPPING, /* start address; size says how far */
+    TT_SPACE_CHILD,   /* pid */
+    TT_SPACE_TIMER,   /* timer_t */
+    TT_SPACE_SHM,     /* System V ids */
+    TT_SPACE_SEM,
+    TT_SPACE_MSG,
+    TT_SPACE_SHM_ATTACHED,    /* address */
+    TT_SPACE_NAMED_SEMAPHORE, /* address */
+    TT_SPACE_LIBRARY,         /* handle */
+    TT_SPACE_STREAM,          /* FILE * */
+    TT_SPACE_DIRECTORY,       /* DIR * */
+    TT_SPACE_DECLARED = 32,   /* + index of the declared resource */
+};
+
+/* What a watched function does. "Before" and "after" are before and after the real function. */
+enum tt_watch_what {
+    TT_WATCH_NONE = 0,
+    TT_WATCH_ACQUIRE, /* after: the value becomes a unit of `kind`, `size` large */
+    TT_WATCH_RELEASE, /* the unit with the value goes. Its row is marked before, since the value may
+                         be another thread's the moment the real function returns, and taken out
+                         after if the result is valid. With TT_VALID_ALWAYS it is taken out before,
+                         and the real function is entered by a jump: no frame of ours */
+    TT_WATCH_REPLACE, /* dup2, dup3: ACQUIRE of the value of argument 1, after RELEASE of what it
+                         was; nothing if it equals argument 0 */
+    TT_WATCH_RANGE,   /* close_range(first, last, flags): releases all in the range. With `size`
+                         TT_FROM_NONE there is no last one and no flags: closefrom(first) */
+    TT_WATCH_MAP,     /* mmap, mmap64: acquires the interval from the result, argument 1 long; what
+                         MAP_FIXED covers is released. Space MAPPING */
+    TT_WATCH_UNMAP,   /* munmap: releases [argument 0, + argument 1): a unit may keep its start,
+                         its end, or both and so become two */
+    TT_WATCH_REMAP,   /* mremap: argument 0's interval of argument 1 goes on as the result's of
+                         argument 2; it keeps site and age */
+    TT_WATCH_PASSED,  /* recvmsg: acquires every descriptor of SCM_RIGHTS messages in argument 1 */
+    TT_WATCH_BIND,    /* bind, connect: the descriptor in argument 0 now holds a local port, if the
+                         address in argument 1 is of AF_INET or AF_INET6; once for a descriptor */
+    TT_WATCH_THREAD,  /* pthread_create: ACQUIRE through argument 0, unless the attributes in
+                         argument 1 say detached */
+    TT_WATCH_FORK,    /* fork: in the parent, a positive result is acquired. The child never comes
+                         to the part behind the real function in this table */
+    TT_WATCH_VFORK,   /* vfork, entered by a jump: what the child does until it calls exec or _exit
+                         is not done to the parent's table; the child unit itself is not followed */
+    TT_WATCH_WAIT,    /* wait, waitpid, wait4 (status `from` AT_ARG, options in argument 2 if `size`
+                         is not 0): releases the result if the child was reaped, not only stopped */
+    TT_WATCH_WAITID,  /* waitid(type, id, info, options) likewise */
+    TT_WATCH_OWNER,   /* read, recv, ...: from now on the thread works for the peer of the socket in
+                         argument 0. No unit, no frame */
+    TT_WATCH_FROM,    /* recvfrom (address in argument 4, its length through 5), recvmsg (`size`
+                         AT_ARG1: address in the struct msghdr): as OWNER, but of an unconnected
+                         datagram socket the sender is the owner. With PASSED work also for recvmsg */
+    TT_WATCH_ACCEPT,  /* accept, accept4: ACQUIRE, and the new peer (address in argument 1, length
+                         through 2, if given) is the thread's owner from now on */
+    TT_WATCH_IDLE,    /* epoll_wait, poll, ...: the thread works for nobody from now on. No frame */
+};
+
+/* Where a value stands. */
+enum tt_watch_from {
+    TT_FROM_NONE = 0,
+    TT_FROM_RETURN = 1,
+    TT_FROM_ARG0 = 2,    /* .. TT_FROM_ARG0 + 5 */
+    TT_FROM_AT_ARG0 = 8, /* .. + 5: in memory, where the argument points; `width` bytes. Read after
+                            the real function for ACQUIRE, before for RELEASE */
+};
+
+/* Which results say that the function did what it is for. Results are 32 bits wide if `result4`. */
+enum tt_watch_valid {
+    TT_VALID_ALWAYS = 0,
+    TT_VALID_NOT_NEGATIVE,
+    TT_VALID_NOT_NULL,
+    TT_VALID_ZERO,
+    TT_VALID_NOT_MINUS_ONE,
+};
+
+enum tt_watch_flags {
+    TT_WATCH_COUNTED = 1,  /* a value that is held counts up, and down at RELEASE: dlopen */
+    TT_WATCH_ONCE = 2,     /* a value that is held stays as it is: shmget of the same key */
+    TT_WATCH_PAIR = 4,     /* two values side by side behind the pointer: pipe, socketpair */
+    TT_WATCH_LIKE = 8,     /* the unit is of the kind of the one in argument 0, if held: dup */
+    TT_WATCH_ALSO_FD = 16, /* the object at the value holds a descriptor at offset `also`: ACQUIRE
+                              follows it as an fd unless it is held, RELEASE releases it too */
+    TT_WATCH_WIDE = 32,    /* the value and the result are 64 bits wide; else the lower 32 count,
+                              signed */
+};
+
+/* A watched function. The recorder writes the row while the target stands still, then the stub,
+ * then the jump at the entry (src/inject/watch.c). */
+struct tt_tape_watch {
+    uint64_t address;   /* R: of the function; 0: unused, calls go straight on */
+    uint64_t real;      /* R: its moved first instructions, which go on in the function */
+    uint8_t what;       /* R: enum tt_watch_what */
+    uint8_t space;      /* R: enum tt_tape_space */
+    uint8_t kind;       /* R: enum tt_tape_kind of what it acquires */
+    uint8_t from;       /* R: enum tt_watch_from of the value */
+    uint8_t valid;      /* R: enum tt_watch_valid */
+    uint8_t size;       /* R: enum tt_watch_from of the size of the unit; NONE: 1 */
+    uint8_t flags;      /* R: enum tt_watch_flags */
+    uint8_t width;      /* R: bytes of a value behind a pointer, 4 or 8 */
+    uint16_t also;      /* R: see TT_WATCH_ALSO_FD */
+    uint8_t when;       /* R: ARG..: only calls with one of `values` there count; NONE: all */
+    uint8_t reserved0;  /* 0 */
+    uint32_t values[2]; /* R: fcntl: F_DUPFD and F_DUPFD_CLOEXEC; shmctl: IPC_RMID twice */
+    uint32_t reserved1;
+    uint64_t calls; /* that the row counts, without OWNER and IDLE; failed ones too */
+    uint64_t reserved2[2];
+};
+
+/* A unit held. The place: bucket tt_tape_home(space, value) and, while buckets' first states say
+ * TT_HELD_OVERFLOW, the ones after it, TT_TAPE_HELD_REACH in all; any of the bucket's rows. A
+ * reader takes a row for sound if `state` is the same before and after. */
+enum {
+    TT_HELD_FREE = 0,
+    TT_HELD_BUSY = 1, /* being filled or changed */
+    TT_HELD_LIVE = 2,
+    TT_HELD_LEAVING = 3, /* a call that releases it is under way: held still */
+    TT_HELD_MASK = 3,
+    TT_HELD_OVERFLOW = 4, /* in the first row of a bucket: some unit lies in a later one */
+    TT_HELD_STAMP = 8,    /* the state's upper bits count changes */
+};
+#define TT_TAPE_HELD_REACH 16u
+struct tt_tape_held {
+    uint64_t value;
+    uint32_t state; /* TT_HELD_* */
+    uint32_t owner; /* id of the owner for whom it was acquired, 0 none */
+    uint64_t entry; /* as shadow entries: site:20 | 0:20 | tick:24. The site's kind is the unit's;
+                       its births, deaths and release samples are counted as those of blocks are */
+    uint64_t size;  /* 1, or bytes of a mapping */
+    uint32_t count; /* 1, or how often it was acquired (TT_WATCH_COUNTED) */
+    uint8_t space;  /* enum tt_tape_space */
+    uint8_t kind;   /* enum tt_tape_kind */
+    uint8_t reserved[2];
+    uint32_t tid; /* thread that acquired it, as the agent knew it (0, 1: unknown) */
+    int32_t also; /* descriptor inside a stream or directory, -1 none; PORT: the port asked for */
+};
+
+/* Small values (descriptors, ids) keep their order, so that few of them touch few pages. */
+static inline uint32_t tt_tape_home(uint32_t space, uint64_t value)
+{
+    uint64_t v = value < TT_TAPE_HELD / 4 ? value / TT_TAPE_BUCKET + space * 0x9e5u
+                                          : (value + space) * 0x9e3779b97f4a7c15ULL >> 40;
+    return (uint32_t)v % (TT_TAPE_HELD / TT_TAPE_BUCKET);
+}
+
+/* An owner: the peer of a stream socket, or a sender of datagrams. Row id % TT_TAPE_OWNERS; a row
+ * is given to the next owner only when its present one has ended, or is a sender. */
+enum { TT_OWNER_CONNECTION = 1, TT_OWNER_SENDER = 2 };
+struct tt_tape_owner {
+    uint32_t id;    /* 0: never used; stored last */
+    uint32_t fd;    /* of the socket */
+    uint32_t begin; /* tick at which it was accepted or first read from */
+    uint32_t last;  /* tick of the latest read for it */
+    uint32_t end;   /* tick + 1 at which the socket was closed, 0: has not. Of a SENDER always 0: it
+                       ends with its socket, or when nothing came for long */
+    uint32_t births;             /* units acquired for it; wraps */
+    uint32_t peer_pid, peer_uid; /* R: by SO_PEERCRED, 0 unknown */
+    uint8_t how;                 /* TT_OWNER_* */
+    uint8_t address_bytes; /* of address; 0: not known here (the program did not ask for it) */
+    uint8_t reserved[2];
+    uint8_t address[28]; /* struct sockaddr as the kernel gave it to the program, cut */
+};
+
+/* TT_TAPE_FDS words: who the peer of a socket is. 0: not known to be a socket (R: the recorder
+ * writes UNMET for sockets that are open when it attaches). */
+#define TT_TAPE_FD_UNMET 0xffffffffu /* a socket, from which nobody read yet */
 
 /* First page(s) of the tape. Fields marked R are written by the recorder, the rest by the agent. */
 struct tt_tape_head {
@@ -91,6 +288,9 @@ struct tt_tape_head {
     uint64_t map_base;             /* where the agent mapped the tape in the target */
     uint32_t seccomp;              /* filled by nobody yet sandboxed: reserved, 0 */
     uint32_t reserved0;
+    uint64_t
+        watch_entry; /* where stubs of watches lead, in the target; 0: not ready for them. A
+                        stub comes there by a jump with r11 = address of struct tt_watch_stub */
 
     /* R: written by the recorder, own cache lines. */
     __attribute__((aligned(64))) uint32_t now_tick; /* R: ticks since recorder's origin */
@@ -106,10 +306,20 @@ struct tt_tape_head {
     uint32_t thread_count; /* thread slots given out so far (high-water mark) */
     uint32_t big_count;    /* big-block slots ever used */
     uint32_t ring_head;    /* release samples produced */
+    uint32_t owner_count;  /* the latest owner's id */
+    uint32_t reserved1;
     uint64_t module_epoch; /* bumped when the agent saw dlclose or a changed map */
     __attribute__((aligned(64))) uint64_t dropped[TT_DROP_KINDS];
     struct tt_tape_op ops[TT_TAPE_OPS];
     uint32_t regions[TT_TAPE_REGIONS]; /* region index -> address >> TT_TAPE_REGION_SHIFT */
+};
+
+/* Behind each stub, in the pad. What it needs to pass a call on stands here and not in the tape,
+ * which is another's for a moment in a forked child. */
+struct tt_watch_stub {
+    uint64_t real;
+    uint32_t index; /* of the row */
+    uint32_t reserved;
 };
 
 /* A site: one acquisition stack (in adaptive mode: one stack and one inclusion probability
@@ -126,7 +336,8 @@ struct tt_tape_site {
     uint64_t early_deaths;         /* deaths in bin 0 */
     uint32_t deaths[TT_TAPE_BINS]; /* by age at death, bins 1..47 (0 unused: early_deaths) */
     uint32_t release_skip;         /* agent: deaths until the next release stack is taken */
-    uint32_t reserved;
+    uint8_t kind; /* enum tt_tape_kind of the units, part of the hash; releasing stacks: HEAP */
+    uint8_t reserved[3];
 };
 enum { TT_SITE_CUT = 1, TT_SITE_RELEASE = 2 /* a releasing stack: no births */ };
 
@@ -213,8 +424,15 @@ static inline uint32_t tt_tape_bin(uint32_t age)
 #define TT_TAPE_OFF_RING TT_TAPE_ALIGN_(sizeof(struct tt_tape_head))
 #define TT_TAPE_OFF_BIG                                                                            \
     (TT_TAPE_OFF_RING + TT_TAPE_ALIGN_(TT_TAPE_RING * sizeof(struct tt_tape_release)))
-#define TT_TAPE_OFF_HASH                                                                           \
+#define TT_TAPE_OFF_WATCHES                                                                        \
     (TT_TAPE_OFF_BIG + TT_TAPE_ALIGN_(TT_TAPE_BIG * sizeof(struct tt_tape_big)))
+#define TT_TAPE_OFF_HELD                                                                           \
+    (TT_TAPE_OFF_WATCHES + TT_TAPE_ALIGN_(TT_TAPE_WATCHES * sizeof(struct tt_tape_watch)))
+#define TT_TAPE_OFF_OWNERS                                                                         \
+    (TT_TAPE_OFF_HELD + TT_TAPE_ALIGN_(TT_TAPE_HELD * sizeof(struct tt_tape_held)))
+#define TT_TAPE_OFF_FDS                                                                            \
+    (TT_TAPE_OFF_OWNERS + TT_TAPE_ALIGN_(TT_TAPE_OWNERS * sizeof(struct tt_tape_owner)))
+#define TT_TAPE_OFF_HASH (TT_TAPE_OFF_FDS + TT_TAPE_FDS * 4ULL)
 #define TT_TAPE_OFF_L1                                                                             \
     (TT_TAPE_OFF_HASH + ((uint64_t)TT_TAPE_HASH0 + TT_TAPE_HASH1 + TT_TAPE_HASH2) * 8)
 #define TT_TAPE_OFF_THREADS (TT_TAPE_OFF_L1 + TT_TAPE_L1 * 4ULL)
@@ -234,6 +452,9 @@ _Static_assert(sizeof(struct tt_tape_site) == 256, "site record is four cache li
 _Static_assert(sizeof(struct tt_tape_tally) == 32, "tally is half a cache line");
 _Static_assert(sizeof(struct tt_tape_thread) == 128 + 32 * TT_TAPE_TALLIES, "thread slot");
 _Static_assert(sizeof(struct tt_tape_release) == 32, "release sample");
+_Static_assert(sizeof(struct tt_tape_watch) == 64, "watch row");
+_Static_assert(sizeof(struct tt_tape_held) == 48, "held unit");
+_Static_assert(sizeof(struct tt_tape_owner) == 64, "owner row");
 
 /* How the recorder tells the agent what to do: environment of the target.
  * TELLTALE_TAPES  directory in which each process makes its tape: "tape.PID.N" (O_CREAT|O_EXCL)

@@ -122,7 +122,7 @@ static void heads_are_checked(void **state)
     fake_head(tape.fd, &head);
     assert_int_equal(tt_tape_read_head(&tape), -EBADMSG);
     head = fake_start(1, 1);
-    head.version = 2;
+    head.version = TT_TAPE_VERSION + 1;
     fake_head(tape.fd, &head);
     assert_int_equal(tt_tape_read_head(&tape), -EBADMSG);
     head.magic = 0;
