@@ -1,7 +1,7 @@
 # One snapshot of a process that leaked: what is lost is counted, and the process goes on.
 "$FIXTURES/fixture_old_leaks" --seconds 5 >truth &
 target=$!
-until grep -q ready truth; do :; done
+until grep -qs ready truth; do sleep 0.02; done
 "$TELLTALE" snapshot -q -p $target -o s.tt; echo "snapshot $?"
 command -v sqlite3 >/dev/null || { kill $target; echo "needs sqlite3"; exit 77; }
 lost=$(sqlite3 s.tt 'select lost_units from snapshot')
