@@ -112,8 +112,8 @@ static void make(struct heap *heap, size_t size, unsigned lost)
                       (struct tt_heap_span){(uint64_t)(uintptr_t)memory, end}));
 }
 
-enum { BUILD, ROOTS, MARK, FIND, GROUP, RETAIN, STEPS };
-static const char *const step_names[STEPS] = {"index", "roots", "mark", "lost", "groups", "retain"};
+enum { BUILD, ROOTS, EDGES, MARK, FIND, GROUP, RETAIN, STEPS };
+static const char *const step_names[STEPS] = {"index",  "roots",  "edges", "mark", "lost", "groups", "retain"};
 
 /* Wall time, and processor time of all threads, which a busy machine disturbs less. */
 struct laps {
@@ -154,6 +154,8 @@ int main(int argc, char **argv)
     size_t holders = 0, groups = 0;
     for (int round = 0; round < rounds; round++) {
         struct tt_heap_index index;
+        struct tt_heap_edges edges;
+        struct tt_heap_graph graph;
         struct tt_heap_marks marks;
         struct tt_heap_shaper shaper;
         struct tt_heap_lost found;
@@ -165,14 +167,17 @@ int main(int argc, char **argv)
         lap(&laps, BUILD);
         check(tt_heap_roots_collect(&heap.image, &heap.blocks, &roots));
         lap(&laps, ROOTS);
-        check(tt_heap_mark(&index, &roots, threads, &marks));
+        check(tt_heap_edges_find(&index, threads, &edges));
+        lap(&laps, EDGES);
+        check(tt_heap_graph_roots(&index, &roots, &graph));
+        check(tt_heap_mark(&edges, &graph, threads, &marks));
         lap(&laps, MARK);
         check(tt_heap_shaper_make(&index, &heap.blocks, &shaper));
-        check(tt_heap_lost_find(&index, &marks, &shaper, threads, &found));
+        check(tt_heap_lost_find(&edges, &marks, &shaper, threads, &found));
         lap(&laps, FIND);
         check(tt_heap_group(&index, &shaper, &found, 64, NULL, NULL, &result));
         lap(&laps, GROUP);
-        check(tt_heap_retain(&index, &marks, &roots, &shaper, &options, NULL, NULL, &result));
+        check(tt_heap_retain(&edges, &graph, &roots, &shaper, &options, NULL, NULL, &result));
         lap(&laps, RETAIN);
         groups = result.groups.len;
         holders = result.holders.len;
@@ -181,6 +186,7 @@ int main(int argc, char **argv)
         tt_heap_shaper_free(&shaper);
         lost = index.n - marks.reached_units;
         tt_heap_marks_free(&marks);
+        tt_heap_graph_free(&graph);
         tt_vec_free(&roots);
         tt_heap_index_free(&index);
     }

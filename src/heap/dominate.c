@@ -1,177 +1,194 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Immediate dominators of what can be reached: the node whose loss would free it. Pointers are
- * resolved first (edges.c); after that nothing but flat arrays is walked. Semi-NCA needs no second
- * numbering and is in practice linear; only pointers that are not in the spanning tree cost more
- * than one step. Start: tt_heap_dominate. */
+/* Immediate dominators of what can be reached: the node whose loss would free it. Where only one
+ * pointer leads to a node, its source is the dominator, and most of a heap is trees of such nodes.
+ * So what is left to find out is small: the core, those nodes from which others are reached where
+ * ways meet. There Semi-NCA (Georgiadis, Tarjan and Werneck 2006) works on arrays of the core
+ * alone. Blocks that point nowhere but are pointed to from several sides (shared strings) are in
+ * nobody's way: their dominator is the nearest common ancestor of those that point to them, looked
+ * for with jump pointers (Myers 1983). A pointer back to the only node that leads here means
+ * nothing (a list's second link, a tree's link to its parent). Start: tt_heap_dominate. */
 #include "heap/internal.h"
 
 #include <string.h>
 
-enum { AHEAD = 16 };
-
-/* A pointer that is not in the spanning tree, by numbers of nodes. */
-struct extra {
-    uint32_t from, to;
-};
-typedef TT_VEC(struct extra) extra_vec;
-
-struct walk {
+struct work {
+    const struct tt_heap_edges *edges;
     struct tt_heap_graph *graph;
-    struct tt_heap_edges edges; /* of the blocks; in the end between nodes */
-    uint32_t *number;           /* the node of each id */
-    uint32_t lasting;           /* nodes below this number are held by lasting objects */
-    extra_vec *extras;          /* by chunk; the last one's are the root words' */
+    uint32_t *number; /* by id: the node, of the core's and of shared leaves; else 0 */
+    uint32_t n;       /* nodes of the core; from now on each has a place in it */
+    uint32_t *node;   /* by place */
+    /* Pointers between places: those of one begin at begin[place]. */
+    uint32_t *begin;
+    TT_VEC(uint32_t) targets;
 };
 
-/* Successors of an id but the entry's. Those of words and of objects are made on the fly. */
-struct successors {
-    const uint32_t *list; /* NULL: the n ids from first on */
-    uint32_t first, n;
-};
-
-static struct successors successors_of(const struct walk *w, uint32_t id)
+static bool is_block(const struct tt_heap_graph *g, uint32_t v)
 {
-    const struct tt_heap_graph *g = w->graph;
-    struct successors s = {NULL, 0, 1};
-    if (id < g->index->n) {
-        s.list = tt_heap_targets(&w->edges, id, &s.n);
-    } else if (id < tt_heap_first_object(g)) {
-        s.first = g->words.data[id - tt_heap_first_word(g)].block;
-    } else {
-        const struct tt_heap_object *object = &g->objects.data[id - tt_heap_first_object(g)];
-        s.first = tt_heap_first_word(g) + object->first;
-        s.n = object->n;
-    }
-    return s;
-}
-static inline uint32_t successor(const struct successors *s, uint32_t i)
-{
-    return s->list ? s->list[i] : s->first + i;
+    return g->id[v] < g->index->n;
 }
 
-/* ---- walk, depth first ---- */
+/* Several ways lead to it. */
+static bool is_met(const struct tt_heap_graph *g, uint32_t v)
+{
+    return is_block(g, v) && tt_heap_bit(g->many, g->id[v]);
+}
 
-struct step {
-    uint32_t id, parent;
-};
-
-typedef TT_VEC(struct step) step_vec;
-
-/* A pointer waits on the stack until it is its turn; the one that gets a node numbered is in the
- * spanning tree. */
-static int go_down(struct walk *w, step_vec *stack)
+/* Makes graph->cross a bit for each node of the core. From the last node to the first, so that all
+ * that a node leads to is known before it. */
+static void find_core(struct work *w)
 {
     struct tt_heap_graph *g = w->graph;
-    while (stack->len) {
-        struct step s = stack->data[--stack->len];
-        if (w->number[s.id] != TT_HEAP_NONE)
-            continue;
-        w->number[s.id] = g->n;
-        g->id[g->n] = s.id;
-        g->parent[g->n] = s.parent;
-        struct successors to = successors_of(w, s.id);
-        if (tt_vec_reserve(stack, stack->len + to.n))
-            return -ENOMEM;
-        for (uint32_t i = 0; i < to.n; i++) {
-            uint32_t id = successor(&to, i);
-            __builtin_prefetch(&w->number[id]);
-            if (id < g->index->n)
-                tt_heap_targets_soon(&w->edges, id);
-            stack->data[stack->len++] = (struct step){id, g->n};
+    w->n = 1;
+    for (uint32_t v = g->n; v-- > 1;) {
+        bool met = is_met(g, v);
+        if (met && tt_heap_bit(g->back, v))
+            tt_heap_set_bit(g->many, g->id[g->parent[v]]);
+        if (tt_heap_bit(g->cross, v) || (met && !tt_heap_bit(w->edges->leaf, g->id[v]))) {
+            tt_heap_set_bit(g->cross, v);
+            tt_heap_set_bit(g->cross, g->parent[v]);
+            w->n++;
         }
-        g->n++;
+    }
+}
+
+/* Gives the core's nodes places, in order. graph->idom of one is its place for the time being. */
+static int place_core(struct work *w)
+{
+    struct tt_heap_graph *g = w->graph;
+    uint32_t place = 0;
+    w->number = tt_heap_array((size_t)tt_heap_first_object(g) + g->objects.len + 1,
+                              sizeof *w->number);
+    w->node = tt_heap_array(w->n, sizeof *w->node);
+    if (!w->number || !w->node)
+        return -ENOMEM;
+    for (uint32_t v = 0; v < g->n; v++) {
+        if (v && !tt_heap_bit(g->cross, v)) {
+            if (is_met(g, v))
+                w->number[g->id[v]] = v;
+            continue;
+        }
+        w->number[g->id[v]] = v;
+        g->idom[v] = place;
+        w->node[place++] = v;
     }
     return 0;
 }
 
-/* Numbers the nodes: the entry, what lasting objects hold, then the rest. */
-static int number_nodes(struct walk *w)
+/* ---- the core's pointers ---- */
+
+static int put(struct work *w, uint32_t v, uint32_t id)
 {
-    struct tt_heap_graph *g = w->graph;
-    step_vec stack = {0};
-    uint32_t first = tt_heap_first_object(g);
+    const struct tt_heap_graph *g = w->graph;
+    uint32_t u = w->number[id];
+    if (!u || (id < g->index->n && tt_heap_bit(w->edges->leaf, id)) ||
+        (v >= g->lasting && u < g->lasting))
+        return 0;
+    return tt_vec_push(&w->targets, g->idom[u]);
+}
+
+static int put_all(struct work *w, uint32_t v)
+{
+    const struct tt_heap_graph *g = w->graph;
+    uint32_t id = g->id[v], n, blocks = g->index->n, objects = tt_heap_first_object(g);
     int rc = 0;
-    g->id[0] = first + (uint32_t)g->objects.len;
-    g->parent[0] = 0;
-    g->n = 1;
-    for (int passing = 0; passing < 2 && !rc; passing++) {
-        w->lasting = g->n; /* stays so after the second round's start */
+    if (id < blocks) {
+        const uint32_t *t = tt_heap_targets(w->edges, id, &n);
+        for (uint32_t i = 0; i < n && !rc; i++)
+            rc = put(w, v, t[i]);
+    } else if (id < objects) {
+        rc = put(w, v, g->words.data[id - blocks].block);
+    } else if (v) {
+        const struct tt_heap_object *o = &g->objects.data[id - objects];
+        for (uint32_t i = 0; i < o->n && !rc; i++)
+            rc = put(w, v, blocks + o->first + i);
+    } else {
         for (uint32_t i = 0; i < g->objects.len && !rc; i++)
-            if (g->objects.data[i].passing == passing)
-                rc = tt_vec_push(&stack, (struct step){first + i, 0});
-        if (!rc)
-            rc = go_down(w, &stack);
+            rc = put(w, v, objects + i);
+    }
+    return rc;
+}
+
+static int connect_core(struct work *w)
+{
+    w->begin = tt_heap_array((size_t)w->n + 1, sizeof *w->begin);
+    if (!w->begin)
+        return -ENOMEM;
+    for (uint32_t place = 0; place < w->n; place++) {
+        if (put_all(w, w->node[place]))
+            return -ENOMEM;
+        if (w->targets.len >= UINT32_MAX)
+            return -E2BIG;
+        w->begin[place + 1] = (uint32_t)w->targets.len;
+    }
+    return 0;
+}
+
+/* ---- the core's dominators ---- */
+
+/* The core in the order of a depth-first walk. */
+struct tree {
+    uint32_t n;
+    uint32_t *number; /* by place */
+    uint32_t *place, *parent, *idom;
+    uint32_t *begin, *list; /* who points to each, but for its parent */
+};
+
+struct step {
+    uint32_t place, parent;
+};
+
+/* A pointer waits on the stack until it is its turn; the one that gets a place numbered is in the
+ * spanning tree. */
+static int go_down(const struct work *w, struct tree *t)
+{
+    TT_VEC(struct step) stack = {0};
+    memset(t->number, 0xff, w->n * sizeof *t->number);
+    int rc = tt_vec_push(&stack, (struct step){0, 0});
+    while (stack.len && !rc) {
+        struct step s = stack.data[--stack.len];
+        if (t->number[s.place] != TT_HEAP_NONE)
+            continue;
+        t->number[s.place] = t->n;
+        t->place[t->n] = s.place;
+        t->parent[t->n] = s.parent;
+        uint32_t first = w->begin[s.place], end = w->begin[s.place + 1];
+        rc = tt_vec_reserve(&stack, stack.len + (end - first));
+        for (uint32_t i = first; i < end && !rc; i++) {
+            __builtin_prefetch(&t->number[w->targets.data[i]]);
+            stack.data[stack.len++] = (struct step){w->targets.data[i], t->n};
+        }
+        t->n++;
     }
     tt_vec_free(&stack);
     return rc;
 }
 
-/* ---- dominators ---- */
-
-/* Finds the pointers of a chunk's blocks that are not in the spanning tree. What only passing
- * objects hold does not count for what lasting ones hold. */
-static int sift(void *arg, uint32_t chunk)
+static int find_predecessors(const struct work *w, struct tree *t)
 {
-    struct walk *w = arg;
-    struct tt_heap_chunk *c = w->edges.chunks[chunk];
-    uint32_t *t = c->targets.data, n = (uint32_t)c->targets.len;
-    for (uint32_t k = 0; k < n; k++) {
-        if (k + AHEAD < n)
-            __builtin_prefetch(&w->number[t[k + AHEAD]]);
-        t[k] = w->number[t[k]];
-    }
-    const uint32_t *parent = w->graph->parent;
-    for (uint32_t i = 0; i < TT_HEAP_CHUNK; i++) {
-        for (uint32_t k = c->begin[i]; k < c->begin[i + 1]; k++) {
-            if (k + AHEAD < n)
-                __builtin_prefetch(&parent[t[k + AHEAD]]);
-            uint32_t u = w->number[(chunk << TT_HEAP_CHUNK_BITS) + i], v = t[k];
-            if (parent[v] == u || v == u || (u >= w->lasting && v < w->lasting))
-                continue;
-            if (tt_vec_push(&w->extras[chunk], (struct extra){u, v}))
-                return -ENOMEM;
-        }
-    }
-    return 0;
-}
-
-/* For each node the nodes that point to it, but for the one that is its parent in the tree. */
-struct predecessors {
-    uint32_t *begin, *list;
-};
-
-static int find_predecessors(struct walk *w, unsigned threads, struct predecessors *out)
-{
-    const struct tt_heap_graph *g = w->graph;
-    uint32_t chunks = w->edges.n + 1;
-    w->extras = calloc(chunks, sizeof *w->extras);
-    if (!w->extras || tt_heap_each_chunk(&w->edges, threads, sift, w))
+    t->begin = tt_heap_array((size_t)t->n + 2, sizeof *t->begin);
+    if (!t->begin)
         return -ENOMEM;
-    for (uint32_t i = 0; i < g->words.len; i++) {
-        uint32_t u = w->number[tt_heap_first_word(g) + i], v = w->number[g->words.data[i].block];
-        if (g->parent[v] != u && (u < w->lasting || v >= w->lasting) &&
-            tt_vec_push(&w->extras[chunks - 1], (struct extra){u, v}))
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t place = 0; place < w->n; place++) {
+            uint32_t from = t->number[place];
+            for (uint32_t i = w->begin[place]; i < w->begin[place + 1]; i++) {
+                uint32_t to = t->number[w->targets.data[i]];
+                if (t->parent[to] == from || to == from)
+                    continue;
+                if (pass)
+                    t->list[t->begin[to + 1]++] = from;
+                else
+                    t->begin[to + 2]++;
+            }
+        }
+        if (pass)
+            return 0;
+        for (uint32_t v = 0; v <= t->n; v++)
+            t->begin[v + 1] += t->begin[v];
+        t->list = malloc(((size_t)t->begin[t->n + 1] + 1) * sizeof *t->list);
+        if (!t->list)
             return -ENOMEM;
     }
-    uint64_t all = 0;
-    for (uint32_t i = 0; i < chunks; i++)
-        all += w->extras[i].len;
-    if (all > UINT32_MAX)
-        return -E2BIG;
-    out->begin = tt_heap_array((size_t)g->n + 2, sizeof *out->begin);
-    out->list = malloc((all + 1) * sizeof *out->list);
-    if (!out->begin || !out->list)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < chunks; i++)
-        for (size_t k = 0; k < w->extras[i].len; k++)
-            out->begin[w->extras[i].data[k].to + 2]++;
-    for (uint32_t v = 0; v <= g->n; v++)
-        out->begin[v + 1] += out->begin[v];
-    for (uint32_t i = 0; i < chunks; i++)
-        for (size_t k = 0; k < w->extras[i].len; k++) {
-            struct extra x = w->extras[i].data[k];
-            out->list[out->begin[x.to + 1]++] = x.from;
-        }
     return 0;
 }
 
@@ -203,32 +220,32 @@ static uint32_t evaluate(struct forest *f, uint32_t v, uint32_t linked, bool *fa
     return f->label[v];
 }
 
-static int semi_nca(struct tt_heap_graph *g, const struct predecessors *p)
+static int semi_nca(const struct tree *t)
 {
-    struct forest f = {.ancestor = tt_heap_array(g->n, sizeof(uint32_t)),
-                       .label = tt_heap_array(g->n, sizeof(uint32_t)),
-                       .semi = tt_heap_array(g->n, sizeof(uint32_t))};
+    struct forest f = {.ancestor = tt_heap_array(t->n, sizeof(uint32_t)),
+                       .label = tt_heap_array(t->n, sizeof(uint32_t)),
+                       .semi = tt_heap_array(t->n, sizeof(uint32_t))};
     int rc = -ENOMEM;
     bool failed = false;
     if (!f.ancestor || !f.label || !f.semi)
         goto out;
-    memcpy(f.ancestor, g->parent, g->n * sizeof(uint32_t));
-    memcpy(g->idom, g->parent, g->n * sizeof(uint32_t));
-    for (uint32_t v = 0; v < g->n; v++)
+    memcpy(f.ancestor, t->parent, t->n * sizeof(uint32_t));
+    memcpy(t->idom, t->parent, t->n * sizeof(uint32_t));
+    for (uint32_t v = 0; v < t->n; v++)
         f.semi[v] = f.label[v] = v;
-    for (uint32_t v = g->n; v-- > 1;) {
-        uint32_t least = g->parent[v];
-        for (uint32_t i = p->begin[v]; i < p->begin[v + 1]; i++) {
-            uint32_t semi = f.semi[evaluate(&f, p->list[i], v + 1, &failed)];
+    for (uint32_t v = t->n; v-- > 1;) {
+        uint32_t least = t->parent[v];
+        for (uint32_t i = t->begin[v]; i < t->begin[v + 1]; i++) {
+            uint32_t semi = f.semi[evaluate(&f, t->list[i], v + 1, &failed)];
             least = semi < least ? semi : least;
         }
         f.semi[v] = least;
     }
-    for (uint32_t v = 1; v < g->n; v++) {
-        uint32_t candidate = g->idom[v];
+    for (uint32_t v = 1; v < t->n; v++) {
+        uint32_t candidate = t->idom[v];
         while (candidate > f.semi[v])
-            candidate = g->idom[candidate];
-        g->idom[v] = candidate;
+            candidate = t->idom[candidate];
+        t->idom[v] = candidate;
     }
     rc = failed ? -ENOMEM : 0;
 out:
@@ -239,53 +256,116 @@ out:
     return rc;
 }
 
-int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *marks,
-                     unsigned threads)
+static int dominate_core(struct work *w)
 {
-    uint64_t most = (uint64_t)graph->index->n + graph->words.len + graph->objects.len + 1;
-    if (most >= TT_HEAP_NONE)
-        return -E2BIG;
-    uint64_t nodes = marks->reached_units + graph->words.len + graph->objects.len + 1;
-    struct walk w = {.graph = graph};
-    struct predecessors predecessors = {0};
-    w.number = tt_heap_array(most, sizeof *w.number);
-    graph->n = 0;
-    graph->id = tt_heap_array(nodes, sizeof *graph->id);
-    graph->parent = tt_heap_array(nodes, sizeof *graph->parent);
-    graph->idom = tt_heap_array(nodes, sizeof *graph->idom);
-    int rc = -ENOMEM;
-    if (w.number && graph->id && graph->parent && graph->idom)
-        rc = tt_heap_edges_find(graph->index, marks, false, threads, &w.edges);
-    if (!rc) {
-        memset(w.number, 0xff, most * sizeof *w.number);
-        rc = number_nodes(&w);
-    }
+    struct tree t = {.number = tt_heap_array(w->n, sizeof *t.number),
+                     .place = tt_heap_array(w->n, sizeof *t.place),
+                     .parent = tt_heap_array(w->n, sizeof *t.parent),
+                     .idom = tt_heap_array(w->n, sizeof *t.idom)};
+    int rc = t.number && t.place && t.parent && t.idom ? connect_core(w) : -ENOMEM;
     if (!rc)
-        rc = find_predecessors(&w, threads, &predecessors);
-    for (uint32_t i = 0; w.extras && i <= w.edges.n; i++)
-        tt_vec_free(&w.extras[i]);
-    free(w.extras);
-    free(w.number);
-    tt_heap_edges_free(&w.edges);
+        rc = go_down(w, &t);
     if (!rc)
-        rc = semi_nca(graph, &predecessors);
-    free(predecessors.begin);
-    free(predecessors.list);
-    if (rc) {
-        free(graph->id);
-        free(graph->parent);
-        free(graph->idom);
-        graph->id = graph->parent = graph->idom = NULL;
-    }
+        rc = find_predecessors(w, &t);
+    if (!rc)
+        rc = semi_nca(&t);
+    for (uint32_t v = 1; v < t.n && !rc; v++)
+        w->graph->idom[w->node[t.place[v]]] = w->node[t.place[t.idom[v]]];
+    free(t.number);
+    free(t.place);
+    free(t.parent);
+    free(t.idom);
+    free(t.begin);
+    free(t.list);
     return rc;
 }
 
-void tt_heap_graph_free(struct tt_heap_graph *graph)
+/* ---- shared leaves ---- */
+
+struct jumps {
+    const uint32_t *idom;
+    uint32_t *depth, *jump;
+};
+
+static uint32_t nearest_common(const struct jumps *j, uint32_t a, uint32_t b)
 {
-    tt_vec_free(&graph->words);
-    tt_vec_free(&graph->objects);
-    free(graph->id);
-    free(graph->parent);
-    free(graph->idom);
-    *graph = (struct tt_heap_graph){0};
+    if (j->depth[a] < j->depth[b]) {
+        uint32_t t = a;
+        a = b;
+        b = t;
+    }
+    while (j->depth[a] > j->depth[b])
+        a = j->depth[j->jump[a]] >= j->depth[b] ? j->jump[a] : j->idom[a];
+    while (a != b) {
+        bool far = j->jump[a] != j->jump[b];
+        a = far ? j->jump[a] : j->idom[a];
+        b = far ? j->jump[b] : j->idom[b];
+    }
+    return a;
+}
+
+static void settle_leaves(struct work *w, const struct jumps *j)
+{
+    struct tt_heap_graph *g = w->graph;
+    uint32_t blocks = g->index->n;
+    for (uint32_t v = 1; v < g->n; v++) {
+        if (!tt_heap_bit(g->share, v))
+            continue;
+        uint32_t id = g->id[v], n = 1;
+        const uint32_t *t = id < blocks ? tt_heap_targets(w->edges, id, &n)
+                                        : &g->words.data[id - blocks].block;
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t u = tt_heap_bit(w->edges->leaf, t[i]) ? w->number[t[i]] : 0;
+            if (u && g->idom[u] && (v < g->lasting || u >= g->lasting))
+                g->idom[u] = nearest_common(j, g->idom[u], v);
+        }
+    }
+}
+
+static int dominate_leaves(struct work *w)
+{
+    struct tt_heap_graph *g = w->graph;
+    bool any = false;
+    for (uint32_t i = 0; i <= g->n / 64; i++)
+        any |= g->share[i] != 0;
+    if (!any)
+        return 0;
+    struct jumps j = {g->idom, tt_heap_array(g->n, sizeof *j.depth),
+                      tt_heap_array(g->n, sizeof *j.jump)};
+    int rc = -ENOMEM;
+    if (j.depth && j.jump) {
+        for (uint32_t v = 1; v < g->n; v++) {
+            uint32_t up = g->idom[v], over = j.jump[up];
+            j.depth[v] = j.depth[up] + 1;
+            j.jump[v] = j.depth[up] - j.depth[over] == j.depth[over] - j.depth[j.jump[over]]
+                            ? j.jump[over]
+                            : up;
+        }
+        settle_leaves(w, &j);
+        rc = 0;
+    }
+    free(j.depth);
+    free(j.jump);
+    return rc;
+}
+
+int tt_heap_dominate(const struct tt_heap_edges *edges, struct tt_heap_graph *graph)
+{
+    struct work w = {.edges = edges, .graph = graph};
+    graph->idom = tt_heap_array(graph->n, sizeof *graph->idom);
+    if (!graph->idom)
+        return -ENOMEM;
+    memcpy(graph->idom, graph->parent, graph->n * sizeof *graph->idom);
+    find_core(&w);
+    int rc = place_core(&w);
+    if (!rc && w.n > 1)
+        rc = dominate_core(&w);
+    graph->idom[0] = 0;
+    if (!rc)
+        rc = dominate_leaves(&w);
+    free(w.number);
+    free(w.node);
+    free(w.begin);
+    tt_vec_free(&w.targets);
+    return rc;
 }

@@ -1,173 +1,253 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which blocks each block points to, for those that walk the graph more than once. Resolved in
- * address order, where contents come by themselves, on all cores, in batches whose misses overlap.
- * Start: tt_heap_edges_find. */
+/* Which blocks each block points to, for all that walk the graph: marking, roots of the lost,
+ * dominators. Contents are read once and in address order, where they come by themselves, on all
+ * cores; each pointer's look-up misses the cache twice, so words are gathered and looked up in
+ * batches whose misses overlap. A walk over the lists then misses far less than one over the
+ * contents. Start: tt_heap_edges_find. */
 #include "heap/internal.h"
 
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
-    BATCH = 4096, /* words resolved at a time */
+    BATCH = 2048, /* words resolved at a time */
     AHEAD = 16,
-    MOST_THREADS = 4,
+    SLAB = 1 << 20, /* targets */
 };
 
-struct batch {
-    uint64_t word[BATCH];
-    uint32_t block[BATCH];
-    uint16_t from[BATCH]; /* the block in the chunk that holds the word */
-    unsigned n;
-};
-
-/* Appends the blocks that the batch's words point to, and counts them in begin[from + 1]. */
-static inline __attribute__((always_inline)) int flush(const struct tt_heap_index *x,
-                                                       struct batch *b, struct tt_heap_chunk *c)
-{
-    for (unsigned i = 0; i < b->n && i < AHEAD; i++)
-        __builtin_prefetch(tt_heap_cell_of(x, b->word[i]));
-    for (unsigned i = 0; i < b->n; i++) {
-        if (i + AHEAD < b->n)
-            __builtin_prefetch(tt_heap_cell_of(x, b->word[i + AHEAD]));
-        b->block[i] = tt_heap_before(x, tt_heap_cell_of(x, b->word[i]), b->word[i]);
-    }
-    if (tt_vec_reserve(&c->targets, c->targets.len + b->n))
-        return -ENOMEM;
-    uint32_t before = TT_HEAP_NONE;
-    for (unsigned i = 0; i < b->n; i++) {
-        if (i + AHEAD < b->n && b->block[i + AHEAD] != TT_HEAP_NONE)
-            __builtin_prefetch(&x->list[b->block[i + AHEAD]]);
-        uint32_t t = b->block[i];
-        if (t == TT_HEAP_NONE || !tt_heap_holds(x, t, b->word[i]))
-            continue;
-        if (t == before && b->from[i] == b->from[i - 1])
-            continue; /* the same block twice in a row */
-        before = t;
-        c->targets.data[c->targets.len++] = t;
-        c->begin[b->from[i] + 1]++;
-    }
-    b->n = 0;
-    return 0;
-}
-
-static inline __attribute__((always_inline)) int
-resolve(const struct tt_heap_edges *e, uint32_t number, struct batch *b, struct tt_heap_chunk *c)
-{
-    const struct tt_heap_index *x = e->index;
-    uint32_t first = number << TT_HEAP_CHUNK_BITS;
-    for (uint32_t i = 0; i < TT_HEAP_CHUNK && first + i < x->n; i++) {
-        if (tt_heap_bit(e->reached, first + i) == e->of_lost)
-            continue;
-        uint64_t n = 0;
-        for (uint64_t from = 0; from < x->list[first + i].size; from += n ? n * 8 : 4096) {
-            const uint64_t *words = tt_heap_words(x, first + i, from, &n);
-            for (uint64_t k = 0; k < n; k++) {
-                if (words[k] < 4096 || !tt_heap_near(x, words[k]))
-                    continue;
-                b->word[b->n] = words[k];
-                b->from[b->n++] = (uint16_t)i;
-                if (b->n == BATCH && flush(x, b, c))
-                    return -ENOMEM;
-            }
-        }
-        if (c->targets.len > UINT32_MAX - 2 * BATCH)
-            return -ENOMEM;
-    }
-    if (flush(x, b, c))
-        return -ENOMEM;
-    for (uint32_t i = 0; i < TT_HEAP_CHUNK; i++)
-        c->begin[i + 1] += c->begin[i];
-    return 0;
-}
-
-/* One instruction per count of set bits where there is one. */
-#ifdef __x86_64__
-__attribute__((target("popcnt"))) static int resolve_popcnt(const struct tt_heap_edges *e,
-                                                            uint32_t number, struct batch *b,
-                                                            struct tt_heap_chunk *c)
-{
-    return resolve(e, number, b, c);
-}
-static bool has_popcnt(void)
-{
-    return __builtin_cpu_supports("popcnt");
-}
-#else
-#define resolve_popcnt resolve
-static bool has_popcnt(void)
-{
-    return false;
-}
-#endif
-
-static int resolve_chunk(void *arg, uint32_t number)
-{
-    struct tt_heap_edges *e = arg;
-    struct batch *b = malloc(sizeof *b);
-    e->chunks[number] = calloc(1, sizeof *e->chunks[number]);
-    int rc = -ENOMEM;
-    if (b && e->chunks[number]) {
-        b->n = 0;
-        rc = has_popcnt() ? resolve_popcnt(e, number, b, e->chunks[number])
-                          : resolve(e, number, b, e->chunks[number]);
-    }
-    free(b);
-    return rc;
-}
+/* ---- work on all cores ---- */
 
 struct job {
-    int (*work)(void *arg, uint32_t chunk);
+    tt_heap_work_fn *work;
     void *arg;
     uint32_t n, next;
     bool failed;
 };
+struct hand {
+    struct job *job;
+    unsigned number;
+    pthread_t thread;
+};
 
 static void *run(void *arg)
 {
-    struct job *job = arg;
+    struct hand *hand = arg;
+    struct job *job = hand->job;
     for (;;) {
         uint32_t number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
-        if (number >= job->n)
+        if (number >= job->n || __atomic_load_n(&job->failed, __ATOMIC_RELAXED))
             return NULL;
-        if (job->work(job->arg, number)) {
+        if (job->work(job->arg, hand->number, number))
             __atomic_store_n(&job->failed, true, __ATOMIC_RELAXED);
-            return NULL;
-        }
     }
 }
 
-int tt_heap_each_chunk(const struct tt_heap_edges *edges, unsigned threads,
-                       int (*work)(void *arg, uint32_t chunk), void *arg)
+int tt_heap_each(uint32_t n, unsigned threads, tt_heap_work_fn *work, void *arg)
 {
-    struct job job = {.work = work, .arg = arg, .n = edges->n};
+    struct job job = {.work = work, .arg = arg, .n = n};
+    struct hand hands[TT_HEAP_HANDS];
     if (!threads) {
         long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = cores < 1 ? 1 : (unsigned)cores;
+        threads = cores < 1 ? 1 : cores > TT_HEAP_HANDS ? TT_HEAP_HANDS : (unsigned)cores;
     }
-    if (threads > MOST_THREADS)
-        threads = MOST_THREADS;
-    pthread_t id[MOST_THREADS];
+    if (threads > TT_HEAP_HANDS)
+        threads = TT_HEAP_HANDS;
     unsigned started = 1;
-    while (started < threads && !pthread_create(&id[started], NULL, run, &job))
+    for (unsigned i = 0; i < threads; i++)
+        hands[i] = (struct hand){.job = &job, .number = i};
+    while (started < threads && started < n &&
+           !pthread_create(&hands[started].thread, NULL, run, &hands[started]))
         started++;
-    run(&job);
+    run(&hands[0]);
     for (unsigned i = 1; i < started; i++)
-        pthread_join(id[i], NULL);
+        pthread_join(hands[i].thread, NULL);
     return job.failed ? -ENOMEM : 0;
 }
 
-int tt_heap_edges_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
-                       bool of_lost, unsigned threads, struct tt_heap_edges *out)
+/* ---- words to blocks ---- */
+
+static inline __attribute__((always_inline)) void
+resolve(const struct tt_heap_index *x, const uint64_t *word, uint32_t *block, unsigned n)
+{
+    for (unsigned i = 0; i < n && i < AHEAD; i++)
+        __builtin_prefetch(tt_heap_cell_of(x, word[i]));
+    for (unsigned i = 0; i < n; i++) {
+        if (i + AHEAD < n)
+            __builtin_prefetch(tt_heap_cell_of(x, word[i + AHEAD]));
+        block[i] = tt_heap_before(x, tt_heap_cell_of(x, word[i]), word[i]);
+        if (block[i] != TT_HEAP_NONE)
+            __builtin_prefetch(&x->list[block[i]]);
+        if (i >= AHEAD && block[i - AHEAD] != TT_HEAP_NONE &&
+            !tt_heap_holds(x, block[i - AHEAD], word[i - AHEAD]))
+            block[i - AHEAD] = TT_HEAP_NONE;
+    }
+    for (unsigned i = n > AHEAD ? n - AHEAD : 0; i < n; i++)
+        if (block[i] != TT_HEAP_NONE && !tt_heap_holds(x, block[i], word[i]))
+            block[i] = TT_HEAP_NONE;
+}
+
+/* The count of set bits is on the path of every pointer; as one instruction where there is one. */
+#ifdef __x86_64__
+__attribute__((target("popcnt"))) static void
+resolve_popcnt(const struct tt_heap_index *x, const uint64_t *word, uint32_t *block, unsigned n)
+{
+    resolve(x, word, block, n);
+}
+#endif
+
+void tt_heap_resolve(const struct tt_heap_index *x, const uint64_t *word, uint32_t *block,
+                     unsigned n)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("popcnt")) {
+        resolve_popcnt(x, word, block, n);
+        return;
+    }
+#endif
+    resolve(x, word, block, n);
+}
+
+/* ---- blocks to blocks ---- */
+
+/* What one thread works with. */
+struct hand_edges {
+    uint64_t word[BATCH];
+    uint32_t block[BATCH];
+    uint16_t from[BATCH]; /* the block in the chunk that holds the word */
+    unsigned n;
+    TT_VEC(uint32_t) targets; /* of the chunk at work */
+    uint32_t *slab;           /* where finished lists go */
+    size_t left;
+};
+struct finding {
+    struct tt_heap_edges *edges;
+    struct hand_edges *hands[TT_HEAP_HANDS];
+    pthread_mutex_t lock; /* of edges->slabs */
+};
+
+/* Appends the blocks that the gathered words point to, and counts them at begin[from + 1]. */
+static int flush(const struct tt_heap_index *x, struct hand_edges *h, uint32_t first,
+                 uint32_t *begin)
+{
+    tt_heap_resolve(x, h->word, h->block, h->n);
+    if (h->targets.len > UINT32_MAX - 2 * BATCH || tt_vec_reserve(&h->targets, h->targets.len + h->n))
+        return -ENOMEM;
+    uint32_t before = TT_HEAP_NONE, before_from = 0;
+    for (unsigned i = 0; i < h->n; i++) {
+        uint32_t t = h->block[i];
+        if (t == TT_HEAP_NONE || t == first + h->from[i] ||
+            (t == before && h->from[i] == before_from))
+            continue; /* nothing, itself, or the same block twice in a row */
+        before = t;
+        before_from = h->from[i];
+        h->targets.data[h->targets.len++] = t;
+        begin[h->from[i] + 1]++;
+    }
+    h->n = 0;
+    return 0;
+}
+
+static uint32_t *new_slab(struct finding *f, size_t n)
+{
+    uint32_t *slab = tt_heap_array(n, sizeof *slab);
+    pthread_mutex_lock(&f->lock);
+    if (slab && tt_vec_push(&f->edges->slabs, slab)) {
+        free(slab);
+        slab = NULL;
+    }
+    pthread_mutex_unlock(&f->lock);
+    return slab;
+}
+
+/* Copies the list to where it stays. */
+static uint32_t *keep(struct finding *f, struct hand_edges *h)
+{
+    size_t n = h->targets.len;
+    uint32_t *list = h->slab;
+    if (n > SLAB / 4) {
+        list = new_slab(f, n);
+    } else if (n >= h->left) {
+        h->slab = list = new_slab(f, SLAB);
+        h->left = list ? SLAB : 0;
+    }
+    if (!list)
+        return NULL;
+    if (n)
+        memcpy(list, h->targets.data, n * sizeof *list);
+    if (list == h->slab) {
+        h->slab += n;
+        h->left -= n;
+    }
+    return list;
+}
+
+static int find_chunk(void *arg, unsigned hand, uint32_t number)
+{
+    struct finding *f = arg;
+    struct tt_heap_edges *e = f->edges;
+    const struct tt_heap_index *x = e->index;
+    struct hand_edges *h = f->hands[hand];
+    if (!h && !(h = f->hands[hand] = calloc(1, sizeof *h)))
+        return -ENOMEM;
+    uint32_t first = number << TT_HEAP_CHUNK_BITS, n = x->n - first;
+    uint32_t *begin = e->begin + first + number;
+    n = n < TT_HEAP_CHUNK ? n : TT_HEAP_CHUNK;
+    h->targets.len = h->n = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t words_n = 0;
+        bool tagging = false;
+        for (uint64_t from = 0; from < x->list[first + i].size;
+             from += words_n ? words_n * 8 : 4096) {
+            const uint64_t *words = tt_heap_words(x, first + i, from, &words_n);
+            for (uint64_t k = 0; k < words_n; k++) {
+                uint64_t word = words[k];
+                if (word - x->low >= x->high - x->low) {
+                    tagging |= word >> TT_HEAP_ADDRESS_BITS && tt_heap_near(x, word & TT_HEAP_UNTAG);
+                    continue;
+                }
+                if (!tt_heap_near(x, word))
+                    continue;
+                h->word[h->n] = word;
+                h->from[h->n++] = (uint16_t)i;
+                if (h->n == BATCH && flush(x, h, first, begin))
+                    return -ENOMEM;
+            }
+        }
+        if (tagging)
+            tt_heap_set_bit(e->tagging, first + i);
+    }
+    if (flush(x, h, first, begin))
+        return -ENOMEM;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!begin[i + 1])
+            tt_heap_set_bit(e->leaf, first + i);
+        begin[i + 1] += begin[i];
+    }
+    e->lists[number] = keep(f, h);
+    return e->lists[number] ? 0 : -ENOMEM;
+}
+
+int tt_heap_edges_find(const struct tt_heap_index *index, unsigned threads,
+                       struct tt_heap_edges *out)
 {
     *out = (struct tt_heap_edges){
         .index = index,
-        .reached = marks->reached,
-        .of_lost = of_lost,
         .n = (uint32_t)(((uint64_t)index->n + TT_HEAP_CHUNK - 1) >> TT_HEAP_CHUNK_BITS)};
-    out->chunks = calloc(out->n + 1, sizeof *out->chunks);
-    if (!out->chunks)
-        return -ENOMEM;
-    int rc = tt_heap_each_chunk(out, threads, resolve_chunk, out);
+    out->lists = calloc(out->n + 1, sizeof *out->lists);
+    out->begin = tt_heap_array((size_t)index->n + out->n + 1, sizeof *out->begin);
+    out->leaf = calloc(index->n / 64 + 1, sizeof *out->leaf);
+    out->tagging = calloc(index->n / 64 + 1, sizeof *out->tagging);
+    struct finding f = {.edges = out, .lock = PTHREAD_MUTEX_INITIALIZER};
+    int rc = -ENOMEM;
+    if (out->lists && out->begin && out->leaf && out->tagging)
+        rc = tt_heap_each(out->n, threads, find_chunk, &f);
+    for (unsigned i = 0; i < TT_HEAP_HANDS; i++)
+        if (f.hands[i]) {
+            tt_vec_free(&f.hands[i]->targets);
+            free(f.hands[i]);
+        }
+    pthread_mutex_destroy(&f.lock);
     if (rc)
         tt_heap_edges_free(out);
     return rc;
@@ -175,11 +255,12 @@ int tt_heap_edges_find(const struct tt_heap_index *index, const struct tt_heap_m
 
 void tt_heap_edges_free(struct tt_heap_edges *edges)
 {
-    for (uint32_t i = 0; edges->chunks && i < edges->n; i++)
-        if (edges->chunks[i]) {
-            tt_vec_free(&edges->chunks[i]->targets);
-            free(edges->chunks[i]);
-        }
-    free(edges->chunks);
+    for (size_t i = 0; i < edges->slabs.len; i++)
+        free(edges->slabs.data[i]);
+    tt_vec_free(&edges->slabs);
+    free(edges->lists);
+    free(edges->begin);
+    free(edges->leaf);
+    free(edges->tagging);
     *edges = (struct tt_heap_edges){0};
 }

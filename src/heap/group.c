@@ -14,8 +14,8 @@
 typedef TT_VEC(uint32_t) block_vec;
 
 /* Follows lost blocks from `start`, setting owner[] of those that have none. 0 or -ENOMEM. */
-static int follow(const struct tt_heap_edges *edges, uint32_t start, uint32_t *owner,
-                  block_vec *stack)
+static int follow(const struct tt_heap_edges *edges, const uint64_t *reached, uint32_t start,
+                  uint32_t *owner, block_vec *stack)
 {
     owner[start] = start;
     if (tt_vec_push(stack, start))
@@ -26,10 +26,10 @@ static int follow(const struct tt_heap_edges *edges, uint32_t start, uint32_t *o
         if (tt_vec_reserve(stack, stack->len + n))
             return -ENOMEM;
         for (uint32_t i = 0; i < n; i++) {
-            if (owner[targets[i]] != TT_HEAP_NONE || tt_heap_bit(edges->reached, targets[i]))
+            if (owner[targets[i]] != TT_HEAP_NONE || tt_heap_bit(reached, targets[i]))
                 continue;
             owner[targets[i]] = start;
-            tt_heap_targets_soon(edges, targets[i]);
+            __builtin_prefetch(tt_heap_begin(edges, targets[i]));
             stack->data[stack->len++] = targets[i];
         }
     }
@@ -37,7 +37,8 @@ static int follow(const struct tt_heap_edges *edges, uint32_t start, uint32_t *o
 }
 
 /* Sets owner[] of every lost block to its root's number. */
-static int find_roots(const struct tt_heap_edges *edges, struct tt_heap_lost *lost, uint32_t *owner)
+static int find_roots(const struct tt_heap_edges *edges, const uint64_t *reached,
+                      struct tt_heap_lost *lost, uint32_t *owner)
 {
     size_t size = edges->index->n * sizeof *owner;
     block_vec stack = {0}, starts = {0};
@@ -46,13 +47,13 @@ static int find_roots(const struct tt_heap_edges *edges, struct tt_heap_lost *lo
     for (size_t i = 0; i < lost->list.len && !rc; i++) {
         uint32_t block = lost->list.data[i];
         if (owner[block] == TT_HEAP_NONE)
-            rc = tt_vec_push(&starts, block) ? -ENOMEM : follow(edges, block, owner, &stack);
+            rc = tt_vec_push(&starts, block) ? -ENOMEM : follow(edges, reached, block, owner, &stack);
     }
     memset(owner, 0xff, size);
     for (size_t i = starts.len; i-- > 0 && !rc;)
         if (owner[starts.data[i]] == TT_HEAP_NONE) {
             lost->roots++;
-            rc = follow(edges, starts.data[i], owner, &stack);
+            rc = follow(edges, reached, starts.data[i], owner, &stack);
         }
     tt_vec_free(&stack);
     tt_vec_free(&starts);
@@ -65,8 +66,9 @@ struct shaping {
 };
 
 /* Shapes of the lost blocks of a chunk. */
-static int shape_chunk(void *arg, uint32_t chunk)
+static int shape_chunk(void *arg, unsigned hand, uint32_t chunk)
 {
+    (void)hand;
     const struct shaping *s = arg;
     const uint32_t *list = s->lost->list.data;
     size_t low = 0, high = s->lost->list.len;
@@ -82,13 +84,13 @@ static int shape_chunk(void *arg, uint32_t chunk)
     return 0;
 }
 
-int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
+int tt_heap_lost_find(const struct tt_heap_edges *edges, const struct tt_heap_marks *marks,
                       const struct tt_heap_shaper *shaper, unsigned threads,
                       struct tt_heap_lost *out)
 {
     *out = (struct tt_heap_lost){0};
+    const struct tt_heap_index *index = edges->index;
     size_t n = index->n - marks->reached_units;
-    struct tt_heap_edges edges = {0};
     uint32_t *owner = tt_heap_array((size_t)index->n + 1, sizeof *owner);
     out->root = malloc((n + 1) * sizeof *out->root);
     out->group = malloc((n + 1) * sizeof *out->group);
@@ -100,11 +102,9 @@ int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_ma
         if (!tt_heap_bit(marks->reached, i))
             out->list.data[out->list.len++] = i;
     struct shaping shaping = {shaper, out};
-    rc = tt_heap_edges_find(index, marks, true, threads, &edges);
-    if (!rc)
-        rc = tt_heap_each_chunk(&edges, threads, shape_chunk, &shaping);
-    if (!rc)
-        rc = find_roots(&edges, out, owner);
+    rc = n ? tt_heap_each(edges->n, threads, shape_chunk, &shaping) : 0;
+    if (!rc && n)
+        rc = find_roots(edges, marks->reached, out, owner);
     if (rc)
         goto out;
     for (size_t i = 0; i < n; i++)
@@ -114,7 +114,6 @@ int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_ma
     for (size_t i = 0; i < n; i++)
         out->root[i] = owner[out->root[i]];
 out:
-    tt_heap_edges_free(&edges);
     free(owner);
     if (rc)
         tt_heap_lost_free(out);

@@ -13,13 +13,11 @@ enum { HUGE_PAGE = 2 << 20 };
 void *tt_heap_array(size_t n, size_t width)
 {
     size_t size;
-    if (__builtin_mul_overflow(n, width, &size) || size < 2 * (size_t)HUGE_PAGE)
-        return calloc(n ? n : 1, width);
-    size = (size + HUGE_PAGE - 1) & ~((size_t)HUGE_PAGE - 1);
-    void *p = aligned_alloc(HUGE_PAGE, size);
-    if (p) {
-        madvise(p, size, MADV_HUGEPAGE);
-        memset(p, 0, size);
+    void *p = calloc(n ? n : 1, width); /* what is large comes fresh and is not touched yet */
+    if (p && !__builtin_mul_overflow(n, width, &size) && size >= 2 * (size_t)HUGE_PAGE) {
+        uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) & ~((uintptr_t)HUGE_PAGE - 1);
+        madvise((void *)from, ((uintptr_t)p + size - from) & ~((size_t)HUGE_PAGE - 1),
+                MADV_HUGEPAGE);
     }
     return p;
 }
@@ -49,6 +47,8 @@ static int survey(struct tt_heap_index *x, uint32_t *slabs)
     }
     if (low_bits & 7)
         return -EINVAL;
+    x->low = x->n ? x->list[0].address : 0;
+    x->high = end;
     x->shift = low_bits & 15 ? 3 : 4;
     return 0;
 }

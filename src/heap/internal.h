@@ -13,6 +13,7 @@
 
 #define TT_HEAP_NONE UINT32_MAX
 #define TT_HEAP_SLAB_BITS 26    /* one slab of cells covers 64 MiB of addresses */
+#define TT_HEAP_UNTAG 0xffffffffffffull
 #define TT_HEAP_ADDRESS_BITS 47 /* user addresses of x86-64 with four levels of page tables */
 
 /* 64 granules of heap: where blocks start, how many start before, and in which range they lie. A
@@ -31,6 +32,7 @@ struct tt_heap_index {
     const struct tt_heap_image *image;
     const struct tt_heap_block *list;
     uint32_t n;
+    uint64_t low, high; /* all blocks lie in [low, high) */
     unsigned shift; /* log2 of the granule: 4, or 3 where blocks lie closer (jemalloc's 8 bytes) */
     uint64_t *near; /* a bit for each GiB of addresses in which blocks lie */
     uint32_t *slab_of; /* by address >> TT_HEAP_SLAB_BITS: slab + 1, 0 none */
@@ -115,14 +117,18 @@ typedef TT_VEC(struct tt_heap_root) tt_heap_root_vec;
 int tt_heap_roots_collect(const struct tt_heap_image *image, const struct tt_heap_blocks *blocks,
                           tt_heap_root_vec *out);
 
-/* ---- mark.c ---- */
+/* ---- edges.c ---- */
 
-struct tt_heap_marks {
-    uint64_t *reached; /* one bit per block */
-    uint64_t *tagged;  /* one bit per block that a word with foreign upper bits points to */
-    uint32_t n;
-    uint64_t reached_units, tagged_lost; /* tagged_lost: tagged and not reached */
-};
+/* Calls work for 0 .. n - 1, on `threads` threads (0: as many as cores, at most TT_HEAP_HANDS),
+ * which are numbered from 0. 0, or -ENOMEM when a call did not return 0. */
+enum { TT_HEAP_HANDS = 4 };
+typedef int tt_heap_work_fn(void *arg, unsigned hand, uint32_t number);
+int tt_heap_each(uint32_t n, unsigned threads, tt_heap_work_fn *work, void *arg);
+
+/* tt_heap_find for n words that are near, with overlapping misses of the cache. */
+void tt_heap_resolve(const struct tt_heap_index *index, const uint64_t *word, uint32_t *block,
+                     unsigned n);
+
 static inline bool tt_heap_bit(const uint64_t *bits, uint32_t i)
 {
     return bits[i / 64] >> (i % 64) & 1;
@@ -131,48 +137,95 @@ static inline void tt_heap_set_bit(uint64_t *bits, uint32_t i)
 {
     bits[i / 64] |= 1ull << (i % 64);
 }
-/* Marks what can be reached from the roots, with `threads` threads (0: as many as cores, at most
- * 4). 0 or -ENOMEM. */
-int tt_heap_mark(const struct tt_heap_index *index, const tt_heap_root_vec *roots, unsigned threads,
-                 struct tt_heap_marks *out);
-void tt_heap_marks_free(struct tt_heap_marks *marks);
 
-/* ---- edges.c ---- */
-
-enum { TT_HEAP_CHUNK_BITS = 15, TT_HEAP_CHUNK = 1 << TT_HEAP_CHUNK_BITS };
-/* The blocks that the blocks of a chunk point to, in order; those of block i end where those of
- * i + 1 begin. */
-struct tt_heap_chunk {
-    TT_VEC(uint32_t) targets;
-    uint32_t begin[TT_HEAP_CHUNK + 1];
-};
+enum { TT_HEAP_CHUNK_BITS = 12, TT_HEAP_CHUNK = 1 << TT_HEAP_CHUNK_BITS };
+/* What each block points to: other blocks, in the order of its words. */
 struct tt_heap_edges {
     const struct tt_heap_index *index;
-    const uint64_t *reached;
-    bool of_lost;
-    struct tt_heap_chunk **chunks;
-    uint32_t n; /* chunks */
+    uint32_t n; /* chunks of blocks */
+    uint32_t **lists; /* of each chunk */
+    uint32_t *begin; /* where a block's part of its chunk's list begins; one more ends the chunk */
+    uint64_t *leaf;  /* a bit for each block that points to no other */
+    uint64_t *tagging; /* a bit for each that holds what would point to a block without a tag */
+    TT_VEC(uint32_t *) slabs; /* the lists' memory */
 };
-/* Finds what the reached blocks point to, or the lost ones. Needs 4 bytes a block and 4 a pointer.
- * 0 or -ENOMEM. */
-int tt_heap_edges_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
-                       bool of_lost, unsigned threads, struct tt_heap_edges *out);
+/* Needs 4 bytes a block and 4 a pointer. 0 or -ENOMEM. */
+int tt_heap_edges_find(const struct tt_heap_index *index, unsigned threads,
+                       struct tt_heap_edges *out);
 void tt_heap_edges_free(struct tt_heap_edges *edges);
-/* Calls work for every chunk, with several threads. 0, or -ENOMEM when a call did not return 0. */
-int tt_heap_each_chunk(const struct tt_heap_edges *edges, unsigned threads,
-                       int (*work)(void *arg, uint32_t chunk), void *arg);
+static inline const uint32_t *tt_heap_begin(const struct tt_heap_edges *e, uint32_t block)
+{
+    return &e->begin[(size_t)block + (block >> TT_HEAP_CHUNK_BITS)];
+}
 static inline const uint32_t *tt_heap_targets(const struct tt_heap_edges *e, uint32_t block,
                                               uint32_t *n)
 {
-    const struct tt_heap_chunk *c = e->chunks[block >> TT_HEAP_CHUNK_BITS];
-    uint32_t i = block & (TT_HEAP_CHUNK - 1);
-    *n = c->begin[i + 1] - c->begin[i];
-    return c->targets.data + c->begin[i];
+    const uint32_t *begin = tt_heap_begin(e, block);
+    *n = begin[1] - begin[0];
+    return e->lists[block >> TT_HEAP_CHUNK_BITS] + begin[0];
 }
-static inline void tt_heap_targets_soon(const struct tt_heap_edges *e, uint32_t block)
+
+/* ---- graph.c ---- */
+
+/* Reached blocks, and root words above them, as a graph with one entry: node 0 leads to root
+ * objects (a run of words in a module's data, a stack, the registers of a thread), these to their
+ * words, these to blocks. Nodes are numbered in the order of a breadth-first walk, so that parents
+ * and dominators have lower numbers and parents of neighbours are near each other. */
+struct tt_heap_word {
+    uint32_t block;
+    uint32_t root;   /* number in the roots */
+    uint64_t offset; /* words from the root's first */
+};
+struct tt_heap_object {
+    uint32_t first, n; /* its words */
+    bool passing;      /* a stack or registers: holds only what nothing lasting holds */
+};
+struct tt_heap_graph {
+    const struct tt_heap_index *index;
+    TT_VEC(struct tt_heap_word) words;
+    TT_VEC(struct tt_heap_object) objects;
+    uint64_t *tagged; /* a bit for each block that root words would point to without their tags */
+    uint32_t n;       /* nodes */
+    uint32_t lasting; /* nodes below this number are held by lasting objects */
+    uint32_t *id;     /* of a node: block, word, object or entry, see below */
+    uint32_t *parent; /* a node that points to it, on a shortest way */
+    uint64_t *many;   /* a bit for each block that is pointed to more than once */
+    uint64_t *cross; /* a bit for each node that points to a block that was reached before and points
+                        on */
+    uint64_t *share; /* the same, for a block that points nowhere */
+    uint64_t *back; /* a bit for each node that points to its parent */
+    uint32_t *idom; /* the nearest node that every way to it passes; idom[0] = 0 */
+};
+/* What a node is: blocks have ids below index->n, then come words, then objects, then the entry. */
+static inline uint32_t tt_heap_first_word(const struct tt_heap_graph *g)
 {
-    __builtin_prefetch(&e->chunks[block >> TT_HEAP_CHUNK_BITS]->begin[block & (TT_HEAP_CHUNK - 1)]);
+    return g->index->n;
 }
+static inline uint32_t tt_heap_first_object(const struct tt_heap_graph *g)
+{
+    return g->index->n + (uint32_t)g->words.len;
+}
+/* Finds the words of the roots that point to blocks, and puts them together to objects. 0, -ENOMEM,
+ * or -E2BIG: too many for 32 bits. */
+int tt_heap_graph_roots(const struct tt_heap_index *index, const tt_heap_root_vec *roots,
+                        struct tt_heap_graph *out);
+/* Where a thread's local data begins in its stack. */
+uint64_t tt_heap_local_data(const struct tt_heap_image *image, const struct user_regs_struct *r);
+void tt_heap_graph_free(struct tt_heap_graph *graph);
+
+/* ---- mark.c ---- */
+
+struct tt_heap_marks {
+    uint64_t *reached; /* one bit per block */
+    uint32_t n;
+    uint64_t reached_units;
+    uint64_t tagged_lost; /* blocks not reached that some word with a tag would point to */
+};
+/* Marks what can be reached from the graph's root words, and fills the rest of the graph but for
+ * idom. Needs 8 bytes a block and root word. 0, -ENOMEM, or -E2BIG. */
+int tt_heap_mark(const struct tt_heap_edges *edges, struct tt_heap_graph *graph, unsigned threads,
+                 struct tt_heap_marks *out);
+void tt_heap_marks_free(struct tt_heap_marks *marks);
 
 /* ---- shape.c ---- */
 
@@ -226,7 +279,7 @@ struct tt_heap_lost {
 };
 /* Finds the lost blocks, their roots and shapes. A root is a lost block that no other lost block
  * leads to; of a cycle that nothing leads to, one block. 0 or -ENOMEM. */
-int tt_heap_lost_find(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
+int tt_heap_lost_find(const struct tt_heap_edges *edges, const struct tt_heap_marks *marks,
                       const struct tt_heap_shaper *shaper, unsigned threads,
                       struct tt_heap_lost *out);
 void tt_heap_lost_free(struct tt_heap_lost *lost);
@@ -246,49 +299,17 @@ int tt_heap_attribute(const struct tt_heap_index *index, const struct tt_heap_ma
 
 /* ---- dominate.c ---- */
 
-/* Reached blocks, and root words above them, as a graph with one entry: node 0 leads to root
- * objects (a run of words in a module's data, a stack, the registers of a thread), these to their
- * words, these to blocks. Nodes are numbered in the order of a depth-first walk. */
-struct tt_heap_word {
-    uint32_t block;
-    uint32_t root;   /* number in the roots */
-    uint64_t offset; /* words from the root's first */
-};
-struct tt_heap_object {
-    uint32_t first, n; /* its words */
-    bool passing;      /* a stack or registers: holds only what nothing lasting holds */
-};
-struct tt_heap_graph {
-    const struct tt_heap_index *index;
-    TT_VEC(struct tt_heap_word) words;
-    TT_VEC(struct tt_heap_object) objects;
-    uint32_t n;       /* nodes */
-    uint32_t *id;     /* of a node: block, word, object or entry, see below */
-    uint32_t *parent; /* a node that points to it */
-    uint32_t *idom;   /* the nearest node that every way to it passes; idom[0] = 0 */
-};
-/* What a node is: blocks have ids below index->n, then come words, then objects, then the entry. */
-static inline uint32_t tt_heap_first_word(const struct tt_heap_graph *g)
-{
-    return g->index->n;
-}
-static inline uint32_t tt_heap_first_object(const struct tt_heap_graph *g)
-{
-    return g->index->n + (uint32_t)g->words.len;
-}
-/* Builds the graph over marked blocks and finds immediate dominators (Semi-NCA: Georgiadis, Tarjan
- * and Werneck 2006). Pointers from what only passing objects hold to what others hold do not count:
- * stacks are full of them, and they end with the function. Objects that pass come last. words and
- * objects are given and stay the graph's. Needs about 40 bytes a block and 8 a pointer. 0, -ENOMEM,
- * or -E2BIG: too many nodes or pointers for 32 bits. */
-int tt_heap_dominate(struct tt_heap_graph *graph, const struct tt_heap_marks *marks,
-                     unsigned threads);
-void tt_heap_graph_free(struct tt_heap_graph *graph);
+/* Fills graph->idom. Pointers from what only passing objects hold to what others hold do not count:
+ * stacks are full of them, and they end with the function. Needs 4 bytes a block, and about 40 a
+ * block and 8 a pointer of that part of the heap in which ways meet. 0, -ENOMEM, or -E2BIG: too
+ * many pointers for 32 bits. */
+int tt_heap_dominate(const struct tt_heap_edges *edges, struct tt_heap_graph *graph);
 
 /* ---- retain.c ---- */
 
-/* Fills result->holders. 0 or -ENOMEM. */
-int tt_heap_retain(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
+/* Fills result->holders. The edges are of no use any more afterwards and freed on the way. 0 or
+ * -ENOMEM. */
+int tt_heap_retain(struct tt_heap_edges *edges, struct tt_heap_graph *graph,
                    const tt_heap_root_vec *roots, const struct tt_heap_shaper *shaper,
                    const struct tt_heap_options *options, tt_heap_name_fn *name, void *name_arg,
                    struct tt_heap_result *result);

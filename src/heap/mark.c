@@ -1,329 +1,178 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Conservative marking: a word that could be a pointer to or into a block is one. The walk is bound
- * by misses of the cache, one for the index, one for the block's record, one for its content; each
- * word therefore waits in a short delay line behind a prefetch before every such step (Cher,
- * Hosking and Vitek 2004). Threads keep stacks of their own and give half away, the older half, as
- * soon as another has nothing to do. Start: tt_heap_mark. */
+/* Conservative marking: a word that could be a pointer to or into a block is one. What each block
+ * points to is known by now (edges.c), so a breadth-first walk only meets flat arrays: its queue is
+ * read in order, hence each list can be asked for long before it is needed (Cher, Hosking and
+ * Vitek 2004), and most blocks, which point to nothing, cost no miss of the cache at all. One
+ * thread does as many blocks a second as memory lets two. Noted on the way is what tells where ways
+ * meet, which is all that finding dominators needs (dominate.c). Start: tt_heap_mark. */
 #include "heap/internal.h"
 
-#include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
-enum {
-    LINE = 32,    /* words and blocks in each delay line; a power of two */
-    PIECE = 8192, /* words scanned before the rest can be given away */
-    MOST_THREADS = 4,
+enum { FAR = 32, NEAR = 16 }; /* places of the queue that lists are asked for in advance */
+
+struct walk {
+    const struct tt_heap_edges *edges;
+    struct tt_heap_graph *graph;
+    uint64_t *reached;
+    const uint64_t *lasting; /* reached by lasting objects, while passing ones are followed */
 };
 
-struct piece {
-    const uint64_t *words;
-    uint64_t n;
-};
-/* A block or a part of it; `next` bytes of it lie in another range. */
-typedef TT_VEC(struct piece) piece_vec;
-
-struct pool {
-    pthread_mutex_t lock;
-    pthread_cond_t more;
-    piece_vec pieces;
-    unsigned threads, idle;
-    bool done, failed;
-};
-struct marker {
-    const struct tt_heap_index *index;
-    struct tt_heap_marks *marks;
-    struct pool *pool;
-    piece_vec stack;
-    uint64_t word[LINE]; /* near words whose cell is on its way */
-    struct {
-        uint64_t word;
-        uint32_t block, range;
-    } found[LINE];            /* blocks not yet reached whose record is on its way */
-    struct piece ready[LINE]; /* content on its way */
-    unsigned words, word_at, founds, found_at, readies, ready_at;
-    uint64_t reached;
-    bool failed;
-    pthread_t thread;
-};
-
-static inline void push(struct marker *m, const uint64_t *words, uint64_t n)
+static inline void add(struct tt_heap_graph *g, uint32_t id, uint32_t parent)
 {
-    if (tt_vec_push(&m->stack, (struct piece){words, n}))
-        m->failed = true;
+    g->id[g->n] = id;
+    g->parent[g->n++] = parent;
 }
 
-/* Takes the block as reached, unless another thread was first, and puts its content on the stack.
- */
-static inline __attribute__((always_inline)) void reach(struct marker *m, uint32_t block,
-                                                        uint32_t range, uint64_t word)
+/* Node v points to the block. */
+static inline __attribute__((always_inline)) void meet(struct walk *w, uint32_t v, uint32_t block)
 {
-    const struct tt_heap_block *b = &m->index->list[block];
-    if (word - b->address >= b->size)
-        return;
-    uint64_t bit = 1ull << (block % 64), *slot = &m->marks->reached[block / 64];
-    uint64_t old = m->pool->threads > 1 ? __atomic_fetch_or(slot, bit, __ATOMIC_RELAXED) : *slot;
-    if (old & bit)
-        return;
-    if (m->pool->threads == 1)
-        *slot = old | bit;
-    m->reached++;
-    const struct tt_heap_window *w = &m->index->windows[range];
-    if (b->address >= w->start && b->address + b->size <= w->end) {
-        if (w->bytes && b->size >= 8)
-            push(m, (const uint64_t *)(const void *)(w->bytes + (b->address - w->start)),
-                 b->size / 8);
-        return;
-    }
-    uint64_t n = 0; /* the word lies in another range than the block's start, or it spans two */
-    for (uint64_t from = 0; from < b->size; from += n ? n * 8 : 4096) {
-        const uint64_t *words = tt_heap_words(m->index, block, from, &n);
-        if (n)
-            push(m, words, n);
+    struct tt_heap_graph *g = w->graph;
+    if (!tt_heap_bit(w->reached, block)) {
+        tt_heap_set_bit(w->reached, block);
+        add(g, block, v);
+    } else if (g->id[g->parent[v]] == block) {
+        tt_heap_set_bit(g->back, v);
+    } else if (!w->lasting || !tt_heap_bit(w->lasting, block)) {
+        tt_heap_set_bit(g->many, block);
+        tt_heap_set_bit(tt_heap_bit(w->edges->leaf, block) ? g->share : g->cross, v);
     }
 }
 
-static inline __attribute__((always_inline)) void resolve_one(struct marker *m)
+/* From node v on, until nothing new is met. Returns the number of nodes. */
+static uint32_t go(struct walk *w, uint32_t v)
 {
-    unsigned at = m->found_at++ % LINE;
-    m->founds--;
-    reach(m, m->found[at].block, m->found[at].range, m->found[at].word);
-}
-
-static inline __attribute__((always_inline)) void look_up_one(struct marker *m)
-{
-    uint64_t word = m->word[m->word_at++ % LINE];
-    m->words--;
-    const struct tt_heap_cell *cell = tt_heap_cell_of(m->index, word);
-    uint32_t block = tt_heap_before(m->index, cell, word);
-    if (block == TT_HEAP_NONE ||
-        (__atomic_load_n(&m->marks->reached[block / 64], __ATOMIC_RELAXED) >> (block % 64) & 1))
-        return;
-    __builtin_prefetch(&m->index->list[block]);
-    if (m->founds == LINE)
-        resolve_one(m);
-    unsigned at = (m->found_at + m->founds++) % LINE;
-    m->found[at].word = word;
-    m->found[at].block = block;
-    m->found[at].range = cell->range;
-}
-
-/* A word whose upper 16 bits are a tag, as dynamic languages and lock-free lists have them: it is
- * no pointer here, but what it would point to is noted. */
-static void note_tagged(struct marker *m, uint64_t word)
-{
-    uint32_t block = tt_heap_find(m->index, word & 0xffffffffffffull);
-    if (block != TT_HEAP_NONE)
-        __atomic_fetch_or(&m->marks->tagged[block / 64], 1ull << (block % 64), __ATOMIC_RELAXED);
-}
-
-static inline __attribute__((always_inline)) void scan(struct marker *m, struct piece piece)
-{
-    if (piece.n > PIECE) {
-        push(m, piece.words + PIECE, piece.n - PIECE);
-        piece.n = PIECE;
-    }
-    const struct tt_heap_index *x = m->index;
-    for (uint64_t i = 0; i < piece.n; i++) {
-        uint64_t word = piece.words[i];
-        if (word < 4096)
-            continue;
-        if (word >> TT_HEAP_ADDRESS_BITS) {
-            if (tt_heap_near(x, word & 0xffffffffffffull))
-                note_tagged(m, word);
-            continue;
-        }
-        if (!tt_heap_near(x, word))
-            continue;
-        __builtin_prefetch(tt_heap_cell_of(x, word));
-        if (m->words == LINE)
-            look_up_one(m);
-        m->word[(m->word_at + m->words++) % LINE] = word;
-    }
-}
-
-/* Moves from the stack to the line of pieces whose content is on its way. */
-static inline __attribute__((always_inline)) void make_ready(struct marker *m)
-{
-    while (m->readies < LINE && m->stack.len) {
-        struct piece piece = m->stack.data[--m->stack.len];
-        __builtin_prefetch(piece.words);
-        if (piece.n > 8)
-            __builtin_prefetch(piece.words + 8);
-        m->ready[(m->ready_at + m->readies++) % LINE] = piece;
-    }
-}
-
-/* Gives the older half of the stack away. */
-static void give(struct marker *m)
-{
-    struct pool *pool = m->pool;
-    size_t half = m->stack.len / 2;
-    pthread_mutex_lock(&pool->lock);
-    if (tt_vec_reserve(&pool->pieces, pool->pieces.len + half)) {
-        m->failed = true;
-    } else {
-        memcpy(pool->pieces.data + pool->pieces.len, m->stack.data, half * sizeof(struct piece));
-        pool->pieces.len += half;
-        pthread_cond_broadcast(&pool->more);
-        memmove(m->stack.data, m->stack.data + half, (m->stack.len - half) * sizeof(struct piece));
-        m->stack.len -= half;
-    }
-    pthread_mutex_unlock(&pool->lock);
-}
-
-/* Waits for work; false when all is done. */
-static bool take(struct marker *m)
-{
-    struct pool *pool = m->pool;
-    pthread_mutex_lock(&pool->lock);
-    pool->failed |= m->failed;
-    __atomic_store_n(&pool->idle, pool->idle + 1, __ATOMIC_RELAXED);
-    while (!pool->pieces.len && !pool->done) {
-        if (pool->idle == pool->threads) {
-            pool->done = true;
-            pthread_cond_broadcast(&pool->more);
+    struct tt_heap_graph *g = w->graph;
+    const struct tt_heap_edges *e = w->edges;
+    uint32_t blocks = g->index->n;
+    for (; v < g->n; v++) {
+        uint32_t id = v + FAR < g->n ? g->id[v + FAR] : blocks;
+        if (id < blocks && !tt_heap_bit(e->leaf, id))
+            __builtin_prefetch(tt_heap_begin(e, id));
+        id = v + NEAR < g->n ? g->id[v + NEAR] : blocks;
+        if (id < blocks && !tt_heap_bit(e->leaf, id))
+            __builtin_prefetch(e->lists[id >> TT_HEAP_CHUNK_BITS] + *tt_heap_begin(e, id));
+        id = g->id[v];
+        if (id < blocks) {
+            if (tt_heap_bit(e->leaf, id))
+                continue;
+            uint32_t n;
+            const uint32_t *targets = tt_heap_targets(e, id, &n);
+            for (uint32_t i = 0; i < n; i++)
+                meet(w, v, targets[i]);
+        } else if (id < tt_heap_first_object(g)) {
+            meet(w, v, g->words.data[id - blocks].block);
         } else {
-            pthread_cond_wait(&pool->more, &pool->lock);
+            const struct tt_heap_object *o = &g->objects.data[id - tt_heap_first_object(g)];
+            for (uint32_t i = 0; i < o->n; i++)
+                add(g, blocks + o->first + i, v);
         }
     }
-    bool any = pool->pieces.len > 0;
-    if (any) {
-        /* A fair part, so that those who wake later find something too. */
-        size_t part = (pool->pieces.len + pool->threads - 1) / pool->threads;
-        if (tt_vec_reserve(&m->stack, m->stack.len + part)) {
-            m->failed = pool->failed = true;
-            part = 0;
-            pool->pieces.len = 0;
-        }
-        if (part) {
-            pool->pieces.len -= part;
-            memcpy(m->stack.data + m->stack.len, pool->pieces.data + pool->pieces.len,
-                   part * sizeof(struct piece));
-            m->stack.len += part;
-        }
-        __atomic_store_n(&pool->idle, pool->idle - 1, __ATOMIC_RELAXED);
+    return v;
+}
+
+/* The entry, what lasting objects hold, then the rest. */
+static int number_nodes(struct walk *w)
+{
+    struct tt_heap_graph *g = w->graph;
+    uint32_t first = tt_heap_first_object(g), v = 1;
+    uint64_t *lasting = NULL;
+    add(g, first + (uint32_t)g->objects.len, 0);
+    for (int passing = 0; passing < 2; passing++) {
+        for (uint32_t i = 0; i < g->objects.len; i++)
+            if (g->objects.data[i].passing == passing)
+                add(g, first + i, 0);
+        v = go(w, v);
+        if (passing)
+            break;
+        g->lasting = v;
+        lasting = malloc((g->index->n / 64 + 1) * sizeof *lasting);
+        if (!lasting)
+            return -ENOMEM;
+        memcpy(lasting, w->reached, (g->index->n / 64 + 1) * sizeof *lasting);
+        w->lasting = lasting;
     }
-    pthread_mutex_unlock(&pool->lock);
-    return any;
-}
-
-static inline __attribute__((always_inline)) void run(struct marker *m)
-{
-    while (take(m)) {
-        for (;;) {
-            make_ready(m);
-            if (m->readies) {
-                struct piece piece = m->ready[m->ready_at++ % LINE];
-                m->readies--;
-                scan(m, piece);
-                if (m->stack.len > 8 && __atomic_load_n(&m->pool->idle, __ATOMIC_RELAXED))
-                    give(m);
-            } else if (m->words) {
-                look_up_one(m);
-            } else if (m->founds) {
-                resolve_one(m);
-            } else {
-                break;
-            }
-        }
-    }
-}
-
-static void *run_plain(void *arg)
-{
-    run(arg);
-    return NULL;
-}
-
-/* The count of set bits is on the path of every pointer; as one instruction where there is one. */
-#ifdef __x86_64__
-__attribute__((target("popcnt"))) static void *run_popcnt(void *arg)
-{
-    run(arg);
-    return NULL;
-}
-static void *(*runner(void))(void *)
-{
-    return __builtin_cpu_supports("popcnt") ? run_popcnt : run_plain;
-}
-#else
-static void *(*runner(void))(void *)
-{
-    return run_plain;
-}
-#endif
-
-static int fill_pool(struct pool *pool, const tt_heap_root_vec *roots)
-{
-    for (size_t i = 0; i < roots->len; i++)
-        for (uint64_t at = 0; at < roots->data[i].n; at += PIECE) {
-            uint64_t left = roots->data[i].n - at;
-            if (tt_vec_push(&pool->pieces,
-                            (struct piece){roots->data[i].words + at, left < PIECE ? left : PIECE}))
-                return -ENOMEM;
-        }
+    free(lasting);
     return 0;
 }
 
-static void sum(struct tt_heap_marks *out)
+/* ---- words with tags ---- */
+
+struct tagged {
+    const struct tt_heap_edges *edges;
+    const uint64_t *reached;
+    uint64_t *bits;
+};
+
+/* Notes what the reached blocks of a chunk would point to if their words had no tags. */
+static int look_at_tags(void *arg, unsigned hand, uint32_t number)
 {
-    for (uint32_t i = 0; i < (out->n + 63) / 64; i++)
-        out->tagged_lost += (uint64_t)__builtin_popcountll(out->tagged[i] & ~out->reached[i]);
+    (void)hand;
+    const struct tagged *t = arg;
+    const struct tt_heap_index *x = t->edges->index;
+    uint32_t first = number << TT_HEAP_CHUNK_BITS;
+    for (uint32_t b = first; b < x->n && b - first < TT_HEAP_CHUNK; b++) {
+        uint64_t n = 0;
+        if (!tt_heap_bit(t->edges->tagging, b) || !tt_heap_bit(t->reached, b))
+            continue;
+        for (uint64_t from = 0; from < x->list[b].size; from += n ? n * 8 : 4096) {
+            const uint64_t *words = tt_heap_words(x, b, from, &n);
+            for (uint64_t k = 0; k < n; k++) {
+                uint32_t to = words[k] >> TT_HEAP_ADDRESS_BITS
+                                  ? tt_heap_find(x, words[k] & TT_HEAP_UNTAG)
+                                  : TT_HEAP_NONE;
+                if (to != TT_HEAP_NONE)
+                    __atomic_fetch_or(&t->bits[to / 64], 1ull << (to % 64), __ATOMIC_RELAXED);
+            }
+        }
+    }
+    return 0;
 }
 
-int tt_heap_mark(const struct tt_heap_index *index, const tt_heap_root_vec *roots, unsigned threads,
+static int count_tagged(const struct tt_heap_edges *edges, struct tt_heap_graph *graph,
+                        unsigned threads, struct tt_heap_marks *out)
+{
+    struct tagged t = {edges, out->reached, graph->tagged};
+    if (out->reached_units == out->n)
+        return 0;
+    if (tt_heap_each(edges->n, threads, look_at_tags, &t))
+        return -ENOMEM;
+    for (uint32_t i = 0; i < (out->n + 63) / 64; i++)
+        out->tagged_lost += (uint64_t)__builtin_popcountll(t.bits[i] & ~out->reached[i]);
+    return 0;
+}
+
+int tt_heap_mark(const struct tt_heap_edges *edges, struct tt_heap_graph *graph, unsigned threads,
                  struct tt_heap_marks *out)
 {
-    if (!threads) {
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        threads = cores < 1 ? 1 : (unsigned)cores;
-    }
-    if (threads > MOST_THREADS)
-        threads = MOST_THREADS;
-    *out = (struct tt_heap_marks){.n = index->n};
-    out->reached = calloc(index->n / 64 + 1, sizeof *out->reached);
-    out->tagged = calloc(index->n / 64 + 1, sizeof *out->tagged);
-    struct pool pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
-    struct marker *markers = calloc(threads, sizeof *markers);
+    uint64_t n = edges->index->n,
+             most = n + graph->words.len + graph->objects.len + 1; /* nodes */
+    *out = (struct tt_heap_marks){.n = edges->index->n};
+    if (most >= TT_HEAP_NONE)
+        return -E2BIG;
+    out->reached = calloc(n / 64 + 1, sizeof *out->reached);
+    graph->many = calloc(n / 64 + 1, sizeof *graph->many);
+    graph->id = tt_heap_array(most, sizeof *graph->id);
+    graph->parent = tt_heap_array(most, sizeof *graph->parent);
+    graph->cross = calloc(most / 64 + 1, sizeof *graph->cross);
+    graph->share = calloc(most / 64 + 1, sizeof *graph->share);
+    graph->back = calloc(most / 64 + 1, sizeof *graph->back);
+    struct walk w = {.edges = edges, .graph = graph, .reached = out->reached};
     int rc = -ENOMEM;
-    if (!out->reached || !out->tagged || !markers || fill_pool(&pool, roots))
-        goto out;
-    pool.threads = threads;
-    for (unsigned i = 0; i < threads; i++)
-        markers[i] = (struct marker){.index = index, .marks = out, .pool = &pool};
-    /* A thread that cannot be had is missing from the count before anybody starts to wait. */
-    pthread_mutex_lock(&pool.lock);
-    unsigned started = 1;
-    while (started < threads &&
-           !pthread_create(&markers[started].thread, NULL, runner(), &markers[started]))
-        started++;
-    pool.threads = started;
-    pthread_mutex_unlock(&pool.lock);
-    runner()(&markers[0]);
-    for (unsigned i = 1; i < started; i++)
-        pthread_join(markers[i].thread, NULL);
-    rc = 0;
-    for (unsigned i = 0; i < started; i++) {
-        out->reached_units += markers[i].reached;
-        if (markers[i].failed)
-            rc = -ENOMEM;
-        tt_vec_free(&markers[i].stack);
+    if (out->reached && graph->many && graph->id && graph->parent && graph->cross && graph->share &&
+        graph->back)
+        rc = number_nodes(&w);
+    if (!rc) {
+        out->reached_units = graph->n - 1 - graph->words.len - graph->objects.len;
+        rc = count_tagged(edges, graph, threads, out);
     }
-    sum(out);
-out:
     if (rc)
         tt_heap_marks_free(out);
-    tt_vec_free(&pool.pieces);
-    pthread_mutex_destroy(&pool.lock);
-    pthread_cond_destroy(&pool.more);
-    free(markers);
     return rc;
 }
 
 void tt_heap_marks_free(struct tt_heap_marks *marks)
 {
     free(marks->reached);
-    free(marks->tagged);
     *marks = (struct tt_heap_marks){0};
 }

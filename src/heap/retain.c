@@ -10,82 +10,19 @@
 #include <string.h>
 
 enum {
-    GAP = 8,              /* words without a pointer that do not end a run of root words */
-    MOST_ASKED = 2000000, /* blocks asked for their site; of more, every n-th */
-    MOST_HELD = 8,        /* sites listed of a holder */
-    TCB_WORDS = 0x120,    /* of glibc's struct pthread, about */
+    MOST_ASKED = 500000, /* blocks asked for their site; of more, every n-th */
+    MOST_HELD = 8,       /* sites listed of a holder */
+    TCB_WORDS = 0x120,   /* of glibc's struct pthread, about */
 };
 /* A child this heavy continues the trunk; a holder is at least this part of all that is held. */
 static const double TRUNK = 0.9, LEAST = 0.001;
 /* A block in a block that weighs less of it than this is one of a collection. */
 static const double ITEM = 0.15;
 
-/* ---- root words ---- */
-
-/* Where a thread's local data begins in its stack: above its first frame, which start_thread's
- * buffer for cancellation marks; struct pthread points to it. */
-static uint64_t local_data_of(const struct tt_heap_image *image, const struct user_regs_struct *r)
-{
-    uint64_t highest = r->rsp;
-    for (unsigned i = 0; i < TCB_WORDS; i++) {
-        const uint8_t *at = tt_heap_bytes(image, r->fs_base + 8ull * i, 8);
-        uint64_t v;
-        if (!at)
-            break;
-        memcpy(&v, at, 8);
-        if (v > highest && v < r->fs_base)
-            highest = v;
-    }
-    return highest + 128; /* the rest of that frame */
-}
-
-/* Where in a thread's stack its local data begins, in words; n: not in this stack. */
-static uint64_t local_from(const struct tt_heap_image *image, const struct tt_heap_root *root)
-{
-    const struct user_regs_struct *regs = &image->threads.data[root->number].regs;
-    uint64_t end = root->address + root->n * 8;
-    if (regs->fs_base < root->address || regs->fs_base >= end)
-        return root->n;
-    uint64_t local = local_data_of(image, regs);
-    return local < root->address ? 0 : local < end ? (local - root->address) / 8 : root->n;
-}
-
-static int collect(struct tt_heap_graph *g, const tt_heap_root_vec *roots)
-{
-    const struct tt_heap_index *x = g->index;
-    for (uint32_t r = 0; r < roots->len; r++) {
-        const struct tt_heap_root *root = &roots->data[r];
-        bool stack = root->kind == TT_HEAP_ROOT_STACK;
-        bool passing = stack || root->kind == TT_HEAP_ROOT_REGISTERS;
-        uint64_t local = stack ? local_from(x->image, root) : root->n, before = 0;
-        bool any = false;
-        for (uint64_t i = 0; i < root->n; i++) {
-            if (root->words[i] < 4096)
-                continue;
-            uint32_t block = tt_heap_find(x, root->words[i]);
-            if (block == TT_HEAP_NONE)
-                continue;
-            if (g->words.len >= UINT32_MAX - 2)
-                return -E2BIG;
-            bool same = passing ? (before >= local) == (i >= local) : i - before <= GAP;
-            if ((!any || !same) &&
-                tt_vec_push(&g->objects, (struct tt_heap_object){(uint32_t)g->words.len, 0,
-                                                                 passing && i < local}))
-                return -ENOMEM;
-            if (tt_vec_push(&g->words, (struct tt_heap_word){block, r, i}))
-                return -ENOMEM;
-            g->objects.data[g->objects.len - 1].n++;
-            any = true;
-            before = i;
-        }
-    }
-    return 0;
-}
-
 /* ---- weights ---- */
 
 struct tree {
-    struct tt_heap_graph graph;
+    const struct tt_heap_graph *graph;
     const struct tt_heap_index *index;
     const tt_heap_root_vec *roots;
     const struct tt_heap_shaper *shaper;
@@ -100,17 +37,17 @@ struct tree {
 
 static bool is_block(const struct tree *t, uint32_t node)
 {
-    return t->graph.id[node] < t->index->n;
+    return t->graph->id[node] < t->index->n;
 }
 static const struct tt_heap_block *block_of(const struct tree *t, uint32_t node)
 {
-    return &t->index->list[t->graph.id[node]];
+    return &t->index->list[t->graph->id[node]];
 }
 
 static int weigh(struct tree *t)
 {
-    uint32_t n = t->graph.n;
-    const uint32_t *idom = t->graph.idom;
+    uint32_t n = t->graph->n;
+    const uint32_t *idom = t->graph->idom;
     t->bytes = tt_heap_array(n, sizeof *t->bytes);
     t->units = tt_heap_array(n, sizeof *t->units);
     t->heavy = tt_heap_array(n, sizeof *t->heavy);
@@ -135,7 +72,7 @@ static int weigh(struct tree *t)
 
 static bool is_holder(const struct tree *t, uint32_t v)
 {
-    uint32_t up = t->graph.idom[v];
+    uint32_t up = t->graph->idom[v];
     if ((double)t->bytes[v] < LEAST * (double)t->bytes[0] || !t->bytes[v])
         return false;
     if (!up)
@@ -155,7 +92,7 @@ static bool is_holder(const struct tree *t, uint32_t v)
 static size_t find_holders(const struct tree *t, uint32_t *top, size_t max)
 {
     size_t n = 0;
-    for (uint32_t v = 1; v < t->graph.n; v++) {
+    for (uint32_t v = 1; v < t->graph->n; v++) {
         if (n == max && t->bytes[v] <= t->bytes[top[n - 1]])
             continue;
         if (!is_holder(t, v))
@@ -197,12 +134,12 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
 {
     if (!t->options->site_of)
         return 0;
-    uint64_t stride = t->graph.n / MOST_ASKED + 1;
-    uint32_t *depth = tt_heap_array(t->graph.n, sizeof *depth);
+    uint64_t stride = t->graph->n / MOST_ASKED + 1;
+    uint32_t *depth = tt_heap_array(t->graph->n, sizeof *depth);
     TT_VEC(struct example) *nearest = calloc(n + 1, sizeof *nearest);
     int rc = depth && nearest ? 0 : -ENOMEM;
-    for (uint32_t v = 1; v < t->graph.n && !rc; v++) {
-        depth[v] = depth[t->graph.idom[v]] + 1;
+    for (uint32_t v = 1; v < t->graph->n && !rc; v++) {
+        depth[v] = depth[t->graph->idom[v]] + 1;
         if (!t->owner[v] || !is_block(t, v) || v % stride)
             continue;
         uint64_t requested = 0;
@@ -211,7 +148,7 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
         if (!site)
             continue;
         /* The nearest holder, and those above it. */
-        for (uint32_t o = t->owner[v]; o && !rc; o = t->owner[t->graph.idom[top[o - 1]]]) {
+        for (uint32_t o = t->owner[v]; o && !rc; o = t->owner[t->graph->idom[top[o - 1]]]) {
             size_t at;
             struct tt_heap_held *held = held_of(&result->holders.data[o - 1], site, &at);
             if (!held || (at == nearest[o - 1].len &&
@@ -278,7 +215,7 @@ static void word_text(const struct tree *t, const struct tt_heap_word *w, uint32
         const struct tt_heap_thread *thread = &image->threads.data[root->number];
         bool local = address > thread->regs.rsp && thread->regs.fs_base > thread->regs.rsp &&
                      thread->regs.fs_base < root->address + root->n * 8 &&
-                     address >= local_data_of(image, &thread->regs);
+                     address >= tt_heap_local_data(image, &thread->regs);
         snprintf(out, size, "%s of thread %d", local ? "thread-local data" : "stack", thread->tid);
         return;
     }
@@ -306,7 +243,7 @@ static void word_text(const struct tree *t, const struct tt_heap_word *w, uint32
 /* A root word or object. A word that carries the object's whole weight stands for it. */
 static const struct tt_heap_word *root_of(const struct tree *t, uint32_t node, uint32_t *n)
 {
-    const struct tt_heap_graph *g = &t->graph;
+    const struct tt_heap_graph *g = t->graph;
     uint32_t id = g->id[node];
     *n = 1;
     if (id < tt_heap_first_object(g))
@@ -344,12 +281,12 @@ __attribute__((format(printf, 2, 3))) static void add(struct line *l, const char
 /* The offset in one block of a pointer to another, or false: there are blocks in between. */
 static bool offset_of(const struct tree *t, uint32_t from, uint32_t to, uint64_t *offset)
 {
-    uint32_t block = t->graph.id[from];
+    uint32_t block = t->graph->id[from];
     uint64_t n = 0;
     for (uint64_t at = 0; at < t->index->list[block].size; at += n ? n * 8 : 4096) {
         const uint64_t *words = tt_heap_words(t->index, block, at, &n);
         for (uint64_t i = 0; i < n; i++)
-            if (tt_heap_holds(t->index, t->graph.id[to], words[i])) {
+            if (tt_heap_holds(t->index, t->graph->id[to], words[i])) {
                 *offset = at + i * 8;
                 return true;
             }
@@ -391,7 +328,7 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
         snprintf(h->where, sizeof h->where, "block of %llu bytes",
                  (unsigned long long)block_of(t, node)->size);
         while (is_block(t, root)) /* one of its ways to a root */
-            root = t->graph.parent[root];
+            root = t->graph->parent[root];
     }
     const struct tt_heap_word *word = root_of(t, root, &n);
     word_text(t, word, root == node ? n : 1, root_text, sizeof root_text);
@@ -402,12 +339,12 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
     }
     struct line line = {.out = h->path, .size = sizeof h->path};
     add(&line, "%s", root_text);
-    if (root != node && t->graph.idom[node] == 0)
+    if (root != node && t->graph->idom[node] == 0)
         add(&line, " and others");
     TT_VEC(uint32_t) nodes = {0};
     int rc = 0;
     if (example) {
-        for (uint32_t v = example; v != t->graph.idom[node] && !rc; v = t->graph.idom[v])
+        for (uint32_t v = example; v != t->graph->idom[node] && !rc; v = t->graph->idom[v])
             rc = is_block(t, v) ? tt_vec_push(&nodes, v) : 0;
         for (size_t i = 0, k = nodes.len; !rc && i + 1 < k; i++, k--) {
             uint32_t swap = nodes.data[i];
@@ -419,7 +356,7 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
             rc = is_block(t, v) ? tt_vec_push(&nodes, v) : 0;
     }
     if (!rc && nodes.len) {
-        if (root != node && t->graph.parent[node] != root && is_block(t, t->graph.parent[node]))
+        if (root != node && t->graph->parent[node] != root && is_block(t, t->graph->parent[node]))
             add(&line, " ..");
         path_text(t, nodes.data, nodes.len, &line);
     }
@@ -429,20 +366,19 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
 
 static void tree_free(struct tree *t)
 {
-    tt_heap_graph_free(&t->graph);
     free(t->bytes);
     free(t->units);
     free(t->heavy);
     free(t->owner);
 }
 
-int tt_heap_retain(const struct tt_heap_index *index, const struct tt_heap_marks *marks,
+int tt_heap_retain(struct tt_heap_edges *edges, struct tt_heap_graph *graph,
                    const tt_heap_root_vec *roots, const struct tt_heap_shaper *shaper,
                    const struct tt_heap_options *options, tt_heap_name_fn *name, void *name_arg,
                    struct tt_heap_result *result)
 {
-    struct tree t = {.graph = {.index = index},
-                     .index = index,
+    struct tree t = {.graph = graph,
+                     .index = graph->index,
                      .roots = roots,
                      .shaper = shaper,
                      .options = options,
@@ -450,9 +386,8 @@ int tt_heap_retain(const struct tt_heap_index *index, const struct tt_heap_marks
                      .name_arg = name_arg};
     size_t max = options->max_holders;
     uint32_t *top = calloc(2 * max + 2, sizeof *top), *example = top ? top + max + 1 : NULL;
-    int rc = top ? collect(&t.graph, roots) : -ENOMEM;
-    if (!rc)
-        rc = tt_heap_dominate(&t.graph, marks, options->threads);
+    int rc = top ? tt_heap_dominate(edges, graph) : -ENOMEM;
+    tt_heap_edges_free(edges);
     if (!rc)
         rc = weigh(&t);
     if (rc)
@@ -465,9 +400,9 @@ int tt_heap_retain(const struct tt_heap_index *index, const struct tt_heap_marks
         result->holders.data[result->holders.len++] = (struct tt_heap_holder){0};
         t.owner[top[i]] = (uint32_t)i + 1;
     }
-    for (uint32_t v = 1; v < t.graph.n; v++)
+    for (uint32_t v = 1; v < graph->n; v++)
         if (!t.owner[v])
-            t.owner[v] = t.owner[t.graph.idom[v]];
+            t.owner[v] = t.owner[graph->idom[v]];
     rc = add_sites(&t, result, top, n, example);
     for (size_t i = 0; i < n && !rc; i++)
         rc = describe(&t, top[i], example[i], &result->holders.data[i]);

@@ -91,6 +91,8 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
         o.max_holders = MOST_HOLDERS;
     struct tt_heap_blocks blocks = {0};
     struct tt_heap_index index = {0};
+    struct tt_heap_edges edges = {0};
+    struct tt_heap_graph graph = {0};
     struct tt_heap_marks marks = {0};
     struct tt_heap_shaper shaper = {0};
     struct tt_heap_lost lost = {0};
@@ -108,20 +110,27 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
     rc = tt_heap_index_build(image, &blocks, &index, err);
     if (rc)
         goto out;
-    rc = -ENOMEM;
-    if (tt_heap_roots_collect(image, &blocks, &roots) ||
-        tt_heap_mark(&index, &roots, o.threads, &marks))
+    rc = tt_heap_roots_collect(image, &blocks, &roots);
+    if (!rc)
+        rc = tt_heap_edges_find(&index, o.threads, &edges);
+    if (!rc)
+        rc = tt_heap_graph_roots(&index, &roots, &graph);
+    if (!rc)
+        rc = tt_heap_mark(&edges, &graph, o.threads, &marks);
+    if (rc)
         goto out;
     out->mark_ns = lap(&since);
+    rc = -ENOMEM;
     if (tt_heap_shaper_make(&index, &blocks, &shaper) ||
-        tt_heap_lost_find(&index, &marks, &shaper, o.threads, &lost) ||
+        tt_heap_lost_find(&edges, &marks, &shaper, o.threads, &lost) ||
         tt_heap_group(&index, &shaper, &lost, o.max_groups, name, name_arg, out))
         goto out;
     totals(&index, &blocks, &marks, &lost, out);
     if (tt_heap_attribute(&index, &marks, &shaper, &lost, &o, out))
         goto out;
     since = tt_clock_read(CLOCK_MONOTONIC);
-    if (tt_heap_retain(&index, &marks, &roots, &shaper, &o, name, name_arg, out))
+    rc = tt_heap_retain(&edges, &graph, &roots, &shaper, &o, name, name_arg, out);
+    if (rc)
         goto out;
     out->retain_ns = lap(&since);
     rc = 0;
@@ -136,6 +145,8 @@ out:
     tt_heap_lost_free(&lost);
     tt_heap_shaper_free(&shaper);
     tt_heap_marks_free(&marks);
+    tt_heap_graph_free(&graph);
+    tt_heap_edges_free(&edges);
     tt_vec_free(&roots);
     tt_heap_index_free(&index);
     tt_heap_blocks_free(&blocks);

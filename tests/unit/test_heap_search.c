@@ -28,6 +28,8 @@ struct fake {
     uint8_t *memory[8]; /* of the ranges */
     uint64_t top;
     struct tt_heap_index index;
+    struct tt_heap_edges edges;
+    struct tt_heap_graph graph;
     struct tt_heap_marks marks;
     struct tt_heap_shaper shaper;
     struct tt_heap_lost lost;
@@ -95,13 +97,15 @@ static void mark(struct fake *f, unsigned threads)
 {
     assert_int_equal(tt_heap_index_build(&f->image, &f->blocks, &f->index, NULL), 0);
     assert_int_equal(tt_heap_roots_collect(&f->image, &f->blocks, &f->roots), 0);
-    assert_int_equal(tt_heap_mark(&f->index, &f->roots, threads, &f->marks), 0);
+    assert_int_equal(tt_heap_edges_find(&f->index, threads, &f->edges), 0);
+    assert_int_equal(tt_heap_graph_roots(&f->index, &f->roots, &f->graph), 0);
+    assert_int_equal(tt_heap_mark(&f->edges, &f->graph, threads, &f->marks), 0);
 }
 
 static void fold(struct fake *f)
 {
     assert_int_equal(tt_heap_shaper_make(&f->index, &f->blocks, &f->shaper), 0);
-    assert_int_equal(tt_heap_lost_find(&f->index, &f->marks, &f->shaper, 2, &f->lost), 0);
+    assert_int_equal(tt_heap_lost_find(&f->edges, &f->marks, &f->shaper, 2, &f->lost), 0);
     assert_int_equal(tt_heap_group(&f->index, &f->shaper, &f->lost, 64, NULL, NULL, &f->result), 0);
 }
 
@@ -111,6 +115,8 @@ static void forget_marks(struct fake *f)
     tt_heap_lost_free(&f->lost);
     tt_heap_shaper_free(&f->shaper);
     tt_heap_marks_free(&f->marks);
+    tt_heap_graph_free(&f->graph);
+    tt_heap_edges_free(&f->edges);
     tt_vec_free(&f->roots);
     tt_heap_index_free(&f->index);
 }
@@ -765,7 +771,8 @@ static void test_random_dominators(void **unused)
         size_t n = 5 + draw(60);
         struct graph g = random_graph(&f, n, n / 2 + draw(2 * n), 1 + draw(3));
         mark(&f, 1);
-        struct tt_heap_graph d = {.index = &f.index};
+        struct tt_heap_graph d = {.index = &f.index, .tagged = calloc(n / 64 + 1, 8)};
+        struct tt_heap_marks marks;
         for (uint32_t i = 0; i < n; i++)
             if (g.rooted[i]) {
                 struct tt_heap_object o = {(uint32_t)d.words.len, 1, false};
@@ -773,7 +780,9 @@ static void test_random_dominators(void **unused)
                 assert_int_equal(tt_vec_push(&d.objects, o), 0);
                 assert_int_equal(tt_vec_push(&d.words, w), 0);
             }
-        assert_int_equal(tt_heap_dominate(&d, &f.marks, 1 + seed % 2), 0);
+        assert_int_equal(tt_heap_mark(&f.edges, &d, 1, &marks), 0);
+        assert_int_equal(marks.reached_units, f.marks.reached_units);
+        assert_int_equal(tt_heap_dominate(&f.edges, &d), 0);
         bool *dominates = calloc(n * n, 1);
         for (uint32_t v = 1; v < d.n; v++)
             for (uint32_t a = v; a && d.id[v] < n; a = d.idom[a])
@@ -790,6 +799,7 @@ static void test_random_dominators(void **unused)
             free(seen);
         }
         free(dominates);
+        tt_heap_marks_free(&marks);
         tt_heap_graph_free(&d);
         graph_free(&g);
         end(&f);
@@ -802,7 +812,7 @@ static void retain(struct fake *f, struct births *b)
         .site_of = b ? site_of : NULL, .arg = b, .max_holders = 32, .threads = 2};
     if (b)
         b->f = f;
-    assert_int_equal(tt_heap_retain(&f->index, &f->marks, &f->roots, &f->shaper, &options, name_it,
+    assert_int_equal(tt_heap_retain(&f->edges, &f->graph, &f->roots, &f->shaper, &options, name_it,
                                     NULL, &f->result),
                      0);
 }
@@ -876,7 +886,7 @@ static void test_holders(void **unused)
     assert_int_equal(h->held.data[0].site, 2);
     assert_int_equal(h->held.data[0].units, 1000);
     assert_int_equal(h->held.len, 3);
-    assert_string_equal(h->path, "global data of prog+0x6000 -> block 8008 +7992 -> block 104");
+    assert_string_equal(h->path, "global data of prog+0x6000 -> block 8008 +0 -> block 104");
     h = holder(&f, "block of 56 bytes");
     assert_int_equal(h->root, head);
     assert_int_equal(h->units, 20001);
