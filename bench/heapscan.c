@@ -113,7 +113,8 @@ static void make(struct heap *heap, size_t size, unsigned lost)
 }
 
 enum { BUILD, ROOTS, EDGES, MARK, FIND, GROUP, RETAIN, STEPS };
-static const char *const step_names[STEPS] = {"index",  "roots",  "edges", "mark", "lost", "groups", "retain"};
+static const char *const step_names[STEPS] = {"index", "roots",  "edges", "mark",
+                                              "lost",  "groups", "retain"};
 
 /* Wall time, and processor time of all threads, which a busy machine disturbs less. */
 struct laps {

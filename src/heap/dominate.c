@@ -14,9 +14,9 @@
 struct work {
     const struct tt_heap_edges *edges;
     struct tt_heap_graph *graph;
-    uint32_t *number; /* by id: the node, of the core's and of shared leaves; else 0 */
-    uint32_t n;       /* nodes of the core; from now on each has a place in it */
-    uint32_t *node;   /* by place */
+    uint32_t *number;  /* by id: the node, of the core's and of shared leaves; else 0 */
+    uint32_t *ranks;   /* of the core's bits: each of its nodes has a place */
+    uint32_t n, *node; /* by place */
     /* Pointers between places: those of one begin at begin[place]. */
     uint32_t *begin;
     TT_VEC(uint32_t) targets;
@@ -38,7 +38,6 @@ static bool is_met(const struct tt_heap_graph *g, uint32_t v)
 static void find_core(struct work *w)
 {
     struct tt_heap_graph *g = w->graph;
-    w->n = 1;
     for (uint32_t v = g->n; v-- > 1;) {
         bool met = is_met(g, v);
         if (met && tt_heap_bit(g->back, v))
@@ -46,30 +45,28 @@ static void find_core(struct work *w)
         if (tt_heap_bit(g->cross, v) || (met && !tt_heap_bit(w->edges->leaf, g->id[v]))) {
             tt_heap_set_bit(g->cross, v);
             tt_heap_set_bit(g->cross, g->parent[v]);
-            w->n++;
         }
     }
 }
 
-/* Gives the core's nodes places, in order. graph->idom of one is its place for the time being. */
+/* Gives the core's nodes places, in order; the entry is the first. */
 static int place_core(struct work *w)
 {
     struct tt_heap_graph *g = w->graph;
-    uint32_t place = 0;
-    w->number = tt_heap_array((size_t)tt_heap_first_object(g) + g->objects.len + 1,
-                              sizeof *w->number);
+    tt_heap_set_bit(g->cross, 0);
+    w->ranks = tt_heap_ranks(g->cross, g->n, &w->n);
+    w->number =
+        tt_heap_array((size_t)tt_heap_first_object(g) + g->objects.len + 1, sizeof *w->number);
     w->node = tt_heap_array(w->n, sizeof *w->node);
-    if (!w->number || !w->node)
+    if (!w->ranks || !w->number || !w->node)
         return -ENOMEM;
+    uint32_t place = 0;
     for (uint32_t v = 0; v < g->n; v++) {
-        if (v && !tt_heap_bit(g->cross, v)) {
-            if (is_met(g, v))
-                w->number[g->id[v]] = v;
-            continue;
-        }
-        w->number[g->id[v]] = v;
-        g->idom[v] = place;
-        w->node[place++] = v;
+        bool core = tt_heap_bit(g->cross, v);
+        if (core || is_met(g, v))
+            w->number[g->id[v]] = v;
+        if (core)
+            w->node[place++] = v;
     }
     return 0;
 }
@@ -83,7 +80,7 @@ static int put(struct work *w, uint32_t v, uint32_t id)
     if (!u || (id < g->index->n && tt_heap_bit(w->edges->leaf, id)) ||
         (v >= g->lasting && u < g->lasting))
         return 0;
-    return tt_vec_push(&w->targets, g->idom[u]);
+    return tt_vec_push(&w->targets, tt_heap_rank(g->cross, w->ranks, u));
 }
 
 static int put_all(struct work *w, uint32_t v)
@@ -256,6 +253,16 @@ out:
     return rc;
 }
 
+static int set_idom(struct tt_heap_graph *g, uint32_t v, uint32_t idom)
+{
+    if (g->idom[v] == idom)
+        return 0;
+    if (tt_vec_push(&g->parents, (struct tt_heap_parent){v, g->idom[v]}))
+        return -ENOMEM;
+    g->idom[v] = idom;
+    return 0;
+}
+
 static int dominate_core(struct work *w)
 {
     struct tree t = {.number = tt_heap_array(w->n, sizeof *t.number),
@@ -269,8 +276,8 @@ static int dominate_core(struct work *w)
         rc = find_predecessors(w, &t);
     if (!rc)
         rc = semi_nca(&t);
-    for (uint32_t v = 1; v < t.n && !rc; v++)
-        w->graph->idom[w->node[t.place[v]]] = w->node[t.place[t.idom[v]]];
+    for (uint32_t place = 1; place < w->n && !rc; place++)
+        rc = set_idom(w->graph, w->node[place], w->node[t.place[t.idom[t.number[place]]]]);
     free(t.number);
     free(t.place);
     free(t.parent);
@@ -304,7 +311,7 @@ static uint32_t nearest_common(const struct jumps *j, uint32_t a, uint32_t b)
     return a;
 }
 
-static void settle_leaves(struct work *w, const struct jumps *j)
+static int settle_leaves(struct work *w, const struct jumps *j)
 {
     struct tt_heap_graph *g = w->graph;
     uint32_t blocks = g->index->n;
@@ -312,14 +319,29 @@ static void settle_leaves(struct work *w, const struct jumps *j)
         if (!tt_heap_bit(g->share, v))
             continue;
         uint32_t id = g->id[v], n = 1;
-        const uint32_t *t = id < blocks ? tt_heap_targets(w->edges, id, &n)
-                                        : &g->words.data[id - blocks].block;
+        const uint32_t *t =
+            id < blocks ? tt_heap_targets(w->edges, id, &n) : &g->words.data[id - blocks].block;
         for (uint32_t i = 0; i < n; i++) {
             uint32_t u = tt_heap_bit(w->edges->leaf, t[i]) ? w->number[t[i]] : 0;
-            if (u && g->idom[u] && (v < g->lasting || u >= g->lasting))
-                g->idom[u] = nearest_common(j, g->idom[u], v);
+            if (!u || !g->idom[u] || (v >= g->lasting && u < g->lasting))
+                continue;
+            uint32_t common = nearest_common(j, g->idom[u], v);
+            if (tt_heap_bit(g->cross, u)) { /* its parent is kept already */
+                g->idom[u] = common;
+            } else if (common != g->idom[u]) {
+                tt_heap_set_bit(g->cross, u);
+                if (set_idom(g, u, common))
+                    return -ENOMEM;
+            }
         }
     }
+    return 0;
+}
+
+static int by_node(const void *a, const void *b)
+{
+    const struct tt_heap_parent *x = a, *y = b;
+    return x->node < y->node ? -1 : x->node > y->node;
 }
 
 static int dominate_leaves(struct work *w)
@@ -341,8 +363,7 @@ static int dominate_leaves(struct work *w)
                             ? j.jump[over]
                             : up;
         }
-        settle_leaves(w, &j);
-        rc = 0;
+        rc = settle_leaves(w, &j);
     }
     free(j.depth);
     free(j.jump);
@@ -352,17 +373,17 @@ static int dominate_leaves(struct work *w)
 int tt_heap_dominate(const struct tt_heap_edges *edges, struct tt_heap_graph *graph)
 {
     struct work w = {.edges = edges, .graph = graph};
-    graph->idom = tt_heap_array(graph->n, sizeof *graph->idom);
-    if (!graph->idom)
-        return -ENOMEM;
-    memcpy(graph->idom, graph->parent, graph->n * sizeof *graph->idom);
     find_core(&w);
     int rc = place_core(&w);
+    graph->idom = graph->parent;
     if (!rc && w.n > 1)
         rc = dominate_core(&w);
-    graph->idom[0] = 0;
     if (!rc)
         rc = dominate_leaves(&w);
+    if (!rc && graph->parents.len)
+        qsort(graph->parents.data, graph->parents.len, sizeof *graph->parents.data, by_node);
+    graph->parent = NULL;
+    free(w.ranks);
     free(w.number);
     free(w.node);
     free(w.begin);

@@ -131,7 +131,8 @@ static int flush(const struct tt_heap_index *x, struct hand_edges *h, uint32_t f
                  uint32_t *begin)
 {
     tt_heap_resolve(x, h->word, h->block, h->n);
-    if (h->targets.len > UINT32_MAX - 2 * BATCH || tt_vec_reserve(&h->targets, h->targets.len + h->n))
+    if (h->targets.len > UINT32_MAX - 2 * BATCH ||
+        tt_vec_reserve(&h->targets, h->targets.len + h->n))
         return -ENOMEM;
     uint32_t before = TT_HEAP_NONE, before_from = 0;
     for (unsigned i = 0; i < h->n; i++) {
@@ -203,7 +204,8 @@ static int find_chunk(void *arg, unsigned hand, uint32_t number)
             for (uint64_t k = 0; k < words_n; k++) {
                 uint64_t word = words[k];
                 if (word - x->low >= x->high - x->low) {
-                    tagging |= word >> TT_HEAP_ADDRESS_BITS && tt_heap_near(x, word & TT_HEAP_UNTAG);
+                    tagging |=
+                        word >> TT_HEAP_ADDRESS_BITS && tt_heap_near(x, word & TT_HEAP_UNTAG);
                     continue;
                 }
                 if (!tt_heap_near(x, word))

@@ -60,8 +60,7 @@ static int flush(struct look *l)
             continue;
         if (g->words.len >= UINT32_MAX - 2)
             return -E2BIG;
-        bool same =
-            l->passing ? (l->before >= l->local) == (i >= l->local) : i - l->before <= GAP;
+        bool same = l->passing ? (l->before >= l->local) == (i >= l->local) : i - l->before <= GAP;
         if ((!l->any || !same) &&
             tt_vec_push(&g->objects, (struct tt_heap_object){(uint32_t)g->words.len, 0,
                                                              l->passing && i < l->local}))
@@ -123,6 +122,31 @@ int tt_heap_graph_roots(const struct tt_heap_index *index, const tt_heap_root_ve
     return rc;
 }
 
+uint32_t *tt_heap_ranks(const uint64_t *bits, uint32_t n, uint32_t *total)
+{
+    uint32_t *ranks = malloc(((size_t)n / 64 + 1) * sizeof *ranks), sum = 0;
+    for (uint32_t i = 0; ranks && i <= n / 64; i++) {
+        ranks[i] = sum;
+        sum += (uint32_t)__builtin_popcountll(bits[i]);
+    }
+    *total = sum;
+    return ranks;
+}
+
+uint32_t tt_heap_parent_of(const struct tt_heap_graph *graph, uint32_t node)
+{
+    size_t low = 0, high = graph->parents.len;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (graph->parents.data[mid].node < node)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    bool kept = low < graph->parents.len && graph->parents.data[low].node == node;
+    return kept ? graph->parents.data[low].parent : graph->idom[node];
+}
+
 void tt_heap_graph_free(struct tt_heap_graph *graph)
 {
     tt_vec_free(&graph->words);
@@ -135,5 +159,6 @@ void tt_heap_graph_free(struct tt_heap_graph *graph)
     free(graph->share);
     free(graph->back);
     free(graph->idom);
+    tt_vec_free(&graph->parents);
     *graph = (struct tt_heap_graph){0};
 }

@@ -9,54 +9,61 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { AHEAD = 8 };
+
 /* ---- lost blocks and their roots ---- */
 
-typedef TT_VEC(uint32_t) block_vec;
+/* Lost blocks by place in the list of them. */
+struct finding {
+    const struct tt_heap_edges *edges;
+    const uint64_t *lost; /* a bit for each block */
+    uint32_t *ranks;
+    struct tt_heap_lost *out;
+    TT_VEC(uint32_t) stack, starts;
+};
 
-/* Follows lost blocks from `start`, setting owner[] of those that have none. 0 or -ENOMEM. */
-static int follow(const struct tt_heap_edges *edges, const uint64_t *reached, uint32_t start,
-                  uint32_t *owner, block_vec *stack)
+/* Follows lost blocks from the start, setting root[] of those that have none. 0 or -ENOMEM. */
+static int follow(struct finding *f, uint32_t start)
 {
-    owner[start] = start;
-    if (tt_vec_push(stack, start))
+    uint32_t *root = f->out->root;
+    root[start] = start;
+    if (tt_vec_push(&f->stack, start))
         return -ENOMEM;
-    while (stack->len) {
-        uint32_t n;
-        const uint32_t *targets = tt_heap_targets(edges, stack->data[--stack->len], &n);
-        if (tt_vec_reserve(stack, stack->len + n))
+    while (f->stack.len) {
+        uint32_t n, from = f->out->list.data[f->stack.data[--f->stack.len]];
+        const uint32_t *targets = tt_heap_targets(f->edges, from, &n);
+        if (tt_vec_reserve(&f->stack, f->stack.len + n))
             return -ENOMEM;
         for (uint32_t i = 0; i < n; i++) {
-            if (owner[targets[i]] != TT_HEAP_NONE || tt_heap_bit(reached, targets[i]))
+            if (!tt_heap_bit(f->lost, targets[i]))
                 continue;
-            owner[targets[i]] = start;
-            __builtin_prefetch(tt_heap_begin(edges, targets[i]));
-            stack->data[stack->len++] = targets[i];
+            uint32_t to = tt_heap_rank(f->lost, f->ranks, targets[i]);
+            if (root[to] != TT_HEAP_NONE)
+                continue;
+            root[to] = start;
+            __builtin_prefetch(tt_heap_begin(f->edges, targets[i]));
+            f->stack.data[f->stack.len++] = to;
         }
     }
     return 0;
 }
 
-/* Sets owner[] of every lost block to its root's number. */
-static int find_roots(const struct tt_heap_edges *edges, const uint64_t *reached,
-                      struct tt_heap_lost *lost, uint32_t *owner)
+/* Sets root[] of every lost block. */
+static int find_roots(struct finding *f)
 {
-    size_t size = edges->index->n * sizeof *owner;
-    block_vec stack = {0}, starts = {0};
+    struct tt_heap_lost *lost = f->out;
+    size_t size = lost->list.len * sizeof *lost->root;
     int rc = 0;
-    memset(owner, 0xff, size);
-    for (size_t i = 0; i < lost->list.len && !rc; i++) {
-        uint32_t block = lost->list.data[i];
-        if (owner[block] == TT_HEAP_NONE)
-            rc = tt_vec_push(&starts, block) ? -ENOMEM : follow(edges, reached, block, owner, &stack);
-    }
-    memset(owner, 0xff, size);
-    for (size_t i = starts.len; i-- > 0 && !rc;)
-        if (owner[starts.data[i]] == TT_HEAP_NONE) {
+    memset(lost->root, 0xff, size);
+    for (uint32_t i = 0; i < lost->list.len && !rc; i++)
+        if (lost->root[i] == TT_HEAP_NONE)
+            rc = tt_vec_push(&f->starts, i) ? -ENOMEM : follow(f, i);
+    memset(lost->root, 0xff, size);
+    for (size_t i = f->starts.len; i-- > 0 && !rc;)
+        if (lost->root[f->starts.data[i]] == TT_HEAP_NONE) {
             lost->roots++;
-            rc = follow(edges, reached, starts.data[i], owner, &stack);
+            rc = follow(f, f->starts.data[i]);
         }
-    tt_vec_free(&stack);
-    tt_vec_free(&starts);
     return rc;
 }
 
@@ -79,8 +86,12 @@ static int shape_chunk(void *arg, unsigned hand, uint32_t chunk)
         else
             high = mid;
     }
-    for (; low < s->lost->list.len && list[low] >> TT_HEAP_CHUNK_BITS == chunk; low++)
+    for (; low < s->lost->list.len && list[low] >> TT_HEAP_CHUNK_BITS == chunk; low++) {
+        uint64_t words;
+        if (low + AHEAD < s->lost->list.len)
+            __builtin_prefetch(tt_heap_words(s->shaper->index, list[low + AHEAD], 0, &words));
         tt_heap_shape_of(s->shaper, list[low], &s->lost->shape[low]);
+    }
     return 0;
 }
 
@@ -90,31 +101,35 @@ int tt_heap_lost_find(const struct tt_heap_edges *edges, const struct tt_heap_ma
 {
     *out = (struct tt_heap_lost){0};
     const struct tt_heap_index *index = edges->index;
-    size_t n = index->n - marks->reached_units;
-    uint32_t *owner = tt_heap_array((size_t)index->n + 1, sizeof *owner);
-    out->root = malloc((n + 1) * sizeof *out->root);
-    out->group = malloc((n + 1) * sizeof *out->group);
-    out->shape = malloc((n + 1) * sizeof *out->shape);
+    size_t n = index->n - marks->reached_units, words = (size_t)index->n / 64 + 1;
+    if (!n)
+        return 0;
+    uint64_t *bits = malloc(words * sizeof *bits);
+    struct finding f = {.edges = edges, .lost = bits, .out = out};
+    uint32_t total;
+    out->root = malloc(n * sizeof *out->root);
+    out->group = malloc(n * sizeof *out->group);
+    out->shape = malloc(n * sizeof *out->shape);
     int rc = -ENOMEM;
-    if (!owner || !out->root || !out->group || !out->shape || tt_vec_reserve(&out->list, n))
+    if (!bits || !out->root || !out->group || !out->shape || tt_vec_reserve(&out->list, n))
+        goto out;
+    for (size_t i = 0; i < words; i++)
+        bits[i] = ~marks->reached[i];
+    f.ranks = tt_heap_ranks(bits, index->n, &total);
+    if (!f.ranks)
         goto out;
     for (uint32_t i = 0; i < index->n; i++)
-        if (!tt_heap_bit(marks->reached, i))
+        if (tt_heap_bit(bits, i))
             out->list.data[out->list.len++] = i;
     struct shaping shaping = {shaper, out};
-    rc = n ? tt_heap_each(edges->n, threads, shape_chunk, &shaping) : 0;
-    if (!rc && n)
-        rc = find_roots(edges, marks->reached, out, owner);
-    if (rc)
-        goto out;
-    for (size_t i = 0; i < n; i++)
-        out->root[i] = owner[out->list.data[i]];
-    for (size_t i = 0; i < n; i++) /* from now on owner[] has places of blocks */
-        owner[out->list.data[i]] = (uint32_t)i;
-    for (size_t i = 0; i < n; i++)
-        out->root[i] = owner[out->root[i]];
+    rc = tt_heap_each(edges->n, threads, shape_chunk, &shaping);
+    if (!rc)
+        rc = find_roots(&f);
 out:
-    free(owner);
+    tt_vec_free(&f.stack);
+    tt_vec_free(&f.starts);
+    free(f.ranks);
+    free(bits);
     if (rc)
         tt_heap_lost_free(out);
     return rc;

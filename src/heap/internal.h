@@ -12,7 +12,7 @@
 /* ---- index.c: word -> block ---- */
 
 #define TT_HEAP_NONE UINT32_MAX
-#define TT_HEAP_SLAB_BITS 26    /* one slab of cells covers 64 MiB of addresses */
+#define TT_HEAP_SLAB_BITS 26 /* one slab of cells covers 64 MiB of addresses */
 #define TT_HEAP_UNTAG 0xffffffffffffull
 #define TT_HEAP_ADDRESS_BITS 47 /* user addresses of x86-64 with four levels of page tables */
 
@@ -137,15 +137,22 @@ static inline void tt_heap_set_bit(uint64_t *bits, uint32_t i)
 {
     bits[i / 64] |= 1ull << (i % 64);
 }
+/* The number of set bits before each word of 64, and before any bit (Jacobson 1989): places for
+ * some of many. tt_heap_ranks: for free(), NULL without memory; *total of all. */
+uint32_t *tt_heap_ranks(const uint64_t *bits, uint32_t n, uint32_t *total);
+static inline uint32_t tt_heap_rank(const uint64_t *bits, const uint32_t *ranks, uint32_t i)
+{
+    return ranks[i / 64] + (uint32_t)__builtin_popcountll(bits[i / 64] & ((1ull << (i % 64)) - 1));
+}
 
 enum { TT_HEAP_CHUNK_BITS = 12, TT_HEAP_CHUNK = 1 << TT_HEAP_CHUNK_BITS };
 /* What each block points to: other blocks, in the order of its words. */
 struct tt_heap_edges {
     const struct tt_heap_index *index;
-    uint32_t n; /* chunks of blocks */
+    uint32_t n;       /* chunks of blocks */
     uint32_t **lists; /* of each chunk */
-    uint32_t *begin; /* where a block's part of its chunk's list begins; one more ends the chunk */
-    uint64_t *leaf;  /* a bit for each block that points to no other */
+    uint32_t *begin;  /* where a block's part of its chunk's list begins; one more ends the chunk */
+    uint64_t *leaf;   /* a bit for each block that points to no other */
     uint64_t *tagging; /* a bit for each that holds what would point to a block without a tag */
     TT_VEC(uint32_t *) slabs; /* the lists' memory */
 };
@@ -180,6 +187,9 @@ struct tt_heap_object {
     uint32_t first, n; /* its words */
     bool passing;      /* a stack or registers: holds only what nothing lasting holds */
 };
+struct tt_heap_parent {
+    uint32_t node, parent;
+};
 struct tt_heap_graph {
     const struct tt_heap_index *index;
     TT_VEC(struct tt_heap_word) words;
@@ -190,12 +200,17 @@ struct tt_heap_graph {
     uint32_t *id;     /* of a node: block, word, object or entry, see below */
     uint32_t *parent; /* a node that points to it, on a shortest way */
     uint64_t *many;   /* a bit for each block that is pointed to more than once */
-    uint64_t *cross; /* a bit for each node that points to a block that was reached before and points
-                        on */
-    uint64_t *share; /* the same, for a block that points nowhere */
-    uint64_t *back; /* a bit for each node that points to its parent */
-    uint32_t *idom; /* the nearest node that every way to it passes; idom[0] = 0 */
+    uint64_t *cross;  /* a bit for each node that points to a block that was reached before and
+                         points  on */
+    uint64_t *share;  /* the same, for a block that points nowhere */
+    uint64_t *back;   /* a bit for each node that points to its parent */
+    /* After tt_heap_dominate: the nearest node that every way to it passes; idom[0] = 0. It takes
+     * the place of parent, which is kept apart where it differs, by node. */
+    uint32_t *idom;
+    TT_VEC(struct tt_heap_parent) parents;
 };
+/* A node that points to the node, on a shortest way from the entry; after tt_heap_dominate. */
+uint32_t tt_heap_parent_of(const struct tt_heap_graph *graph, uint32_t node);
 /* What a node is: blocks have ids below index->n, then come words, then objects, then the entry. */
 static inline uint32_t tt_heap_first_word(const struct tt_heap_graph *g)
 {
@@ -299,10 +314,10 @@ int tt_heap_attribute(const struct tt_heap_index *index, const struct tt_heap_ma
 
 /* ---- dominate.c ---- */
 
-/* Fills graph->idom. Pointers from what only passing objects hold to what others hold do not count:
- * stacks are full of them, and they end with the function. Needs 4 bytes a block, and about 40 a
- * block and 8 a pointer of that part of the heap in which ways meet. 0, -ENOMEM, or -E2BIG: too
- * many pointers for 32 bits. */
+/* Makes graph->parent graph->idom. Pointers from what only passing objects hold to what others hold
+ * do not count: stacks are full of them, and they end with the function. Needs 4 bytes a block, and
+ * about 40 a block and 8 a pointer of that part of the heap in which ways meet. 0, -ENOMEM, or
+ * -E2BIG: too many pointers for 32 bits. */
 int tt_heap_dominate(const struct tt_heap_edges *edges, struct tt_heap_graph *graph);
 
 /* ---- retain.c ---- */

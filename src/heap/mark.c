@@ -145,8 +145,7 @@ static int count_tagged(const struct tt_heap_edges *edges, struct tt_heap_graph 
 int tt_heap_mark(const struct tt_heap_edges *edges, struct tt_heap_graph *graph, unsigned threads,
                  struct tt_heap_marks *out)
 {
-    uint64_t n = edges->index->n,
-             most = n + graph->words.len + graph->objects.len + 1; /* nodes */
+    uint64_t n = edges->index->n, most = n + graph->words.len + graph->objects.len + 1; /* nodes */
     *out = (struct tt_heap_marks){.n = edges->index->n};
     if (most >= TT_HEAP_NONE)
         return -E2BIG;

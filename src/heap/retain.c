@@ -11,8 +11,10 @@
 
 enum {
     MOST_ASKED = 500000, /* blocks asked for their site; of more, every n-th */
-    MOST_HELD = 8,       /* sites listed of a holder */
-    TCB_WORDS = 0x120,   /* of glibc's struct pthread, about */
+    MOST_HOLDERS = 254,
+    MOST_HELD = 8,     /* sites listed of a holder */
+    TCB_WORDS = 0x120, /* of glibc's struct pthread, about */
+    AHEAD = 16,
 };
 /* A child this heavy continues the trunk; a holder is at least this part of all that is held. */
 static const double TRUNK = 0.9, LEAST = 0.001;
@@ -29,10 +31,10 @@ struct tree {
     const struct tt_heap_options *options;
     tt_heap_name_fn *name;
     void *name_arg;
+    uint64_t total;
     uint64_t *bytes; /* by node: what it dominates, itself included */
-    uint32_t *units;
-    uint32_t *heavy; /* its heaviest child, 0 none */
-    uint32_t *owner; /* holder + 1 that is nearest above or the node itself, 0 none */
+    uint32_t *heavy; /* its heaviest child, of those that weigh something; 0 none */
+    uint8_t *owner;  /* holder + 1 that is nearest above or the node itself, 0 none */
 };
 
 static bool is_block(const struct tree *t, uint32_t node)
@@ -49,31 +51,48 @@ static int weigh(struct tree *t)
     uint32_t n = t->graph->n;
     const uint32_t *idom = t->graph->idom;
     t->bytes = tt_heap_array(n, sizeof *t->bytes);
-    t->units = tt_heap_array(n, sizeof *t->units);
     t->heavy = tt_heap_array(n, sizeof *t->heavy);
     t->owner = tt_heap_array(n, sizeof *t->owner);
-    if (!t->bytes || !t->units || !t->heavy || !t->owner)
+    if (!t->bytes || !t->heavy || !t->owner)
         return -ENOMEM;
     for (uint32_t v = n; v-- > 1;) { /* dominators have lower numbers */
-        if (v > 16 && is_block(t, v - 16))
-            __builtin_prefetch(block_of(t, v - 16));
-        if (is_block(t, v)) {
+        if (v > AHEAD && is_block(t, v - AHEAD))
+            __builtin_prefetch(block_of(t, v - AHEAD));
+        if (is_block(t, v))
             t->bytes[v] += block_of(t, v)->size;
-            t->units[v]++;
-        }
-        uint32_t up = idom[v];
-        t->bytes[up] += t->bytes[v];
-        t->units[up] += t->units[v];
-        if (!t->heavy[up] || t->bytes[v] >= t->bytes[t->heavy[up]])
-            t->heavy[up] = v;
+        t->bytes[idom[v]] += t->bytes[v];
+    }
+    t->total = t->bytes[0];
+    for (uint32_t v = n; v-- > 1;) {
+        if ((double)t->bytes[v] < LEAST * (double)t->total)
+            continue; /* most: they cost no memory here */
+        uint32_t *heavy = &t->heavy[idom[v]];
+        if (!*heavy || t->bytes[v] >= t->bytes[*heavy])
+            *heavy = v;
     }
     return 0;
+}
+
+/* The heaviest node right below, or any where none weighs much. */
+static uint32_t heaviest(const struct tree *t, uint32_t node)
+{
+    if (t->heavy[node])
+        return t->heavy[node];
+    uint32_t low = node + 1, high = t->graph->n; /* numbers of parents ascend but for a few */
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (t->graph->idom[mid] < node)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < t->graph->n && t->graph->idom[low] == node ? low : 0;
 }
 
 static bool is_holder(const struct tree *t, uint32_t v)
 {
     uint32_t up = t->graph->idom[v];
-    if ((double)t->bytes[v] < LEAST * (double)t->bytes[0] || !t->bytes[v])
+    if ((double)t->bytes[v] < LEAST * (double)t->total || !t->bytes[v])
         return false;
     if (!up)
         return true;
@@ -81,7 +100,7 @@ static bool is_holder(const struct tree *t, uint32_t v)
         return false;
     if (!is_block(t, v))
         return true;
-    if (t->units[v] < 2)
+    if (t->bytes[v] == block_of(t, v)->size)
         return false; /* a block alone */
     /* One as large as its parent is the next node of the same thing. */
     return !is_block(t, up) || (block_of(t, v)->size != block_of(t, up)->size &&
@@ -107,10 +126,6 @@ static size_t find_holders(const struct tree *t, uint32_t *top, size_t max)
 
 /* ---- sites ---- */
 
-struct example {
-    uint32_t node, depth;
-};
-
 static struct tt_heap_held *held_of(struct tt_heap_holder *h, uint32_t site, size_t *at)
 {
     for (*at = 0; *at < h->held.len; ++*at)
@@ -127,19 +142,38 @@ static int by_bytes(const void *a, const void *b)
     return x->site < y->site ? -1 : x->site > y->site;
 }
 
+/* Counts the blocks of each holder, nested ones included. */
+static void add_units(const struct tree *t, struct tt_heap_result *result, const uint32_t *top,
+                      size_t n)
+{
+    struct tt_heap_holder *h = result->holders.data;
+    for (uint32_t v = 1; v < t->graph->n; v++)
+        if (t->owner[v] && is_block(t, v))
+            h[t->owner[v] - 1].units++;
+    bool done[MOST_HOLDERS] = {false};
+    for (size_t k = 0; k < n; k++) { /* what lies below another has a higher number */
+        size_t last = n;
+        for (size_t i = 0; i < n; i++)
+            if (!done[i] && (last == n || top[i] > top[last]))
+                last = i;
+        done[last] = true;
+        uint8_t above = t->owner[t->graph->idom[top[last]]];
+        if (above)
+            h[above - 1].units += h[last].units;
+    }
+}
+
 /* Adds up the sites of the blocks below each holder. example[] is a block of the holder's first
- * site, as few steps down as there is one. */
+ * site, as few steps down as there is one: nodes are numbered by their distance. */
 static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32_t *top, size_t n,
                      uint32_t *example)
 {
     if (!t->options->site_of)
         return 0;
     uint64_t stride = t->graph->n / MOST_ASKED + 1;
-    uint32_t *depth = tt_heap_array(t->graph->n, sizeof *depth);
-    TT_VEC(struct example) *nearest = calloc(n + 1, sizeof *nearest);
-    int rc = depth && nearest ? 0 : -ENOMEM;
+    TT_VEC(uint32_t) *nearest = calloc(n + 1, sizeof *nearest);
+    int rc = nearest ? 0 : -ENOMEM;
     for (uint32_t v = 1; v < t->graph->n && !rc; v++) {
-        depth[v] = depth[t->graph->idom[v]] + 1;
         if (!t->owner[v] || !is_block(t, v) || v % stride)
             continue;
         uint64_t requested = 0;
@@ -151,16 +185,12 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
         for (uint32_t o = t->owner[v]; o && !rc; o = t->owner[t->graph->idom[top[o - 1]]]) {
             size_t at;
             struct tt_heap_held *held = held_of(&result->holders.data[o - 1], site, &at);
-            if (!held || (at == nearest[o - 1].len &&
-                          tt_vec_push(&nearest[o - 1], (struct example){v, depth[v]}))) {
+            if (!held || (at == nearest[o - 1].len && tt_vec_push(&nearest[o - 1], v))) {
                 rc = -ENOMEM;
                 break;
             }
             held->units += stride;
             held->bytes += stride * b->size;
-            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as many as held sites */
-            if (depth[v] < nearest[o - 1].data[at].depth)
-                nearest[o - 1].data[at] = (struct example){v, depth[v]};
         }
     }
     for (size_t i = 0; i < n; i++) {
@@ -170,8 +200,8 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
             if (by_bytes(&h->held.data[k], &h->held.data[best]) < 0)
                 best = k;
         if (!rc && h->held.len) {
-            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
-            example[i] = nearest[i].data[best].node;
+            /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as many as held sites */
+            example[i] = nearest[i].data[best];
             qsort(h->held.data, h->held.len, sizeof *h->held.data, by_bytes);
             h->held.len = h->held.len < MOST_HELD ? h->held.len : MOST_HELD;
         }
@@ -179,7 +209,6 @@ static int add_sites(struct tree *t, struct tt_heap_result *result, const uint32
             tt_vec_free(&nearest[i]);
     }
     free(nearest);
-    free(depth);
     return rc;
 }
 
@@ -316,7 +345,6 @@ static void path_text(const struct tree *t, const uint32_t *nodes, size_t n, str
 
 static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_heap_holder *h)
 {
-    h->units = t->units[node];
     h->bytes = t->bytes[node];
     char root_text[sizeof h->where];
     uint32_t n, root = node;
@@ -328,7 +356,7 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
         snprintf(h->where, sizeof h->where, "block of %llu bytes",
                  (unsigned long long)block_of(t, node)->size);
         while (is_block(t, root)) /* one of its ways to a root */
-            root = t->graph->parent[root];
+            root = tt_heap_parent_of(t->graph, root);
     }
     const struct tt_heap_word *word = root_of(t, root, &n);
     word_text(t, word, root == node ? n : 1, root_text, sizeof root_text);
@@ -352,11 +380,12 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
             nodes.data[k - 1] = swap;
         }
     } else {
-        for (uint32_t v = node; v && !rc; v = t->heavy[v])
+        for (uint32_t v = node; v && !rc; v = heaviest(t, v))
             rc = is_block(t, v) ? tt_vec_push(&nodes, v) : 0;
     }
     if (!rc && nodes.len) {
-        if (root != node && t->graph->parent[node] != root && is_block(t, t->graph->parent[node]))
+        uint32_t parent = tt_heap_parent_of(t->graph, node);
+        if (root != node && parent != root && is_block(t, parent))
             add(&line, " ..");
         path_text(t, nodes.data, nodes.len, &line);
     }
@@ -367,7 +396,6 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
 static void tree_free(struct tree *t)
 {
     free(t->bytes);
-    free(t->units);
     free(t->heavy);
     free(t->owner);
 }
@@ -384,7 +412,7 @@ int tt_heap_retain(struct tt_heap_edges *edges, struct tt_heap_graph *graph,
                      .options = options,
                      .name = name,
                      .name_arg = name_arg};
-    size_t max = options->max_holders;
+    size_t max = options->max_holders < MOST_HOLDERS ? options->max_holders : MOST_HOLDERS;
     uint32_t *top = calloc(2 * max + 2, sizeof *top), *example = top ? top + max + 1 : NULL;
     int rc = top ? tt_heap_dominate(edges, graph) : -ENOMEM;
     tt_heap_edges_free(edges);
@@ -398,11 +426,12 @@ int tt_heap_retain(struct tt_heap_edges *edges, struct tt_heap_graph *graph,
         goto out;
     for (size_t i = 0; i < n; i++) {
         result->holders.data[result->holders.len++] = (struct tt_heap_holder){0};
-        t.owner[top[i]] = (uint32_t)i + 1;
+        t.owner[top[i]] = (uint8_t)(i + 1);
     }
     for (uint32_t v = 1; v < graph->n; v++)
         if (!t.owner[v])
             t.owner[v] = t.owner[graph->idom[v]];
+    add_units(&t, result, top, n);
     rc = add_sites(&t, result, top, n, example);
     for (size_t i = 0; i < n && !rc; i++)
         rc = describe(&t, top[i], example[i], &result->holders.data[i]);
