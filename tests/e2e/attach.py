@@ -9,31 +9,17 @@ import json
 import os
 import pathlib
 import random
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 
-from harness import Test, environment, run
+from harness import Test, code_of, environment, run
 
 WHAT = sys.argv[1]
 FIXTURES = pathlib.Path(os.environ["FIXTURES"])
 t = Test(f"attach-{WHAT}", needs=["sipp"] if WHAT == "call" else [])
-
-
-def code_of(pid):
-    """The executable bytes of a process's files."""
-    parts = {}
-    with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
-        for line in maps:
-            m = re.match(r"([0-9a-f]+)-([0-9a-f]+) r.x. \S+ \S+ ([1-9]\d*)\s+(/.*)", line)
-            if m:
-                start, end = int(m[1], 16), int(m[2], 16)
-                mem.seek(start)
-                parts[start] = mem.read(end - start)
-    return parts
 
 
 @contextlib.contextmanager

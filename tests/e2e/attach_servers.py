@@ -5,31 +5,17 @@ no wrong answer, no lost connection, the work goes on afterwards, code bytes are
 and no leak is reported, since there is none. Start: attach_to."""
 import os
 import pathlib
-import re
 import sys
 import tempfile
 import time
 
-from harness import Test, run
+from harness import Test, code_of, run
 from servers import PATIENCE, SERVERS, present
 
 t = Test("attach-servers")
 SECONDS = "5"
 # Blocks that must have been followed; some serve from memory of their own and hardly ever call malloc.
 LEAST = {"memcached": (0, 0), "php-fpm": (0, 0)}
-
-
-def code_of(pid):
-    """The executable bytes of a process's files."""
-    parts = {}
-    with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
-        for line in maps:
-            m = re.match(r"([0-9a-f]+)-([0-9a-f]+) r.x. \S+ \S+ ([1-9]\d*)\s+(/.*)", line)
-            if m:
-                start, end = int(m[1], 16), int(m[2], 16)
-                mem.seek(start)
-                parts[start] = mem.read(end - start)
-    return parts
 
 
 def moves(served):

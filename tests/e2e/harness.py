@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -52,6 +53,19 @@ def run(command, cwd=None, stdin=subprocess.DEVNULL, extra_env=None, limit=LIMIT
         if not ended:
             raise TimeoutError(f"{command} still ran after {limit} s; stderr: {err.read()[-2000:].decode(errors='replace')}")
         return status, out.read(), err.read()
+
+
+def code_of(pid):
+    """The executable bytes of a process's files."""
+    parts = {}
+    with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as maps, open(f"/proc/{pid}/mem", "rb") as mem:
+        for line in maps:
+            m = re.match(r"([0-9a-f]+)-([0-9a-f]+) r.x. \S+ \S+ ([1-9]\d*)\s+(/.*)", line)
+            if m:
+                start, end = int(m[1], 16), int(m[2], 16)
+                mem.seek(start)
+                parts[start] = mem.read(end - start)
+    return parts
 
 
 class Server:
