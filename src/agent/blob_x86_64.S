@@ -49,8 +49,10 @@ tt_blob:
         .quad   TT_BLOB_MAGIC
         .long   TT_BLOB_VERSION
         .long   0
-        .set    number, 0
-        .rept   TT_E_ALL
+        .long   tt_entry_malloc - tt_blob + TT_BLOB_AT
+        .long   tt_entry_free - tt_blob + TT_BLOB_AT
+        .set    number, 2
+        .rept   TT_E_ALL - 2
         .long   stubs + 32 * number - tt_blob + TT_BLOB_AT
         .set    number, number + 1
         .endr

@@ -45,11 +45,58 @@ tt_entry_\name:
         .size   tt_entry_\name, . - tt_entry_\name
         .endm
 
+/* malloc and free: one jump to the way of the moment (struct tt_hook_ways), which is the short one
+ * of sampled mode, or the long one through the hook's table, or the real function. */
+        .macro HOT name number
+        .p2align 4
+        .globl  tt_entry_\name
+        .hidden tt_entry_\name
+        .type   tt_entry_\name, @function
+tt_entry_\name:
+        NAME    \name
+        .cfi_startproc
+        jmp     *tt_hook_way+8*\number(%rip)
+        .cfi_endproc
+        .size   tt_entry_\name, . - tt_entry_\name
+
+        .p2align 4
+        .globl  tt_long_\name
+        .hidden tt_long_\name
+        .type   tt_long_\name, @function
+tt_long_\name:
+        .cfi_startproc
+        mov     $\number, %r9d
+        mov     %rsp, %rcx
+        mov     %rbp, %r8
+        jmp     *tt_agent+8*\number(%rip)
+        .cfi_endproc
+        .size   tt_long_\name, . - tt_long_\name
+        .endm
+
+        .data
+        .p2align 4
+        .globl  tt_hook_way
+        .hidden tt_hook_way
+        .type   tt_hook_way, @object
+tt_hook_way:
+#ifdef TT_PACK_PRELOAD
+        .quad   early_malloc, early_free
+#else
+        .quad   0, 0 /* no relocations; nothing leads here before the hooks are set */
+#endif
+        .size   tt_hook_way, . - tt_hook_way
+        .text
+
 #ifdef TT_PACK_PRELOAD
 /* A call before the pack has started, as early as in the loader: find the real allocator, then go
  * on as if nothing had been. */
         .p2align 4
         .type   early, @function
+early_malloc:
+        mov     $TT_E_MALLOC, %r9d
+        jmp     early
+early_free:
+        mov     $TT_E_FREE, %r9d
 early:
         .cfi_startproc
         CALL_KEEPING tt_preload_resolve rdi rsi rdx r9
@@ -61,8 +108,8 @@ early:
         .size   early, . - early
 #endif
 
-        STUB    malloc TT_E_MALLOC
-        STUB    free TT_E_FREE
+        HOT     malloc TT_E_MALLOC
+        HOT     free TT_E_FREE
         STUB    calloc TT_E_CALLOC
         STUB    realloc TT_E_REALLOC
         STUB    reallocarray TT_E_REALLOCARRAY
@@ -144,8 +191,8 @@ tt_preload_usable:
         WATCH   syscall tt_preload_syscall 317
 #endif
 
-/* Sampled mode. malloc: the byte countdown of this thread; free: is the address in the region of
- * sampled objects (region.h)? Both go on to the real allocator by a jump. */
+/* The short ways of sampled mode. malloc: the byte countdown of this thread; free: is the address in
+ * the region of sampled objects (region.h)? Both go on to the real allocator by a jump. */
         .p2align 4
         .globl  tt_sample_malloc
         .hidden tt_sample_malloc
@@ -155,7 +202,10 @@ tt_sample_malloc:
         sub     %rdi, %fs:TT_FS_LEFT
         js      1f
         jmp     *tt_agent+8*TT_E_ALL+8*TT_E_MALLOC(%rip)
-1:      jmp     tt_sample_malloc_slow
+1:      mov     $TT_E_MALLOC, %r9d
+        mov     %rsp, %rcx
+        mov     %rbp, %r8
+        jmp     tt_sample_malloc_slow
         .cfi_endproc
         .size   tt_sample_malloc, . - tt_sample_malloc
 
@@ -170,7 +220,10 @@ tt_sample_free:
         cmp     $0x600, %rax
         je      1f
         jmp     *tt_agent+8*TT_E_ALL+8*TT_E_FREE(%rip)
-1:      jmp     tt_sample_free_slow
+1:      mov     $TT_E_FREE, %r9d
+        mov     %rsp, %rcx
+        mov     %rbp, %r8
+        jmp     tt_sample_free_slow
         .cfi_endproc
         .size   tt_sample_free, . - tt_sample_free
 

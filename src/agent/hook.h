@@ -8,6 +8,15 @@
 
 #include "agent/live.h"
 
+/* Where malloc and free go on from their first instruction (entry_x86_64.S): to a short way of the
+ * mode, or to tt_long_*, which hand over to tt_agent.entry[] like all other stubs. */
+extern tt_hook_fn *tt_hook_way[TT_E_FREE + 1] TT_HIDDEN;
+TT_HIDDEN tt_hook_fn tt_long_malloc, tt_long_free;
+
+/* Leads an entry to `hook`. `way`: for malloc and free, what does the same in fewer instructions;
+ * it gets the call's own arguments only. NULL: the long way. hook_exact.c */
+TT_HIDDEN void tt_hook_point(uint32_t entry, tt_hook_fn *hook, tt_hook_fn *way);
+
 /* 1: the thread's state is ours until tt_hook_leave; 0: this is a signal handler that interrupted
  * the agent, or there is no state: take no lock and touch no state. */
 static inline int tt_hook_enter(struct tt_thread *t, const uint64_t *slot)

@@ -45,7 +45,7 @@ void tt_hook_attached(void)
             tt_hook_fn *hook = throwing;
             if (!tt_agent.host.real[e + TWIN])
                 hook = tt_hook_straight(e);
-            __atomic_store_n(&tt_agent.entry[e], hook, __ATOMIC_RELEASE);
+            tt_hook_point(e, hook, NULL);
         }
-    __atomic_store_n(&tt_agent.entry[TT_E_DLCLOSE], closing, __ATOMIC_RELEASE);
+    tt_hook_point(TT_E_DLCLOSE, closing, NULL);
 }

@@ -17,24 +17,33 @@ uint64_t tt_hook_wiped(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
     return tt_hook_real(entry, a, b, c); /* settling right now, below us on this stack */
 }
 
-/* Any acquisition, in any case. */
-static __attribute__((noinline)) uint64_t exact_acquire(uint64_t a, uint64_t b, uint64_t c,
-                                                        const uint64_t *slot, uint64_t rbp,
-                                                        uint32_t entry)
+/* A new block, in any case. */
+static __attribute__((noinline)) uint64_t follow(uint64_t block, uint64_t size,
+                                                 const uint64_t *slot, uint64_t rbp)
 {
-    if (TT_UNLIKELY(!tt_agent_recording()))
-        return tt_hook_wiped(a, b, c, slot, rbp, entry);
+    if (TT_UNLIKELY(!tt_agent_recording())) {
+        tt_agent_forked();
+        if (!tt_agent_recording())
+            return block;
+    }
     struct tt_thread *t = tt_thread_get();
-    uint64_t result, size = tt_hook_size(entry, a, b, c);
-    uint32_t site = 0;
     if (TT_LIKELY(tt_hook_enter(t, slot))) {
-        site = tt_hook_site(t, slot, rbp);
+        tt_live_birth(t, block, size, tt_hook_site(t, slot, rbp));
         tt_hook_leave(t);
     } else {
         tt_agent_drop(TT_DROP_NESTED);
-        t = NULL;
+        tt_live_birth(NULL, block, size, 0);
     }
-    uint64_t block = tt_hook_acquire(entry, a, b, c, &result);
+    return block;
+}
+
+/* Any acquisition, in any case. */
+static uint64_t exact_acquire(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
+                              uint64_t rbp, uint32_t entry)
+{
+    if (TT_UNLIKELY(!tt_agent_recording()))
+        return tt_hook_wiped(a, b, c, slot, rbp, entry);
+    uint64_t result, block = tt_hook_acquire(entry, a, b, c, &result);
     if (entry >= TT_E_MEMALIGN && block != 0) {
         /* The allocator's operator new may call its own aligned_alloc through the PLT, which is
          * hooked and followed the block already; patched entries see inner calls of every kind. */
@@ -42,16 +51,8 @@ static __attribute__((noinline)) uint64_t exact_acquire(uint64_t a, uint64_t b, 
         if (at && *at != 0)
             return result;
     }
-    if (TT_LIKELY(block != 0)) {
-        if (TT_LIKELY(t != NULL)) {
-            t->busy = (uint64_t)slot;
-            __asm__ volatile("" : : : "memory");
-            tt_live_birth(t, block, size, site);
-            tt_hook_leave(t);
-        } else {
-            tt_live_birth(NULL, block, size, site);
-        }
-    }
+    if (TT_LIKELY(block != 0))
+        follow(block, tt_hook_size(entry, a, b, c), slot, rbp);
     return result;
 }
 
@@ -65,24 +66,12 @@ static __attribute__((noinline)) uint64_t late_birth(struct tt_thread *t, uint64
 }
 
 /* The common acquisition in few instructions: a stack that a memo knows, a site on its tally.
- * Whatever else is the case starts anew in exact_acquire, or ends in late_birth. `glibc` is
- * constant: its granule is known, and it has no small classes. */
+ * Whatever else is the case ends in follow or late_birth. The allocator comes first: the stack is
+ * the same afterwards, and comparing it fills the time in which the allocator's cache misses are
+ * waited for. `glibc` is constant: its granule is known, and it has no small classes. */
 static inline __attribute__((always_inline)) uint64_t
 quick(uint64_t a, uint64_t b, const uint64_t *slot, uint64_t rbp, uint32_t entry, int glibc)
 {
-    struct tt_thread *t = tt_arch_thread();
-    if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
-        return exact_acquire(a, b, 0, slot, rbp, entry);
-    t->busy = (uint64_t)slot;
-    __asm__ volatile("" : : : "memory");
-    const struct tt_memo *m = tt_hook_memo(t, slot);
-    if (TT_UNLIKELY(!tt_hook_holds(m, slot, rbp))) {
-        tt_hook_leave(t);
-        return exact_acquire(a, b, 0, slot, rbp, entry);
-    }
-    struct tt_tape_tally *tally = m->tally;
-    uint32_t site = m->site;
-    tt_hook_leave(t);
     uint64_t block, size = tt_hook_size(entry, a, b, 0);
     if (glibc)
         block = tt_hook_real(entry, a, b, 0);
@@ -90,8 +79,18 @@ quick(uint64_t a, uint64_t b, const uint64_t *slot, uint64_t rbp, uint32_t entry
         tt_hook_acquire(entry, a, b, 0, &block);
     if (TT_UNLIKELY(block == 0))
         return 0;
-    t = tt_arch_thread_again();
-    tt_arch_mark(&t->busy);
+    struct tt_thread *t = tt_arch_thread_again();
+    if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
+        return follow(block, size, slot, rbp);
+    t->busy = (uint64_t)slot;
+    __asm__ volatile("" : : : "memory");
+    const struct tt_memo *m = tt_hook_memo(t, slot);
+    if (TT_UNLIKELY(!tt_hook_holds(m, slot, rbp))) {
+        tt_hook_leave(t);
+        return follow(block, size, slot, rbp);
+    }
+    uint32_t site = m->site;
+    struct tt_tape_tally *tally = m->tally;
     uint64_t *at = tt_live_at(block, glibc ? GLIBC_SHIFT : tt_agent.granule_shift);
     uint32_t span = tally->last_size;
     if (TT_UNLIKELY(at == NULL) || TT_UNLIKELY(tally->site != site) ||
@@ -311,10 +310,20 @@ tt_hook_fn *tt_hook_straight(uint32_t entry)
     return to.hook;
 }
 
+void tt_hook_point(uint32_t entry, tt_hook_fn *hook, tt_hook_fn *way)
+{
+    __atomic_store_n(&tt_agent.entry[entry], hook, __ATOMIC_RELEASE);
+    if (entry > TT_E_FREE)
+        return;
+    if (!way) /* not from a table: the core has no relocations */
+        way = entry == TT_E_MALLOC ? tt_long_malloc : tt_long_free;
+    __atomic_store_n(&tt_hook_way[entry], way, __ATOMIC_RELEASE);
+}
+
 void tt_hook_pass(void)
 {
     for (uint32_t e = 0; e < TT_E_ALL; e++)
-        __atomic_store_n(&tt_agent.entry[e], tt_hook_straight(e), __ATOMIC_RELEASE);
+        tt_hook_point(e, tt_hook_straight(e), tt_hook_straight(e));
 }
 
 void tt_hook_exact(void)
@@ -338,6 +347,6 @@ void tt_hook_exact(void)
             hook = exact_reallocarray;
         else if (kind == TT_E_USABLE_SIZE)
             hook = tt_hook_straight(e);
-        __atomic_store_n(&tt_agent.entry[e], hook, __ATOMIC_RELEASE);
+        tt_hook_point(e, hook, NULL);
     }
 }

@@ -106,7 +106,7 @@ static uint64_t chosen(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
     return answer(entry, a, b, c, block);
 }
 
-/* From the stub, which has already subtracted the size. */
+/* The size has been subtracted already. */
 uint64_t tt_sample_malloc_slow(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot,
                                uint64_t rbp, uint32_t entry)
 {
@@ -381,26 +381,20 @@ static uint64_t pass_realloc(uint64_t a, uint64_t b, uint64_t c, const uint64_t 
     return tt_hook_real(entry, a, b, c);
 }
 
-static void point(uint32_t entry, tt_hook_fn *hook)
-{
-    __atomic_store_n(&tt_agent.entry[entry], hook, __ATOMIC_RELEASE);
-}
-
 static int is_release(uint32_t kind)
 {
     return kind >= TT_E_DELETE || kind == TT_E_FREE || kind == TT_E_CFREE ||
            kind == TT_E_FREE_SIZED || kind == TT_E_FREE_ALIGNED_SIZED;
 }
 
-static void point_acquisitions(tt_hook_fn *malloc_hook, tt_hook_fn *other)
+static void point_acquisitions(tt_hook_fn *hook)
 {
-    point(TT_E_MALLOC, malloc_hook);
-    for (uint32_t e = 1; e < TT_E_DLCLOSE; e++) {
+    for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
         uint32_t kind = tt_hook_kind(e);
         if (kind == TT_E_MALLOC || kind == TT_E_CALLOC ||
             (kind >= TT_E_NEW && kind < TT_E_DELETE) ||
             (kind >= TT_E_MEMALIGN && kind <= TT_E_PVALLOC))
-            point(e, other);
+            tt_hook_point(e, hook, NULL);
     }
 }
 
@@ -409,32 +403,36 @@ static void point_releases(void)
     for (uint32_t e = 0; e < TT_E_DLCLOSE; e++) {
         uint32_t kind = tt_hook_kind(e);
         if (is_release(kind))
-            point(e, tt_sample_free_slow);
+            tt_hook_point(e, tt_sample_free_slow, tt_sample_free);
         else if (kind == TT_E_USABLE_SIZE)
-            point(e, usable_size);
+            tt_hook_point(e, usable_size, NULL);
         else if (kind == TT_E_REALLOCARRAY)
-            point(e, sample_reallocarray);
+            tt_hook_point(e, sample_reallocarray, NULL);
         else if (kind == TT_E_REALLOC)
-            point(e, sample_realloc);
+            tt_hook_point(e, sample_realloc, NULL);
     }
-    point(TT_E_FREE, tt_sample_free);
 }
 
 void tt_hook_sample(void)
 {
-    int adaptive = tt_agent.conf.mode == TT_MODE_ADAPTIVE;
     /* Releases first, and for ever: sampled objects must not reach the real allocator. */
     point_releases();
-    point_acquisitions(adaptive ? adapt_malloc : tt_sample_malloc,
-                       adaptive ? adapt_acquire : sample_acquire);
+    if (tt_agent.conf.mode == TT_MODE_ADAPTIVE) {
+        point_acquisitions(adapt_acquire);
+        tt_hook_point(TT_E_MALLOC, adapt_malloc, NULL);
+    } else {
+        point_acquisitions(sample_acquire);
+        tt_hook_point(TT_E_MALLOC, sample_acquire, tt_sample_malloc);
+    }
 }
 
 void tt_hook_sample_quiet(void)
 {
     point_releases();
-    point_acquisitions(pass, pass);
+    point_acquisitions(pass);
+    tt_hook_point(TT_E_MALLOC, pass, tt_hook_straight(TT_E_MALLOC));
     for (uint32_t e = TT_E_REALLOC; e < TT_E_DLCLOSE; e += TT_E_COUNT)
-        point(e, pass_realloc);
+        tt_hook_point(e, pass_realloc, NULL);
 }
 
 /* ---- exact mode after a sampled one ---- */
@@ -467,6 +465,6 @@ void tt_hook_exact_beside(void)
             kind != TT_E_USABLE_SIZE)
             continue;
         beyond[e] = tt_agent.entry[e];
-        point(e, beside);
+        tt_hook_point(e, beside, NULL);
     }
 }
