@@ -36,6 +36,14 @@ static inline void tt_hook_leave(struct tt_thread *t)
     t->busy = 0;
 }
 
+/* For an argument that the called function does not have. */
+static inline uint64_t tt_hook_none(void)
+{
+    uint64_t any;
+    __asm__ volatile("" : "=r"(any)); /* volatile: not the same register for two */
+    return any;
+}
+
 static inline uint64_t tt_hook_real(uint32_t entry, uint64_t a, uint64_t b, uint64_t c)
 {
     return tt_agent.host.real[entry](a, b, c);
@@ -51,28 +59,30 @@ static inline struct tt_memo *tt_hook_memo(struct tt_thread *t, const uint64_t *
 
 /* Whether the whole stack is the one of the memo: every word that its unwinding read is compared,
  * inner to outer. Stops at the first difference, since each address is only known to be readable by
- * the words before it (see stack.c). */
+ * the words before it (see stack.c); the last word never holds. */
 static inline __attribute__((always_inline)) int tt_hook_holds(const struct tt_memo *m,
                                                                const uint64_t *slot, uint64_t rbp)
 {
     if (TT_UNLIKELY(m->slot != (uint64_t)slot) ||
         TT_UNLIKELY(m->generation != tt_agent.generation) || (m->need && m->rbp != rbp))
         return 0;
-    const struct tt_memo_pair *p = m->pair, *end = m->end;
-    const uint8_t *base = (const uint8_t *)slot;
-    do {
-        uint64_t at = p[0].at, next = p[1].at;
-        if (*(const uint64_t *)(base + (uint32_t)at) != p[0].word[0])
-            return 0;
-        if (*(const uint64_t *)(base + (at >> 32)) != p[0].word[1])
-            return 0;
-        if (*(const uint64_t *)(base + (uint32_t)next) != p[1].word[0])
-            return 0;
-        if (*(const uint64_t *)(base + (next >> 32)) != p[1].word[1])
-            return 0;
-        p += 2;
-    } while (p != end);
-    return 1;
+    const struct tt_check *c = m->check;
+    while (*(const uint64_t *)c[0].slot == c[0].word) {
+        c += 4;
+        if (*(const uint64_t *)c[-3].slot != c[-3].word) {
+            c -= 3;
+            break;
+        }
+        if (*(const uint64_t *)c[-2].slot != c[-2].word) {
+            c -= 2;
+            break;
+        }
+        if (*(const uint64_t *)c[-1].slot != c[-1].word) {
+            c -= 1;
+            break;
+        }
+    }
+    return c == m->end;
 }
 
 /* The site of the call whose return address lies at `slot`; the thread is entered. */

@@ -26,6 +26,8 @@ static __attribute__((noinline)) uint64_t follow(uint64_t block, uint64_t size,
         if (!tt_agent_recording())
             return block;
     }
+    if (TT_UNLIKELY(tt_agent.conf.mode != TT_MODE_EXACT)) /* attached anew while it was made */
+        return block;
     struct tt_thread *t = tt_thread_get();
     if (TT_LIKELY(tt_hook_enter(t, slot))) {
         tt_live_birth(t, block, size, tt_hook_site(t, slot, rbp));
@@ -74,7 +76,7 @@ quick(uint64_t a, uint64_t b, const uint64_t *slot, uint64_t rbp, uint32_t entry
 {
     uint64_t block, size = tt_hook_size(entry, a, b, 0);
     if (glibc)
-        block = tt_hook_real(entry, a, b, 0);
+        block = tt_hook_real(entry, a, entry == TT_E_CALLOC ? b : tt_hook_none(), tt_hook_none());
     else
         tt_hook_acquire(entry, a, b, 0, &block);
     if (TT_UNLIKELY(block == 0))
@@ -91,10 +93,10 @@ quick(uint64_t a, uint64_t b, const uint64_t *slot, uint64_t rbp, uint32_t entry
     }
     uint32_t site = m->site;
     struct tt_tape_tally *tally = m->tally;
-    uint64_t *at = tt_live_at(block, glibc ? GLIBC_SHIFT : tt_agent.granule_shift);
+    uint64_t *at;
     uint32_t span = tally->last_size;
-    if (TT_UNLIKELY(at == NULL) || TT_UNLIKELY(tally->site != site) ||
-        TT_UNLIKELY(size - (uint16_t)span > span >> 16))
+    if (TT_UNLIKELY(!tt_live_at(block, glibc ? GLIBC_SHIFT : tt_agent.granule_shift, &at)) ||
+        TT_UNLIKELY(tally->site != site) || TT_UNLIKELY(size - (uint16_t)span > span >> 16))
         return late_birth(t, block, size, site);
     tally->births++;
     tally->birth_bytes += size;
@@ -202,27 +204,29 @@ static inline __attribute__((always_inline)) uint64_t quick_free(uint64_t a, con
         __builtin_prefetch((const void *)(a + 56), 1);
         __builtin_prefetch((const void *)(a + 120), 1);
     }
-    uint64_t *at = tt_live_at(a, glibc ? GLIBC_SHIFT : tt_agent.granule_shift);
-    if (TT_UNLIKELY(at == NULL))
+    uint64_t *at;
+    if (TT_UNLIKELY(!tt_live_at(a, glibc ? GLIBC_SHIFT : tt_agent.granule_shift, &at)))
         return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
     t->busy = (uint64_t)slot;
     __asm__ volatile("" : : : "memory");
     uint64_t e = __atomic_load_n(at, __ATOMIC_RELAXED);
     uint32_t site = tt_tape_entry_site(e), size = tt_tape_entry_size(e);
     struct tt_tape_tally *tally = tt_live_tally(t, site);
-    if (TT_UNLIKELY(site == 0) || TT_UNLIKELY(size == TT_TAPE_SIZE_BIG) ||
+    __asm__("" : "+r"(tally)); /* or the sum is made anew for each field */
+    /* No block is at site 0, whose tally counts nothing. */
+    if (TT_UNLIKELY(size == TT_TAPE_SIZE_BIG) ||
         TT_UNLIKELY(((tt_agent_tick() - (uint32_t)e) & TT_TAPE_TICK_MAX) > 1) ||
         TT_UNLIKELY(t->slot == NULL) || TT_UNLIKELY(tally->site != site) ||
-        TT_UNLIKELY(tally->early_deaths == 0) || TT_UNLIKELY(t->early_left == 1)) {
+        TT_UNLIKELY(tally->early_deaths == 0) || TT_UNLIKELY(--t->early_left == 0)) {
+        t->early_left += t->early_left == 0;
         tt_hook_leave(t);
         return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
     }
     __atomic_store_n(at, 0, __ATOMIC_RELAXED);
-    t->early_left--;
     tally->early_deaths++;
     tally->death_bytes += size;
     tt_hook_leave(t);
-    return tt_agent.host.real[TT_E_FREE](a, 0, 0);
+    return tt_hook_real(TT_E_FREE, a, tt_hook_none(), tt_hook_none());
 }
 
 static uint64_t exact_free(uint64_t a, uint64_t b, uint64_t c, const uint64_t *slot, uint64_t rbp,

@@ -15,10 +15,13 @@ uint64_t *tt_live_open(struct tt_thread *t, uint64_t address)
     uint32_t region = tt_agent.head->region_count;
     if (tt_agent.l1[piece] == 0 && region < tt_agent.region_limit) {
         uint64_t bytes = TT_TAPE_REGION_BYTES(tt_agent.granule_shift);
-        if (tt_sys_mprotect(tt_agent.shadow + region * bytes, bytes, TT_PROT_RW) == 0) {
+        uint8_t *shadow = tt_agent.shadow + region * bytes;
+        if (tt_sys_mprotect(shadow, bytes, TT_PROT_RW) == 0) {
             tt_agent.head->regions[region] = (uint32_t)piece;
             __atomic_store_n(&tt_agent.head->region_count, region + 1, __ATOMIC_RELEASE);
-            __atomic_store_n(&tt_agent.l1[piece], region + 1, __ATOMIC_RELEASE);
+            __atomic_store_n(&tt_agent.l1[piece],
+                             tt_live_piece(shadow, piece, tt_agent.granule_shift),
+                             __ATOMIC_RELEASE);
         }
     }
     tt_lock_give(&tt_agent.shadow_lock);

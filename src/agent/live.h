@@ -8,24 +8,30 @@
 
 #include "agent/agent.h"
 
-/* Where the entry of the block at `address` lies; NULL if no region of the shadow covers it. With a
- * constant `shift` it is shorter. */
-static inline __attribute__((always_inline)) uint64_t *tt_live_at(uint64_t address, uint32_t shift)
+/* What tt_agent.l1 holds for a piece of the address space whose shadow begins at `shadow`: where
+ * that of address 0 would begin, plus 1, so that it is never 0. */
+static inline uint64_t tt_live_piece(const uint8_t *shadow, uint64_t piece, uint32_t shift)
+{
+    return (uint64_t)shadow - (piece << (TT_TAPE_REGION_SHIFT - shift) << 3) + 1;
+}
+
+/* 1, and where the entry of the block at `address` lies; 0 if no region of the shadow covers it.
+ * With a constant `shift` it is shorter. */
+static inline __attribute__((always_inline)) int tt_live_at(uint64_t address, uint32_t shift,
+                                                            uint64_t **at)
 {
     uint64_t piece = address >> TT_TAPE_REGION_SHIFT;
     if (TT_UNLIKELY(piece >= TT_TAPE_L1))
-        return NULL;
-    uint32_t region = __atomic_load_n(&tt_agent.l1[piece], __ATOMIC_ACQUIRE);
-    if (TT_UNLIKELY(region == 0))
-        return NULL;
-    uint64_t offset = address & ((1ULL << TT_TAPE_REGION_SHIFT) - 1);
-    uint64_t before = (uint64_t)(region - 1) * TT_TAPE_REGION_BYTES(shift);
-    return (uint64_t *)(tt_agent.shadow + before) + (offset >> shift);
+        return 0;
+    uint64_t shadow = __atomic_load_n(&tt_agent.l1[piece], __ATOMIC_ACQUIRE);
+    *at = (uint64_t *)(shadow + ((address >> shift) << 3) - 1);
+    return shadow != 0;
 }
 
 static inline uint64_t *tt_live_find(uint64_t address)
 {
-    return tt_live_at(address, tt_agent.granule_shift);
+    uint64_t *at;
+    return tt_live_at(address, tt_agent.granule_shift, &at) ? at : NULL;
 }
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): the atomic builtin writes it */

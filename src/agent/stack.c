@@ -252,23 +252,17 @@ uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rb
     return finish(t);
 }
 
-/* Writes the checked words of the whole cached stack as pairs, made an even number by repeating the
- * innermost word. Returns the end, NULL if they are too many or too far apart. */
-static struct tt_memo_pair *pair_up(const struct tt_thread *t, struct tt_memo_pair *pair)
+/* Writes the checked words of the whole cached stack, innermost first, and what ends them. Returns
+ * the end, NULL if they are too many. */
+static struct tt_check *turn(const struct tt_thread *t, struct tt_check *to)
 {
-    const struct tt_info *f = &t->info[t->depth - 1];
-    uint32_t count = f->checks, padded = (count + 3) & ~3u;
-    if (padded > 2 * TT_MEMO_PAIRS)
+    uint32_t count = t->info[t->depth - 1].checks;
+    if (count >= TT_MEMO_WORDS)
         return NULL;
-    for (uint32_t i = 0; i < padded; i++) {
-        const struct tt_check *c = &t->check[i < count ? count - 1 - i : count - 1];
-        uint64_t distance = c->slot - f->slot;
-        if (distance >> 32)
-            return NULL; /* below the innermost frame, or on another stack */
-        pair[i / 2].at = i % 2 ? pair[i / 2].at | distance << 32 : distance;
-        pair[i / 2].word[i % 2] = c->word;
-    }
-    return pair + padded / 2;
+    while (count > 0)
+        *to++ = t->check[--count];
+    *to = t->never;
+    return to;
 }
 
 /* The whole stack is as it was at the last capture. */
@@ -299,13 +293,13 @@ uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
     }
     /* Empty while it is filled: a signal handler may leave by longjmp. */
     const struct tt_info *f = &t->info[t->depth - 1];
-    struct tt_memo_pair *pair = t->memo_pair[memo - t->memo];
+    struct tt_check *check = t->memo_check[memo - t->memo];
     memo->slot = 0;
     __asm__ volatile("" : : : "memory");
-    memo->end = pair_up(t, pair);
+    memo->end = turn(t, check);
     if (!memo->end)
         return site;
-    memo->pair = pair;
+    memo->check = check;
     memo->rbp = rbp;
     memo->need = f->need;
     memo->site = site;

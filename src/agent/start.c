@@ -176,7 +176,7 @@ static unsigned parts_of(struct part part[PARTS], uint32_t regions, int limited)
         return 1;
     }
     part[0] = (struct part){0, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL};
-    part[1] = (struct part){TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL};
+    part[1] = (struct part){TT_TAPE_OFF_L1, TT_TAPE_L1 * 8ULL};
     part[2] = (struct part){TT_TAPE_OFF_THREADS, LIMITED_THREADS * sizeof(struct tt_tape_thread)};
     part[3] = (struct part){TT_TAPE_OFF_SITES, LIMITED_SITES * sizeof(struct tt_tape_site)};
     part[4] = (struct part){TT_TAPE_OFF_FRAMES, LIMITED_FRAMES * 8ULL};
@@ -230,7 +230,7 @@ static int replace_tape(int fd)
         hash += tables[i] * 8ULL;
     const struct part open[] = {
         {0, TT_TAPE_OFF_HASH + hash},
-        {TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL},
+        {TT_TAPE_OFF_L1, TT_TAPE_L1 * 8ULL},
         {TT_TAPE_OFF_THREADS, pages(tt_agent.threads_open * sizeof(struct tt_tape_thread))},
         {TT_TAPE_OFF_SITES, pages(tt_agent.sites_open * sizeof(struct tt_tape_site))},
         {TT_TAPE_OFF_FRAMES, pages(tt_agent.frames_open * 8ULL)},
@@ -300,11 +300,11 @@ static int open_fixed_parts(void)
 {
     uint8_t *base = tt_agent.base;
     if (tt_sys_mprotect(base, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL, TT_PROT_RW) ||
-        tt_sys_mprotect(base + TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL, TT_PROT_RW) ||
+        tt_sys_mprotect(base + TT_TAPE_OFF_L1, TT_TAPE_L1 * 8ULL, TT_PROT_RW) ||
         tt_sys_mprotect(base + TT_TAPE_OFF_SITES, 0x10000, TT_PROT_RW))
         return -TT_ENOMEM;
     tt_agent.head = (struct tt_tape_head *)base;
-    tt_agent.l1 = (uint32_t *)(base + TT_TAPE_OFF_L1);
+    tt_agent.l1 = (uint64_t *)(base + TT_TAPE_OFF_L1);
     tt_agent.sites = (struct tt_tape_site *)(base + TT_TAPE_OFF_SITES);
     tt_agent.frames = (uint64_t *)(base + TT_TAPE_OFF_FRAMES);
     tt_agent.shadow = base + TT_TAPE_OFF_SHADOW;
@@ -553,7 +553,7 @@ void tt_agent_forget(void)
     give_back(TT_TAPE_OFF_FRAMES, tt_agent.frames_open * 8ULL);
     give_back(TT_TAPE_OFF_SITES, tt_agent.sites_open * sizeof(struct tt_tape_site));
     give_back(TT_TAPE_OFF_THREADS, tt_agent.threads_open * sizeof(struct tt_tape_thread));
-    give_back(TT_TAPE_OFF_L1, TT_TAPE_L1 * 4ULL);
+    give_back(TT_TAPE_OFF_L1, TT_TAPE_L1 * 8ULL);
     give_back(TT_TAPE_OFF_HEAD, TT_TAPE_OFF_HASH + hash);
 }
 

@@ -435,7 +435,7 @@ static inline uint32_t tt_tape_bin(uint32_t age)
 #define TT_TAPE_OFF_HASH (TT_TAPE_OFF_FDS + TT_TAPE_FDS * 4ULL)
 #define TT_TAPE_OFF_L1                                                                             \
     (TT_TAPE_OFF_HASH + ((uint64_t)TT_TAPE_HASH0 + TT_TAPE_HASH1 + TT_TAPE_HASH2) * 8)
-#define TT_TAPE_OFF_THREADS (TT_TAPE_OFF_L1 + TT_TAPE_L1 * 4ULL)
+#define TT_TAPE_OFF_THREADS (TT_TAPE_OFF_L1 + TT_TAPE_L1 * 8ULL)
 #define TT_TAPE_OFF_SITES                                                                          \
     (TT_TAPE_OFF_THREADS + (uint64_t)TT_TAPE_THREADS * sizeof(struct tt_tape_thread))
 #define TT_TAPE_OFF_FRAMES                                                                         \
@@ -444,7 +444,8 @@ static inline uint32_t tt_tape_bin(uint32_t age)
 
 /* Bytes of shadow per region at a given granule. */
 #define TT_TAPE_REGION_BYTES(granule_shift) (8ULL << (TT_TAPE_REGION_SHIFT - (granule_shift)))
-/* The L1 table holds, per address >> 26, region index + 1 (0: none). */
+/* The L1 table is the agent's own: per address >> 26, where the shadow of that piece lies in its
+ * memory (0: none). The reader goes by tt_tape_head.regions. */
 #define TT_TAPE_FILE_BYTES(granule_shift)                                                          \
     (TT_TAPE_OFF_SHADOW + TT_TAPE_REGIONS * TT_TAPE_REGION_BYTES(granule_shift))
 
