@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the records mean. Each belongs to the image that has its slot; a raw stack is unwound and
+ * becomes a site of that image's tape, and the words that led through it are handed to the kernel
+ * side, which from then on tells the site by itself. A fork with following, and every exec, begins
+ * an image: the kernel side has given it a slot before its first system call, so nothing is missed.
+ * Start: take, tt_kernel_visit. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel/internal.h"
+
+static const struct {
+    enum tt_tape_kind kind;
+    enum tt_tape_space space;
+} kinds[TT_KERNEL_KINDS] = {
+    [TT_KERNEL_FD] = {TT_KIND_FD, TT_SPACE_FD},
+    [TT_KERNEL_SOCKET] = {TT_KIND_SOCKET, TT_SPACE_FD},
+    [TT_KERNEL_MQ] = {TT_KIND_IPC, TT_SPACE_FD},
+    [TT_KERNEL_THREAD] = {TT_KIND_THREAD, TT_SPACE_THREAD},
+    [TT_KERNEL_MAPPING] = {TT_KIND_MAPPING, TT_SPACE_MAPPING},
+    [TT_KERNEL_CHILD] = {TT_KIND_CHILD, TT_SPACE_CHILD},
+    [TT_KERNEL_TIMER] = {TT_KIND_TIMER, TT_SPACE_TIMER},
+    [TT_KERNEL_SHM] = {TT_KIND_IPC, TT_SPACE_SHM},
+    [TT_KERNEL_SEM] = {TT_KIND_IPC, TT_SPACE_SEM},
+    [TT_KERNEL_MSG] = {TT_KIND_IPC, TT_SPACE_MSG},
+};
+
+/* ---- numbers of sites ---- */
+
+uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
+                          enum tt_kernel_kind kind)
+{
+    const uint64_t *known = tt_map_get(&image->link_at, site);
+    if (known)
+        return image->links.data[*known].global;
+    uint32_t number = kernel->free_sites.len ? kernel->free_sites.data[--kernel->free_sites.len]
+                      : kernel->next_site < TT_KERNEL_SITES ? kernel->next_site++
+                                                            : 0;
+    if (!number || !site)
+        return 0;
+    struct tt_kernel_link link = {.global = number, .site = site};
+    if (tt_map_put(&image->link_at, site, image->links.len) || tt_vec_push(&image->links, link))
+        return 0;
+    memset(&kernel->shared->count[number], 0, sizeof *kernel->shared->count);
+    kernel->shared->count[number].kind = kind;
+    kernel->local[number] = site;
+    return number;
+}
+
+/* ---- images ---- */
+
+static void forget_known(struct tt_kernel *kernel, uint32_t slot)
+{
+    for (uint32_t i = 0; i < TT_KERNEL_CACHE; i++) {
+        struct tt_kernel_known *k = &kernel->shared->known[i];
+        if (k->ip && k->key >> 8 == slot) {
+            __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_RELEASE);
+            k->ip = 0;
+            __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_RELEASE);
+        }
+    }
+}
+
+static void free_image(struct tt_kernel *kernel, struct tt_kernel_image *image)
+{
+    for (size_t i = 0; i < image->links.len; i++) {
+        kernel->local[image->links.data[i].global] = 0;
+        tt_vec_push(&kernel->free_sites, image->links.data[i].global);
+    }
+    forget_known(kernel, image->slot);
+    kernel->image[image->slot] = NULL;
+    tt_kernel_tape_free(&image->tape);
+    tt_kernel_unwind_free(image->unwind);
+    tt_vec_free(&image->links);
+    tt_map_free(&image->link_at);
+    tt_map_free(&image->doubt);
+    tt_map_free(&image->old);
+    tt_vec_free(&image->far);
+    tt_vec_free(&image->spans);
+    tt_vec_free(&image->children);
+    free(image->fds);
+    free(image);
+}
+
+/* A slot is nobody's any more. */
+static void free_slot(struct tt_kernel *kernel, uint32_t slot)
+{
+    if (kernel->image[slot])
+        free_image(kernel, kernel->image[slot]);
+    tt_kernel_fds_clear(kernel, slot);
+    tt_kernel_slot_give(&kernel->load, slot);
+}
+
+static void make_image(struct tt_kernel *kernel, uint32_t slot, pid_t pid)
+{
+    struct tt_kernel_image *image = calloc(1, sizeof *image);
+    int fd = -1;
+    if (image) {
+        image->pid = pid;
+        image->slot = slot;
+        image->fds = calloc(TT_KERNEL_FDS, sizeof *image->fds);
+        image->unwind = tt_kernel_unwind_new(kernel->files, pid);
+        kernel->image[slot] = image;
+    }
+    if (!image || !image->fds || !image->unwind || tt_kernel_tape_make(&image->tape, pid, &fd)) {
+        kernel->shared->lost_slots++;
+        if (image)
+            free_image(kernel, image);
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        enum tt_kernel_kind kind = i ? TT_KERNEL_SOCKET : TT_KERNEL_FD;
+        uint32_t site = tt_kernel_tape_site(&image->tape, kinds[kind].kind, NULL, 0, true);
+        image->unknown[i] = tt_kernel_number(kernel, image, site, kind);
+        kernel->shared->slot[slot].unknown[i] = image->unknown[i];
+    }
+    tt_kernel_fds_reconcile(kernel, image);
+    kernel->options.arrived(kernel->options.arg, pid, fd);
+}
+
+/* ---- stacks ---- */
+
+/* Hands a stack to the kernel side. */
+static void teach(struct tt_kernel *kernel, const struct tt_kernel_event *e, uint32_t number,
+                  const struct tt_kernel_words *words)
+{
+    uint64_t key = (uint64_t)e->slot << 8 | e->kind;
+    uint32_t place = tt_kernel_place(e->ip, e->sp, key), way, span = 0;
+    struct tt_kernel_known *k = NULL;
+    if (!number || !words->whole || !words->n)
+        return;
+    for (way = 0; way < TT_KERNEL_WAYS; way++) {
+        struct tt_kernel_known *at = &kernel->shared->known[place + way];
+        if (at->ip == e->ip && at->key == key && at->n == words->n &&
+            memcmp(at->at, words->at, words->n * sizeof *at->at) == 0 &&
+            memcmp(at->word, words->word, words->n * sizeof *at->word) == 0)
+            return; /* its second record was under way */
+        if (!at->ip && !k)
+            k = at;
+    }
+    if (!k)
+        k = &kernel->shared->known[place + kernel->turn++ % TT_KERNEL_WAYS];
+    __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_SEQ_CST);
+    k->site = number;
+    k->ip = e->ip;
+    k->key = key;
+    k->bp = e->bp - e->sp;
+    k->need_bp = words->need_bp;
+    k->n = words->n;
+    for (uint32_t i = 0; i < words->n; i++) {
+        k->at[i] = words->at[i];
+        k->word[i] = words->word[i];
+        uint32_t end = (words->at[i] & ~7u) + 8;
+        span = end > span ? end : span;
+    }
+    k->span = span;
+    __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_SEQ_CST);
+}
+
+#define IGNORE UINT32_MAX
+
+/* The tape site of a record, and its number there. IGNORE: the loader's own doing. */
+static uint32_t site_of(struct tt_kernel *kernel, struct tt_kernel_image *image,
+                        const struct tt_kernel_event *e, uint32_t *number)
+{
+    static struct tt_kernel_frames frames;
+    static struct tt_kernel_words words;
+    if (e->site) {
+        *number = e->site;
+        return e->site < TT_KERNEL_SITES ? kernel->local[e->site] : 0;
+    }
+    const struct tt_kernel_stopped stopped = {
+        .ip = e->ip,
+        .sp = e->sp,
+        .bp = e->bp,
+        .copy = (const uint8_t *)(e + 1),
+        .base = e->sp & ~4095ULL,
+        .bytes = (size_t)e->pages * 4096,
+    };
+    tt_kernel_unwind(image->unwind, &stopped, &frames, &words);
+    if (frames.short_copy && e->pages == TT_KERNEL_PAGES)
+        kernel->shared->deep = 1;
+    if (frames.cut)
+        image->tape.head->dropped[TT_DROP_CUT_UNWIND]++;
+    if (frames.loader && e->kind == TT_KERNEL_MAPPING)
+        return IGNORE;
+    bool skip = frames.wrapper && frames.n > 1; /* as the agent's stacks begin with the caller */
+    uint32_t site = tt_kernel_tape_site(&image->tape, kinds[e->kind].kind, frames.pc + skip,
+                                        frames.n - skip, frames.cut);
+    *number = site ? tt_kernel_number(kernel, image, site, (enum tt_kernel_kind)e->kind) : 0;
+    teach(kernel, e, *number, &words);
+    return site;
+}
+
+/* ---- records ---- */
+
+static void opened(struct tt_kernel *kernel, struct tt_kernel_image *image,
+                   const struct tt_kernel_event *e)
+{
+    uint32_t number = 0;
+    site_of(kernel, image, e, &number);
+    if (!number)
+        number = image->unknown[e->kind == TT_KERNEL_SOCKET];
+    if (!number)
+        return;
+    struct tt_kernel_count *count = &kernel->shared->count[number];
+    __atomic_fetch_add(&count->births, e->n, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < e->n && i < 2; i++) {
+        uint64_t pending = TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e->serial + i, e->tick),
+                 entry = TT_KERNEL_ENTRY(number, 0, e->tick);
+        /* closed meanwhile: the kernel side left the counting to us */
+        if (!tt_kernel_fds_name(kernel, e->slot, (uint32_t)e->value[i], pending, entry))
+            __atomic_fetch_add(
+                &count->deaths[tt_tape_bin((kernel->shared->tick - e->tick) & TT_TAPE_TICK_MAX)], 1,
+                __ATOMIC_RELAXED);
+    }
+}
+
+static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
+                     const struct tt_kernel_event *e)
+{
+    uint32_t number, site = site_of(kernel, image, e, &number);
+    uint32_t space = kinds[e->kind].space;
+    struct tt_kernel_tape *tape = &image->tape;
+    if (site == IGNORE)
+        return;
+    bool ipc = e->kind == TT_KERNEL_SHM || e->kind == TT_KERNEL_SEM || e->kind == TT_KERNEL_MSG;
+    struct tt_tape_held *held = tt_kernel_tape_find(tape, space, e->value[0]);
+    if (held && ipc) /* the same object again */
+        return;
+    if (held) {
+        uint32_t tick = tt_tape_entry_tick(held->entry);
+        tt_kernel_tape_death(tape, tt_tape_entry_site(held->entry), 1, 1,
+                             tt_tape_bin((e->tick - tick) & TT_TAPE_TICK_MAX));
+        tape->head->dropped[TT_DROP_UNSEEN]++;
+    }
+    tt_kernel_tape_birth(tape, site, 1, 1);
+    held = tt_kernel_tape_put(tape, space, e->value[0], site, e->tick, 1);
+    if (held)
+        held->tid = e->tid;
+    if (e->kind == TT_KERNEL_CHILD)
+        tt_vec_push(&image->children, (uint32_t)e->value[0]);
+}
+
+static void released(struct tt_kernel_image *image, uint32_t space, uint64_t value, uint32_t tick)
+{
+    struct tt_tape_held *held = tt_kernel_tape_find(&image->tape, space, value);
+    if (!held) {
+        image->tape.head->dropped[TT_DROP_NOT_HELD]++;
+        return;
+    }
+    uint32_t age = (tick - tt_tape_entry_tick(held->entry)) & TT_TAPE_TICK_MAX;
+    tt_kernel_tape_death(&image->tape, tt_tape_entry_site(held->entry), 1, 1, tt_tape_bin(age));
+    tt_kernel_tape_take(held);
+}
+
+static void code_changed(struct tt_kernel *kernel, struct tt_kernel_image *image)
+{
+    forget_known(kernel, image->slot);
+    tt_kernel_unwind_again(image->unwind);
+    image->tape.head->module_epoch++;
+}
+
+static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
+                   const struct tt_kernel_event *e)
+{
+    uint64_t start = e->value[0], end = start + ((e->value[1] + 4095) & ~4095ULL);
+    uint32_t number, site;
+    switch (e->what) {
+    case TT_KERNEL_UNMAP:
+        if (!e->value[1]) /* shmdt */
+            end = tt_kernel_spans_end(image, start);
+        tt_kernel_spans_cut(image, start, end, e->tick);
+        if (tt_kernel_unwind_holds(image->unwind, start, end))
+            code_changed(kernel, image);
+        return;
+    case TT_KERNEL_BRK:
+        if (image->brk && image->brk < start) {
+            site = site_of(kernel, image, e, &number);
+            if (site != IGNORE)
+                tt_kernel_spans_add(image, image->brk, start, site, e->tick);
+        } else if (start < image->brk) {
+            tt_kernel_spans_cut(image, start, image->brk, e->tick);
+        }
+        image->brk = start;
+        return;
+    case TT_KERNEL_CODE:
+        code_changed(kernel, image);
+        break;
+    default:
+        break;
+    }
+    site = site_of(kernel, image, e, &number);
+    if (site == IGNORE)
+        return;
+    if (!e->value[1]) /* shmat */
+        end = tt_kernel_unwind_end(image->unwind, start);
+    if (e->what == TT_KERNEL_REMAP) {
+        const uint64_t to[2] = {start, end};
+        const uint64_t from[2] = {e->value[2], e->value[2] + ((e->value[3] + 4095) & ~4095ULL)};
+        tt_kernel_spans_move(image, to, from, site, e->tick);
+    } else {
+        tt_kernel_spans_add(image, start, end, site, e->tick);
+    }
+}
+
+static void flush(struct tt_kernel *kernel, struct tt_kernel_image *image);
+
+static void executed(struct tt_kernel *kernel, const struct tt_kernel_event *e)
+{
+    uint32_t before = (uint32_t)e->value[1] % TT_KERNEL_SLOTS;
+    struct tt_kernel_image *old = kernel->image[before];
+    if (old) {
+        flush(kernel, old);
+        kernel->options.replaced(kernel->options.arg, old->pid);
+    }
+    free_slot(kernel, before);
+    make_image(kernel, e->slot, (pid_t)e->value[0]);
+}
+
+static int take(void *arg, void *data, size_t n)
+{
+    struct tt_kernel *kernel = arg;
+    const struct tt_kernel_event *e = data;
+    if (n < sizeof *e || e->slot >= TT_KERNEL_SLOTS || e->kind >= TT_KERNEL_KINDS ||
+        (!e->site && e->ip && n < sizeof *e + (size_t)e->pages * 4096))
+        return 0;
+    if (e->what == TT_KERNEL_FORK) {
+        make_image(kernel, e->slot, (pid_t)e->value[0]);
+        return 0;
+    }
+    if (e->what == TT_KERNEL_EXEC) {
+        executed(kernel, e);
+        return 0;
+    }
+    struct tt_kernel_image *image = kernel->image[e->slot];
+    if (!image) /* of a process that is not recorded yet, or not any more */
+        return 0;
+    if (e->what == TT_KERNEL_OPEN)
+        opened(kernel, image, e);
+    else if (e->what == TT_KERNEL_ACQUIRE)
+        acquired(kernel, image, e);
+    else if (e->what == TT_KERNEL_RELEASE)
+        released(image, kinds[e->kind].space, e->value[0], e->tick);
+    else
+        mapped(kernel, image, e);
+    return 0;
+}
+
+/* ---- visits ---- */
+
+/* The counts and the descriptors of the kernel side, into the tape. */
+static void flush(struct tt_kernel *kernel, struct tt_kernel_image *image)
+{
+    for (size_t i = 0; i < image->links.len; i++) {
+        struct tt_kernel_link *link = &image->links.data[i];
+        const struct tt_kernel_count *now = &kernel->shared->count[link->global];
+        uint64_t births = __atomic_load_n(&now->births, __ATOMIC_RELAXED);
+        if (births != link->seen.births)
+            tt_kernel_tape_birth(&image->tape, link->site, births - link->seen.births, 1);
+        link->seen.births = births;
+        for (uint32_t bin = 0; bin < TT_KERNEL_BINS; bin++) {
+            uint64_t deaths = __atomic_load_n(&now->deaths[bin], __ATOMIC_RELAXED),
+                     more = deaths - link->seen.deaths[bin];
+            if (more)
+                tt_kernel_tape_death(&image->tape, link->site, more, more, bin);
+            link->seen.deaths[bin] = deaths;
+        }
+    }
+    tt_kernel_fds_sync(kernel, image);
+}
+
+/* A child can be gone before its birth is known: then nobody tells that it went. */
+static void check_children(struct tt_kernel *kernel, struct tt_kernel_image *image)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < image->children.len; i++) {
+        uint32_t pid = image->children.data[i];
+        bool held = tt_kernel_tape_find(&image->tape, TT_SPACE_CHILD, pid) != NULL;
+        if (held && kill((pid_t)pid, 0) < 0 && errno == ESRCH) {
+            released(image, TT_SPACE_CHILD, pid, kernel->shared->tick);
+            held = false;
+        }
+        if (held)
+            image->children.data[kept++] = pid;
+    }
+    image->children.len = kept;
+}
+
+void tt_kernel_visit(struct tt_kernel *kernel, uint32_t tick, bool reconcile)
+{
+    kernel->shared->tick = tick;
+    tt_kernel_consume(kernel);
+    for (uint32_t slot = 0; slot < TT_KERNEL_SLOTS; slot++) {
+        struct tt_kernel_image *image = kernel->image[slot];
+        if (!image)
+            continue;
+        if (reconcile) {
+            tt_kernel_fds_reconcile(kernel, image);
+            check_children(kernel, image);
+        }
+        flush(kernel, image);
+    }
+}
+
+void tt_kernel_consume(struct tt_kernel *kernel)
+{
+    tt_kernel_load_consume(&kernel->load);
+}
+
+int tt_kernel_fd(const struct tt_kernel *kernel)
+{
+    return tt_kernel_load_fd(&kernel->load);
+}
+
+/* ---- beginning and end ---- */
+
+static bool set_target(struct tt_kernel *kernel, pid_t pid, int slot)
+{
+    for (uint32_t i = 0; i < TT_KERNEL_PROBES; i++) {
+        __u64 *place = &kernel->shared->target[((uint32_t)pid + i) % TT_KERNEL_TARGETS], e = *place;
+        if (slot < 0 ? e >> 32 != (uint32_t)pid : e > 1)
+            continue;
+        __u64 value = slot < 0 ? 1 : (uint64_t)pid << 32 | ((uint32_t)slot + 1);
+        if (__atomic_compare_exchange_n(place, &e, value, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST))
+            return true;
+    }
+    return false;
+}
+
+bool tt_kernel_built(void)
+{
+    return true;
+}
+
+struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err)
+{
+    struct tt_kernel *kernel = calloc(1, sizeof *kernel);
+    if (!kernel || !(kernel->files = tt_kernel_files_new())) {
+        free(kernel);
+        tt_error_set(err, -ENOMEM, "out of memory");
+        return NULL;
+    }
+    kernel->options = *options;
+    kernel->next_site = 1;
+    if (tt_kernel_load(&kernel->load, take, kernel, err)) {
+        tt_kernel_files_free(kernel->files);
+        free(kernel);
+        return NULL;
+    }
+    kernel->shared = kernel->load.shared;
+    kernel->shared->follow = options->follow;
+    return kernel;
+}
+
+int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err)
+{
+    int slot = tt_kernel_slot_take(&kernel->load);
+    if (slot < 0 || !set_target(kernel, pid, slot)) {
+        if (slot >= 0)
+            tt_kernel_slot_give(&kernel->load, (uint32_t)slot);
+        return tt_error_set(err, -ENOSPC, "cannot record process %d: more than %u at a time",
+                            (int)pid, TT_KERNEL_SLOTS);
+    }
+    kernel->shared->slot[slot].pid = (uint32_t)pid;
+    if (!fresh)
+        make_image(kernel, (uint32_t)slot, pid);
+    return 0;
+}
+
+void tt_kernel_end(struct tt_kernel *kernel, pid_t pid, uint32_t tick)
+{
+    kernel->shared->tick = tick;
+    tt_kernel_consume(kernel);
+    for (uint32_t slot = 0; slot < TT_KERNEL_SLOTS; slot++) {
+        struct tt_kernel_image *image = kernel->image[slot];
+        if (!image || image->pid != pid)
+            continue;
+        set_target(kernel, pid, -1);
+        flush(kernel, image);
+        free_slot(kernel, slot);
+    }
+}
+
+void tt_kernel_lost(const struct tt_kernel *kernel, struct tt_kernel_lost *out)
+{
+    const struct tt_kernel_shared *s = kernel->shared;
+    *out = (struct tt_kernel_lost){s->lost_stacks, s->lost_events, s->lost_slots, s->lost_far,
+                                   s->foreign};
+}
+
+void tt_kernel_close(struct tt_kernel *kernel)
+{
+    if (!kernel)
+        return;
+    for (uint32_t slot = 0; slot < TT_KERNEL_SLOTS; slot++)
+        if (kernel->image[slot])
+            free_image(kernel, kernel->image[slot]);
+    tt_kernel_unload(&kernel->load);
+    tt_kernel_files_free(kernel->files);
+    tt_vec_free(&kernel->free_sites);
+    free(kernel);
+}

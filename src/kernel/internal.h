@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this room share.
+ *   load.c   the object: into the kernel, and to its tracepoints
+ *   follow.c records and visits: which image they belong to, and what they mean
+ *   fds.c    descriptors: the kernel side's table, and /proc/PID/fd
+ *   spans.c  mappings as intervals
+ *   tape.c   writing a tape
+ *   unwind.c stacks from copies of stack memory
+ * Start: struct tt_kernel_image. */
+#ifndef TT_KERNEL_INTERNAL_H
+#define TT_KERNEL_INTERNAL_H
+
+#include <stddef.h>
+
+#include "base/map.h"
+#include "base/vec.h"
+#include "kernel/event.h"
+#include "kernel/kernel.h"
+#include "proc/proc.h"
+#include "tape/tape.h"
+
+/* ---- load.c ---- */
+
+struct bpf_object;
+struct bpf_link;
+struct ring_buffer;
+
+struct tt_kernel_load {
+    struct bpf_object *object;
+    TT_VEC(struct bpf_link *) links;
+    struct ring_buffer *ring;
+    struct tt_kernel_shared *shared; /* mapped */
+    size_t shared_bytes;
+    int far, slots; /* descriptors of the maps, the object's */
+};
+int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *data, size_t n),
+                   void *arg, struct tt_error *err);
+void tt_kernel_unload(struct tt_kernel_load *load);
+void tt_kernel_load_consume(struct tt_kernel_load *load);
+int tt_kernel_load_fd(const struct tt_kernel_load *load);
+/* Entries of the map of high descriptors. */
+bool tt_kernel_far_next(const struct tt_kernel_load *load, uint64_t *key, bool first);
+uint64_t tt_kernel_far_get(const struct tt_kernel_load *load, uint64_t key);
+void tt_kernel_far_put(const struct tt_kernel_load *load, uint64_t key, uint64_t entry);
+void tt_kernel_far_drop(const struct tt_kernel_load *load, uint64_t key);
+/* A slot that is not in use; -1 none. And one that is again not. */
+int tt_kernel_slot_take(const struct tt_kernel_load *load);
+void tt_kernel_slot_give(const struct tt_kernel_load *load, uint32_t slot);
+
+/* ---- tape.c ---- */
+
+/* A tape that is written from outside. One writer, so nothing of it is atomic. */
+struct tt_kernel_tape {
+    uint8_t *base; /* mapped; NULL: none */
+    struct tt_tape_head *head;
+    struct tt_tape_site *site;
+    struct tt_tape_held *held;
+    struct tt_map known; /* hash of stack and kind to site */
+};
+
+/* Makes the tape of a process; *fd is another descriptor of it for whoever reads. */
+int tt_kernel_tape_make(struct tt_kernel_tape *tape, pid_t pid, int *fd);
+void tt_kernel_tape_free(struct tt_kernel_tape *tape);
+/* The site of a kind and stack (innermost frame first; n 0: no stack is known). 0: no room. */
+uint32_t tt_kernel_tape_site(struct tt_kernel_tape *tape, enum tt_tape_kind kind,
+                             const uint64_t *frames, size_t n, bool cut);
+/* Counts. births and deaths of units of one kind of size; age in ticks. */
+void tt_kernel_tape_birth(struct tt_kernel_tape *tape, uint32_t site, uint64_t n, uint64_t size);
+void tt_kernel_tape_death(struct tt_kernel_tape *tape, uint32_t site, uint64_t n, uint64_t bytes,
+                          uint32_t bin);
+/* A unit held: put replaces what has the same space and value. */
+struct tt_tape_held *tt_kernel_tape_find(const struct tt_kernel_tape *tape, uint32_t space,
+                                         uint64_t value);
+struct tt_tape_held *tt_kernel_tape_put(struct tt_kernel_tape *tape, uint32_t space, uint64_t value,
+                                        uint32_t site, uint32_t tick, uint64_t size);
+void tt_kernel_tape_take(struct tt_tape_held *held);
+
+/* ---- unwind.c ---- */
+
+/* The words that led through a stack, for tt_kernel_known. */
+struct tt_kernel_words {
+    uint32_t n;
+    bool need_bp;
+    bool whole; /* all that mattered is in here */
+    uint16_t at[TT_KERNEL_WORDS];
+    uint64_t word[TT_KERNEL_WORDS];
+};
+/* A thread stopped in a system call, and memory from its stack. */
+struct tt_kernel_stopped {
+    uint64_t ip, sp, bp;
+    const uint8_t *copy; /* of [base, base + bytes) */
+    uint64_t base;
+    size_t bytes;
+};
+struct tt_kernel_frames {
+    uint64_t
+        pc[TT_TAPE_DEPTH]; /* return addresses, innermost first; pc[0] follows the system call */
+    size_t n;
+    bool cut;        /* outer frames are missing */
+    bool short_copy; /* because the copy ended */
+    bool loader;     /* pc[0] is in the dynamic loader */
+    bool wrapper;    /* pc[0] is in the C library */
+};
+
+struct tt_kernel_unwind; /* of one image */
+struct tt_kernel_files;  /* of all images */
+struct tt_kernel_files *tt_kernel_files_new(void);
+void tt_kernel_files_free(struct tt_kernel_files *files);
+struct tt_kernel_unwind *tt_kernel_unwind_new(struct tt_kernel_files *files, pid_t pid);
+void tt_kernel_unwind_free(struct tt_kernel_unwind *unwind);
+/* The mappings have changed: they are read again; true if they could be. */
+bool tt_kernel_unwind_again(struct tt_kernel_unwind *unwind);
+/* The end of the mapping at `start`, read anew; start itself when there is none. */
+uint64_t tt_kernel_unwind_end(struct tt_kernel_unwind *unwind, uint64_t start);
+/* Whether the interval holds code that stacks were unwound through. */
+bool tt_kernel_unwind_holds(const struct tt_kernel_unwind *unwind, uint64_t start, uint64_t end);
+void tt_kernel_unwind(struct tt_kernel_unwind *unwind, const struct tt_kernel_stopped *stopped,
+                      struct tt_kernel_frames *frames, struct tt_kernel_words *words);
+
+/* ---- spans.c ---- */
+
+struct tt_kernel_span {
+    uint64_t start, end;
+    uint32_t site, tick;
+};
+typedef TT_VEC(struct tt_kernel_span) tt_kernel_span_vec;
+
+/* ---- fds.c ---- */
+
+struct tt_kernel_far {
+    uint32_t fd;
+    bool seen;
+    uint64_t entry;
+};
+typedef TT_VEC(struct tt_kernel_far) tt_kernel_far_vec;
+
+/* ---- follow.c ---- */
+
+/* A site of an image and the counts of it that the tape has. */
+struct tt_kernel_link {
+    uint32_t global, site;
+    struct tt_kernel_count seen;
+};
+
+struct tt_kernel_image {
+    pid_t pid;
+    uint32_t slot;
+    struct tt_kernel_tape tape;
+    struct tt_kernel_unwind *unwind;
+    TT_VEC(struct tt_kernel_link) links;
+    struct tt_map link_at; /* tape site to index in links */
+    uint64_t *fds;         /* entries of the table as the tape has them */
+    tt_kernel_far_vec far; /* high descriptors that the tape has */
+    struct tt_map doubt;   /* fd to the entry that /proc did not show, or 1 for the reverse */
+    struct tt_map old;     /* fd open before: 1 */
+    tt_kernel_span_vec spans;
+    TT_VEC(uint32_t) children;
+    uint64_t brk;        /* end of the heap, 0 not known */
+    uint32_t unknown[2]; /* numbers of the sites without stack of descriptors and sockets */
+    bool listed;         /* /proc/PID/fd was read once */
+};
+
+struct tt_kernel {
+    struct tt_kernel_options options;
+    struct tt_kernel_load load;
+    struct tt_kernel_shared *shared;
+    struct tt_kernel_files *files;
+    struct tt_kernel_image *image[TT_KERNEL_SLOTS]; /* by slot */
+    uint32_t local[TT_KERNEL_SITES];                /* tape site of a number, 0 not in use */
+    TT_VEC(uint32_t) free_sites;
+    uint32_t next_site;
+    uint32_t turn; /* of replacing known stacks */
+};
+
+/* A number for a tape site of an image, by which the kernel side counts it; 0: none is free. */
+uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
+                          enum tt_kernel_kind kind);
+
+/* fds.c */
+/* Names a pending entry; false: it is not there any more. */
+bool tt_kernel_fds_name(struct tt_kernel *kernel, uint32_t slot, uint32_t fd, uint64_t pending,
+                        uint64_t entry);
+/* Compares the table with /proc/PID/fd. What was open at the first time is older; what comes later
+ * by no call that is watched is held with no stack known; what went so is released. */
+void tt_kernel_fds_reconcile(struct tt_kernel *kernel, struct tt_kernel_image *image);
+/* Brings the tape's held descriptors to what the table says. */
+void tt_kernel_fds_sync(struct tt_kernel *kernel, struct tt_kernel_image *image);
+void tt_kernel_fds_clear(struct tt_kernel *kernel, uint32_t slot);
+
+/* spans.c */
+/* The end of what begins at `start`; start itself when nothing does. */
+uint64_t tt_kernel_spans_end(const struct tt_kernel_image *image, uint64_t start);
+void tt_kernel_spans_add(struct tt_kernel_image *image, uint64_t start, uint64_t end, uint32_t site,
+                         uint32_t tick);
+void tt_kernel_spans_cut(struct tt_kernel_image *image, uint64_t start, uint64_t end,
+                         uint32_t tick);
+void tt_kernel_spans_move(struct tt_kernel_image *image, const uint64_t to[2],
+                          const uint64_t from[2], uint32_t site, uint32_t tick);
+
+#endif

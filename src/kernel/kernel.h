@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recording a process from the kernel's side, with nothing inside it: eBPF programs at the
+ * tracepoints of system calls (track.bpf.c) see what the process acquires and releases, raw stacks
+ * are unwound here (unwind.c), and the result is written into a tape per memory image - the same
+ * tape that the agent writes, so that whoever reads it need not know the difference. Descriptors,
+ * sockets, mappings, threads, children, timers and System V objects; not heap blocks, of which the
+ * kernel knows nothing. Needs CAP_BPF, CAP_PERFMON and a kernel of 5.17 with BTF.
+ * Not thread-safe. Start: tt_kernel_open, tt_kernel_add, tt_kernel_visit. */
+#ifndef TT_KERNEL_KERNEL_H
+#define TT_KERNEL_KERNEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct tt_kernel;
+
+struct tt_kernel_options {
+    bool follow; /* forked children too */
+    void *arg;   /* of the callbacks, which come from tt_kernel_add, _consume and _visit */
+    /* A memory image began to be recorded; tape: a descriptor of its tape, the callee's. */
+    void (*arrived)(void *arg, pid_t pid, int tape);
+    /* The process called exec: its tape stands as it was at that moment and changes no more. */
+    void (*replaced)(void *arg, pid_t pid);
+};
+
+/* Whether this build has the programs. */
+bool tt_kernel_built(void);
+
+/* Loads the programs and puts them at their tracepoints; nothing is recorded yet. NULL with err:
+ * -EPERM (privileges are missing), -EOPNOTSUPP (kernel too old or without BTF, or built without
+ * eBPF), or what the kernel said; each with its remedy. */
+struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err);
+
+/* From now on process pid is recorded. `fresh`: it is about to exec, and recorded from then on; no
+ * image before. Else what it has open is read from /proc. 0 or a negative errno with err. */
+int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err);
+
+/* Readable when tt_kernel_consume has something to do at once. */
+int tt_kernel_fd(const struct tt_kernel *kernel);
+/* Takes the records that wait. */
+void tt_kernel_consume(struct tt_kernel *kernel);
+
+/* Takes all records, then brings every tape up to date. tick: as tt_tape_tick wrote it.
+ * reconcile: also compare descriptors with /proc/PID/fd. */
+void tt_kernel_visit(struct tt_kernel *kernel, uint32_t tick, bool reconcile);
+
+/* The process has ended or is left: the last visit for its image, which is then forgotten. */
+void tt_kernel_end(struct tt_kernel *kernel, pid_t pid, uint32_t tick);
+
+/* What could not be recorded so far. */
+struct tt_kernel_lost {
+    uint64_t stacks;  /* units at an unknown stack: the ring was full */
+    uint64_t events;  /* acquisitions and releases not seen: the ring was full */
+    uint64_t images;  /* memory images not recorded: too many at a time */
+    uint64_t units;   /* descriptors not followed: their map was full */
+    uint64_t foreign; /* descriptors closed that were not followed */
+};
+void tt_kernel_lost(const struct tt_kernel *kernel, struct tt_kernel_lost *out);
+
+/* Takes the programs away. What the kernel does for that goes on behind the caller's back. */
+void tt_kernel_close(struct tt_kernel *kernel);
+
+#endif

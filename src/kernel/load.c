@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The object that clang made of track.bpf.c, which stands in this program as bytes: into the kernel
+ * by libbpf, its memory mapped, its programs put at their tracepoints. A tracepoint that this
+ * kernel does not have is left out. Taking the programs away waits for the kernel some 25 ms each,
+ * so that is left to a thread. Start: tt_kernel_load. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernel/internal.h"
+#include "kernel/track_object.h" /* tt_kernel_object[], made by the build */
+
+#define FIRST_PID_NAMESPACE 0xeffffffcU /* PROC_PID_INIT_INO of include/linux/proc_ns.h */
+#define TYPES "/sys/kernel/btf/vmlinux"
+
+/* Which programs stand where; each word is the name of a system call. */
+static const struct {
+    const char *program, *at, *calls;
+} places[] = {
+    {"open_fd", "exit",
+     "open openat openat2 creat open_by_handle_at eventfd eventfd2 timerfd_create epoll_create "
+     "epoll_create1 inotify_init inotify_init1 fanotify_init memfd_create pidfd_open pidfd_getfd "
+     "userfaultfd perf_event_open io_uring_setup"},
+    {"open_socket", "exit", "socket accept accept4"},
+    {"open_queue", "exit", "mq_open"},
+    {"open_pipe", "exit", "pipe pipe2"},
+    {"open_socketpair", "exit", "socketpair"},
+    {"open_dup", "exit", "dup"},
+    {"open_dup2", "exit", "dup2 dup3"},
+    {"open_fcntl", "exit", "fcntl"},
+    {"open_signalfd", "exit", "signalfd signalfd4"},
+    {"close_fd", "enter", "close"},
+    {"close_fds", "enter", "close_range"},
+    {"map", "exit", "mmap"},
+    {"unmap", "enter", "munmap"},
+    {"remap", "exit", "mremap"},
+    {"grow", "exit", "brk"},
+    {"map_segment", "exit", "shmat"},
+    {"unmap_segment", "enter", "shmdt"},
+    {"fork_clone", "exit", "clone"},
+    {"fork_clone3", "exit", "clone3"},
+    {"fork_plain", "exit", "fork vfork"},
+    {"make_timer", "exit", "timer_create"},
+    {"drop_timer", "enter", "timer_delete"},
+    {"make_shm", "exit", "shmget"},
+    {"make_sem", "exit", "semget"},
+    {"make_msg", "exit", "msgget"},
+    {"drop_shm", "enter", "shmctl"},
+    {"drop_sem", "enter", "semctl"},
+    {"drop_msg", "enter", "msgctl"},
+};
+
+/* ---- what libbpf says ---- */
+
+static char said[256]; /* its last warning; the loader is not used by two threads */
+
+/* Kept instead of printed; its advice on ulimit -l, which it gives for any EPERM, is wrong here. */
+static int keep(enum libbpf_print_level level, const char *format, va_list args)
+{
+    char line[sizeof said];
+    if (level != LIBBPF_WARN)
+        return 0;
+    vsnprintf(line, sizeof line, format, args);
+    line[strcspn(line, "\n")] = '\0';
+    if (!strstr(line, "ulimit") && strncmp(line, "libbpf: -- ", 11) != 0)
+        memcpy(said, line, sizeof said);
+    return 0;
+}
+
+static int refuse(struct tt_error *err, int code)
+{
+    struct stat st;
+    if (code == -EPERM || code == -EACCES)
+        return tt_error_set(
+            err, -EPERM,
+            "cannot record from the kernel: eBPF needs CAP_BPF and CAP_PERFMON: run "
+            "as root%s",
+            geteuid() == 0 ? " outside of the container or lockdown that forbids it" : "");
+    if (stat(TYPES, &st) < 0)
+        return tt_error_set(err, -EOPNOTSUPP,
+                            "cannot record from the kernel: it has no type information (" TYPES
+                            "): use a kernel built with CONFIG_DEBUG_INFO_BTF");
+    return tt_error_sys(err, code, "cannot record from the kernel (needs Linux 5.17): %.160s",
+                        strncmp(said, "libbpf: ", 8) == 0 ? said + 8 : said);
+}
+
+/* ---- tracepoints ---- */
+
+static int put_at(struct tt_kernel_load *load, struct bpf_program *program, const char *category,
+                  const char *name)
+{
+    struct bpf_link *link = *name ? bpf_program__attach_tracepoint(program, category, name)
+                                  : bpf_program__attach(program);
+    if (!link)
+        return -errno;
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): a list of pointers */
+    if (tt_vec_push(&load->links, link)) {
+        bpf_link__destroy(link);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+static int put_at_calls(struct tt_kernel_load *load)
+{
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct bpf_program *program =
+            bpf_object__find_program_by_name(load->object, places[i].program);
+        for (const char *call = places[i].calls; *call;) {
+            char name[64];
+            size_t n = strcspn(call, " ");
+            snprintf(name, sizeof name, "sys_%s_%.*s", places[i].at, (int)n, call);
+            int code = program ? put_at(load, program, "syscalls", name) : -ENOENT;
+            if (code && code != -ENOENT)
+                return code;
+            call += n + strspn(call + n, " ");
+        }
+    }
+    return load->links.len ? 0 : -ENOENT;
+}
+
+static int put_at_processes(struct tt_kernel_load *load)
+{
+    static const char *const names[] = {"forked", "executed", "exited", "freed"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct bpf_program *program = bpf_object__find_program_by_name(load->object, names[i]);
+        int code = program ? put_at(load, program, "", "") : -ENOENT;
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+/* ---- loading ---- */
+
+static int map_shared(struct tt_kernel_load *load)
+{
+    struct bpf_map *map = bpf_object__find_map_by_name(load->object, ".bss");
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (!map || bpf_map__value_size(map) < sizeof *load->shared)
+        return -EINVAL;
+    load->shared_bytes = (bpf_map__value_size(map) + page - 1) & ~(page - 1);
+    void *at =
+        mmap(NULL, load->shared_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+    if (at == MAP_FAILED)
+        return -errno;
+    load->shared = at;
+    return 0;
+}
+
+int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *data, size_t n),
+                   void *arg, struct tt_error *err)
+{
+    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "telltale");
+    struct stat st;
+    *load = (struct tt_kernel_load){.far = -1, .slots = -1};
+    *said = '\0';
+    /* the kernel side knows processes by their ids in the first namespace */
+    if (stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != FIRST_PID_NAMESPACE)
+        return tt_error_set(err, -EOPNOTSUPP,
+                            "cannot record from the kernel in a container's pid namespace: run "
+                            "telltale on the host, or let the container share its pids");
+    libbpf_print_fn_t before = libbpf_set_print(keep);
+    load->object = bpf_object__open_mem(tt_kernel_object, sizeof tt_kernel_object, &options);
+    int code = load->object ? bpf_object__load(load->object) : -errno;
+    if (!code)
+        code = map_shared(load);
+    if (!code) {
+        load->far = bpf_object__find_map_fd_by_name(load->object, "far");
+        load->slots = bpf_object__find_map_fd_by_name(load->object, "slots");
+        load->ring = ring_buffer__new(bpf_object__find_map_fd_by_name(load->object, "ring"), take,
+                                      arg, NULL);
+        code = load->far < 0 || load->slots < 0 ? -EINVAL : load->ring ? 0 : -errno;
+    }
+    for (uint32_t slot = 0; !code && slot < TT_KERNEL_SLOTS; slot++)
+        code = bpf_map_update_elem(load->slots, NULL, &slot, 0) ? -errno : 0;
+    if (!code)
+        code = put_at_processes(load);
+    if (!code)
+        code = put_at_calls(load);
+    libbpf_set_print(before);
+    if (code) {
+        refuse(err, code);
+        code = err ? err->code : code;
+        tt_kernel_unload(load);
+    }
+    return code;
+}
+
+struct parting {
+    struct bpf_object *object;
+    TT_VEC(struct bpf_link *) links;
+};
+
+static void *part(void *arg)
+{
+    struct parting *p = arg;
+    for (size_t i = 0; i < p->links.len; i++)
+        bpf_link__destroy(p->links.data[i]);
+    tt_vec_free(&p->links);
+    bpf_object__close(p->object);
+    free(p);
+    return NULL;
+}
+
+void tt_kernel_unload(struct tt_kernel_load *load)
+{
+    struct parting *p = calloc(1, sizeof *p);
+    pthread_t thread;
+    if (load->shared) {
+        memset(load->shared->target, 0, sizeof load->shared->target);
+        munmap(load->shared, load->shared_bytes);
+    }
+    ring_buffer__free(load->ring);
+    if (p) {
+        p->object = load->object;
+        memcpy(&p->links, &load->links, sizeof p->links);
+        if (pthread_create(&thread, NULL, part, p) == 0)
+            pthread_detach(thread);
+        else
+            part(p);
+    } /* else all goes with this process */
+    *load = (struct tt_kernel_load){.far = -1, .slots = -1};
+}
+
+void tt_kernel_load_consume(struct tt_kernel_load *load)
+{
+    ring_buffer__consume(load->ring);
+}
+
+int tt_kernel_load_fd(const struct tt_kernel_load *load)
+{
+    return ring_buffer__epoll_fd(load->ring);
+}
+
+/* ---- maps ---- */
+
+bool tt_kernel_far_next(const struct tt_kernel_load *load, uint64_t *key, bool first)
+{
+    uint64_t next;
+    if (bpf_map_get_next_key(load->far, first ? NULL : key, &next))
+        return false;
+    *key = next;
+    return true;
+}
+
+uint64_t tt_kernel_far_get(const struct tt_kernel_load *load, uint64_t key)
+{
+    uint64_t entry = 0;
+    return bpf_map_lookup_elem(load->far, &key, &entry) ? 0 : entry;
+}
+
+void tt_kernel_far_put(const struct tt_kernel_load *load, uint64_t key, uint64_t entry)
+{
+    if (bpf_map_update_elem(load->far, &key, &entry, BPF_ANY))
+        __atomic_fetch_add(&load->shared->lost_far, 1, __ATOMIC_RELAXED);
+}
+
+void tt_kernel_far_drop(const struct tt_kernel_load *load, uint64_t key)
+{
+    bpf_map_delete_elem(load->far, &key);
+}
+
+int tt_kernel_slot_take(const struct tt_kernel_load *load)
+{
+    uint32_t slot;
+    return bpf_map_lookup_and_delete_elem(load->slots, NULL, &slot) ? -1 : (int)slot;
+}
+
+void tt_kernel_slot_give(const struct tt_kernel_load *load, uint32_t slot)
+{
+    bpf_map_update_elem(load->slots, NULL, &slot, 0);
+}

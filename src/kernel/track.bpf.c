@@ -1,0 +1,685 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* The programs at the tracepoints of system calls. Each first asks whether the process is one of
+ * those chosen; that is all it does for any other. What acquires is looked at when the call
+ * returns, the arguments still standing in the registers that the caller left them in. What
+ * releases is looked at when the call begins: once it has happened, another thread may have got the
+ * same number again, and its record could come first. A close that fails had nothing to close, and
+ * then the table has no entry either.
+ * Start: open_fd, acquired. */
+#include <linux/bpf.h>
+
+#include "types.bpf.h"
+
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+#include "event.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct tt_kernel_shared shared;
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, TT_KERNEL_RING);
+} ring SEC(".maps");
+
+/* Descriptors beyond the table: slot << 32 | fd to entry. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, TT_KERNEL_FAR);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, __u64);
+    __type(value, __u64);
+} far SEC(".maps");
+
+/* Numbers of slots that are free; the loader puts in what it has cleared. */
+struct {
+    __uint(type, BPF_MAP_TYPE_QUEUE);
+    __uint(max_entries, TT_KERNEL_SLOTS);
+    __type(value, __u32);
+} slots SEC(".maps");
+
+/* Children of targets that were not waited for: pid to the parent's slot + 1. */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 16384);
+    __type(key, __u32);
+    __type(value, __u32);
+} children SEC(".maps");
+
+struct stack {
+    __u8 byte[TT_KERNEL_SPAN];
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct stack);
+} scratch SEC(".maps");
+
+#define READ(x) (*(volatile typeof(x) *)&(x))
+
+/* ---- whom it concerns ---- */
+
+static __always_inline int slot_of(__u32 pid)
+{
+    for (__u32 i = 0; i < TT_KERNEL_PROBES; i++) {
+        __u64 e = READ(shared.target[(pid + i) & (TT_KERNEL_TARGETS - 1)]);
+        if ((__u32)(e >> 32) == pid)
+            return (int)(((__u32)e - 1) & (TT_KERNEL_SLOTS - 1));
+        if (!e)
+            break;
+    }
+    return -1;
+}
+
+static __always_inline int slot_here(void)
+{
+    return slot_of((__u32)(bpf_get_current_pid_tgid() >> 32));
+}
+
+static __always_inline struct pt_regs *regs_here(void)
+{
+    return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+/* Gives a process a slot in place of the one it had (0: it had none). -1: there is none left. */
+static __always_inline int take_slot(__u32 pid, int before)
+{
+    __u32 slot;
+    if (bpf_map_pop_elem(&slots, &slot)) {
+        __sync_fetch_and_add(&shared.lost_slots, 1);
+        return -1;
+    }
+    for (__u32 i = 0; i < TT_KERNEL_PROBES; i++) {
+        __u64 *place = &shared.target[(pid + i) & (TT_KERNEL_TARGETS - 1)];
+        __u64 e = READ(*place);
+        if (before >= 0 ? (__u32)(e >> 32) != pid : e > 1)
+            continue;
+        if (__sync_val_compare_and_swap(place, e, (__u64)pid << 32 | (slot + 1)) == e) {
+            shared.slot[slot & (TT_KERNEL_SLOTS - 1)].pid = pid;
+            return (int)slot;
+        }
+    }
+    bpf_map_push_elem(&slots, &slot, 0);
+    __sync_fetch_and_add(&shared.lost_slots, 1);
+    return -1;
+}
+
+/* ---- whose stack it is ---- */
+
+struct compare {
+    const struct stack *stack;
+    const struct tt_kernel_known *known;
+    __u64 sp;
+    __u32 differ;
+};
+static long compare_word(__u32 i, void *arg)
+{
+    struct compare *c = arg;
+    if (i >= TT_KERNEL_WORDS)
+        return 1;
+    __u32 at = c->known->at[i];
+    __u64 word = *(const __u64 *)&c->stack->byte[at & (TT_KERNEL_SPAN - 8)];
+    if (at & 1)
+        word -= c->sp;
+    c->differ = word != c->known->word[i];
+    return c->differ;
+}
+
+/* The site of a stack that was unwound before and is still the same; 0: not known. */
+__noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
+{
+    __u32 zero = 0, place = tt_kernel_place(ip, sp, key), have = 0;
+    struct stack *stack = bpf_map_lookup_elem(&scratch, &zero);
+    if (!stack)
+        return 0;
+    for (__u32 way = 0; way < TT_KERNEL_WAYS; way++) {
+        struct tt_kernel_known *k = &shared.known[(place + way) & (TT_KERNEL_CACHE - 1)];
+        __u32 seq = READ(k->seq), span = READ(k->span), n = READ(k->n);
+        if ((seq & 1) || k->ip != ip || k->key != key || (k->need_bp && bp - sp != k->bp))
+            continue;
+        if (span > have) {
+            if (span > TT_KERNEL_SPAN || bpf_probe_read_user(stack->byte, span, (void *)sp))
+                continue;
+            have = span;
+        }
+        struct compare c = {stack, k, sp, 0};
+        bpf_loop(n, compare_word, &c, 0);
+        __u32 site = READ(k->site);
+        if (!c.differ && READ(k->seq) == seq)
+            return site;
+    }
+    return 0;
+}
+
+static __always_inline __u64 wake(void)
+{
+    return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > TT_KERNEL_WAKE ? BPF_RB_FORCE_WAKEUP
+                                                                        : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void fill(struct tt_kernel_event *e, const struct tt_kernel_event *from)
+{
+    *e = *from;
+    e->tick = READ(shared.tick);
+    e->tid = (__u32)bpf_get_current_pid_tgid();
+}
+
+struct raw {
+    struct tt_kernel_event event;
+    __u8 stack[TT_KERNEL_PAGES][4096];
+};
+struct raw_deep {
+    struct tt_kernel_event event;
+    __u8 stack[TT_KERNEL_PAGES_DEEP][4096];
+};
+
+/* Whole pages from that of the stack pointer on: a copy beyond the stack's end fails as a whole. */
+#define COPY_PAGES(raw, most)                                                                      \
+    do {                                                                                           \
+        __u64 page_ = (raw)->event.sp & ~4095ULL;                                                  \
+        __u32 got_ = 0;                                                                            \
+        for (__u32 i_ = 0; i_ < (most); i_++) {                                                    \
+            if (bpf_probe_read_user((raw)->stack[i_], 4096, (void *)(page_ + i_ * 4096)))          \
+                break;                                                                             \
+            got_++;                                                                                \
+        }                                                                                          \
+        (raw)->event.pages = got_;                                                                 \
+    } while (0)
+
+/* Sends a record; with the raw stack if its site is not known. False: no room. The entries of
+ * descriptors are put before it can be read. */
+static __always_inline int send(struct tt_kernel_event *from)
+{
+    if (from->site || !from->ip) {
+        struct tt_kernel_event *e = bpf_ringbuf_reserve(&ring, sizeof *e, 0);
+        if (!e)
+            return 0;
+        fill(e, from);
+        bpf_ringbuf_submit(e, wake());
+    } else if (READ(shared.deep)) {
+        struct raw_deep *raw = bpf_ringbuf_reserve(&ring, sizeof *raw, 0);
+        if (!raw)
+            return 0;
+        fill(&raw->event, from);
+        COPY_PAGES(raw, TT_KERNEL_PAGES_DEEP);
+        bpf_ringbuf_submit(raw, 0);
+    } else {
+        struct raw *raw = bpf_ringbuf_reserve(&ring, sizeof *raw, 0);
+        if (!raw)
+            return 0;
+        fill(&raw->event, from);
+        COPY_PAGES(raw, TT_KERNEL_PAGES);
+        bpf_ringbuf_submit(raw, 0);
+    }
+    return 1;
+}
+
+/* ---- descriptors ---- */
+
+static __always_inline __u32 bin_of(__u32 age)
+{
+    __u32 log = 0, v = age;
+    if (age < 2)
+        return 0;
+    for (__u32 step = 16; step; step >>= 1)
+        if (v >> step) {
+            v >>= step;
+            log += step;
+        }
+    __u32 bin = 2 * log - 1 + ((__u64)age * age >= 1ULL << (2 * log + 1));
+    return bin < TT_KERNEL_BINS ? bin : TT_KERNEL_BINS - 1;
+}
+
+/* A unit that the table had is gone. A pending one is counted by the loader, which will miss it. */
+static __always_inline void died(__u64 entry)
+{
+    __u32 site = (__u32)(entry >> 44);
+    if (site == TT_KERNEL_PENDING || site >= TT_KERNEL_SITES)
+        return;
+    __u32 age = (READ(shared.tick) - (__u32)entry) & 0xffffff, bin = bin_of(age);
+    if (bin < TT_KERNEL_BINS)
+        __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].deaths[bin], 1);
+}
+
+static __always_inline void put_fd(__u32 slot, __u32 fd, __u64 entry)
+{
+    __u64 old = 0;
+    slot &= TT_KERNEL_SLOTS - 1;
+    if (fd < TT_KERNEL_FDS) {
+        old = __sync_lock_test_and_set(
+            &shared.fd[slot * TT_KERNEL_FDS + (fd & (TT_KERNEL_FDS - 1))], entry);
+    } else {
+        __u64 key = (__u64)slot << 32 | fd, *at = bpf_map_lookup_elem(&far, &key);
+        if (at)
+            old = __sync_lock_test_and_set(at, entry);
+        else if (bpf_map_update_elem(&far, &key, &entry, BPF_ANY))
+            __sync_fetch_and_add(&shared.lost_far, 1);
+    }
+    if (fd >= READ(shared.slot[slot].high))
+        shared.slot[slot].high = fd + 1;
+    if (old)
+        died(old);
+}
+
+static __always_inline void take_fd(__u32 slot, __u32 fd)
+{
+    __u64 old = 0;
+    slot &= TT_KERNEL_SLOTS - 1;
+    if (fd < TT_KERNEL_FDS) {
+        __u64 *at = &shared.fd[slot * TT_KERNEL_FDS + (fd & (TT_KERNEL_FDS - 1))];
+        if (READ(*at))
+            old = __sync_lock_test_and_set(at, 0);
+    } else {
+        __u64 key = (__u64)slot << 32 | fd, *at = bpf_map_lookup_elem(&far, &key);
+        if (at) {
+            old = __sync_lock_test_and_set(at, 0);
+            bpf_map_delete_elem(&far, &key);
+        }
+    }
+    if (old)
+        died(old);
+    else
+        __sync_fetch_and_add(&shared.foreign, 1);
+}
+
+/* One or two descriptors came to be by this call. */
+__noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
+{
+    struct pt_regs *regs = regs_here();
+    struct tt_kernel_event e = {
+        .what = TT_KERNEL_OPEN,
+        .slot = slot,
+        .kind = kind,
+        .n = n,
+        .value = {first, second},
+        .ip = regs->ip,
+        .sp = regs->sp,
+        .bp = regs->bp,
+    };
+    __u32 site = known_site(e.ip, e.sp, e.bp, (__u64)slot << 8 | kind);
+    __u32 tick = READ(shared.tick);
+    __u64 entry = TT_KERNEL_ENTRY(site, 0, tick), other = entry;
+    if (!site) {
+        e.serial = __sync_fetch_and_add(&shared.serial, 2) & 0xfffff;
+        entry = TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial, tick);
+        other = TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial + 1, tick);
+    }
+    put_fd(slot, first, entry);
+    if (n > 1)
+        put_fd(slot, second, other);
+    if (!site && !send(&e)) {
+        __sync_fetch_and_add(&shared.lost_stacks, 1);
+        site = READ(shared.slot[slot & (TT_KERNEL_SLOTS - 1)].unknown[kind == TT_KERNEL_SOCKET]);
+        entry = TT_KERNEL_ENTRY(site, 0, tick);
+        put_fd(slot, first, entry);
+        if (n > 1)
+            put_fd(slot, second, entry);
+    }
+    if (site)
+        __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);
+    return 0;
+}
+
+/* A program for one or several tracepoints; which, says the loader's table. */
+#define EXIT(name) SEC("tp") int name(struct tt_sys_exit *ctx)
+#define ENTER(name) SEC("tp") int name(struct tt_sys_enter *ctx)
+
+/* Calls that return a new descriptor. */
+static __always_inline int opened(long ret, __u32 kind)
+{
+    int slot = slot_here();
+    if (slot >= 0 && ret >= 0)
+        acquired((__u32)slot, kind, 1, (__u32)ret, 0);
+    return 0;
+}
+EXIT(open_fd)
+{
+    return opened(ctx->ret, TT_KERNEL_FD);
+}
+EXIT(open_socket)
+{
+    return opened(ctx->ret, TT_KERNEL_SOCKET);
+}
+EXIT(open_queue)
+{
+    return opened(ctx->ret, TT_KERNEL_MQ);
+}
+
+/* Calls that store two through a pointer. */
+static __always_inline int paired(int slot, __u32 kind, __u64 at)
+{
+    __u32 pair[2];
+    if (!bpf_probe_read_user(pair, sizeof pair, (void *)at))
+        acquired((__u32)slot, kind, 2, pair[0], pair[1]);
+    return 0;
+}
+EXIT(open_pipe)
+{
+    int slot = slot_here();
+    return slot < 0 || ctx->ret ? 0 : paired(slot, TT_KERNEL_FD, regs_here()->di);
+}
+EXIT(open_socketpair)
+{
+    int slot = slot_here();
+    return slot < 0 || ctx->ret ? 0 : paired(slot, TT_KERNEL_SOCKET, regs_here()->r10);
+}
+
+/* The kind of a descriptor that is followed; else a plain one. */
+static __always_inline __u32 kind_of(__u32 slot, __u32 fd)
+{
+    __u64 entry = 0;
+    slot &= TT_KERNEL_SLOTS - 1;
+    if (fd < TT_KERNEL_FDS) {
+        entry = READ(shared.fd[slot * TT_KERNEL_FDS + (fd & (TT_KERNEL_FDS - 1))]);
+    } else {
+        __u64 key = (__u64)slot << 32 | fd, *at = bpf_map_lookup_elem(&far, &key);
+        if (at)
+            entry = READ(*at);
+    }
+    __u32 site = (__u32)(entry >> 44);
+    return site < TT_KERNEL_SITES ? READ(shared.count[site & (TT_KERNEL_SITES - 1)].kind)
+                                  : TT_KERNEL_FD;
+}
+EXIT(open_dup)
+{
+    int slot = slot_here();
+    if (slot >= 0 && ctx->ret >= 0)
+        acquired((__u32)slot, kind_of((__u32)slot, (__u32)regs_here()->di), 1, (__u32)ctx->ret, 0);
+    return 0;
+}
+
+/* Onto the same number nothing happens; onto a live one, that is closed by it. */
+EXIT(open_dup2)
+{
+    int slot = slot_here();
+    if (slot >= 0 && ctx->ret >= 0 && regs_here()->di != regs_here()->si)
+        acquired((__u32)slot, kind_of((__u32)slot, (__u32)regs_here()->di), 1, (__u32)ctx->ret, 0);
+    return 0;
+}
+
+#define F_DUPFD 0
+#define F_DUPFD_CLOEXEC 1030
+EXIT(open_fcntl)
+{
+    int slot = slot_here();
+    if (slot < 0 || ctx->ret < 0)
+        return 0;
+    __u64 command = regs_here()->si;
+    if ((__u32)command == F_DUPFD || (__u32)command == F_DUPFD_CLOEXEC)
+        acquired((__u32)slot, kind_of((__u32)slot, (__u32)regs_here()->di), 1, (__u32)ctx->ret, 0);
+    return 0;
+}
+
+/* Changes an existing one when it is given (not -1). */
+EXIT(open_signalfd)
+{
+    int slot = slot_here();
+    if (slot >= 0 && ctx->ret >= 0 && (int)regs_here()->di == -1)
+        acquired((__u32)slot, TT_KERNEL_FD, 1, (__u32)ctx->ret, 0);
+    return 0;
+}
+
+ENTER(close_fd)
+{
+    int slot = slot_here();
+    if (slot >= 0)
+        take_fd((__u32)slot, (__u32)ctx->arg[0]);
+    return 0;
+}
+
+struct range {
+    __u32 slot, first;
+};
+static long close_one(__u32 i, void *arg)
+{
+    struct range *r = arg;
+    take_fd(r->slot, r->first + i);
+    return 0;
+}
+
+#define CLOSE_RANGE_CLOEXEC 4
+ENTER(close_fds)
+{
+    int slot = slot_here();
+    if (slot < 0 || (ctx->arg[2] & CLOSE_RANGE_CLOEXEC))
+        return 0;
+    struct range r = {(__u32)slot & (TT_KERNEL_SLOTS - 1), (__u32)ctx->arg[0]};
+    __u32 high = READ(shared.slot[r.slot].high);
+    __u32 end = (__u32)ctx->arg[1] < high ? (__u32)ctx->arg[1] + 1 : high;
+    if (r.first < end)
+        bpf_loop(end - r.first, close_one, &r, 0);
+    return 0;
+}
+
+/* ---- everything else: a record each ---- */
+
+/* head: slot, what, kind, and whether the stack is wanted. */
+#define HEAD(slot, what, kind, stack)                                                              \
+    ((__u64)(__u32)(slot) | (__u64)(what) << 32 | (__u64)(kind) << 40 | (__u64)(stack) << 48)
+__noinline int report(__u64 head, __u64 a, __u64 b, __u64 c, __u64 d)
+{
+    struct tt_kernel_event e = {
+        .slot = (__u32)head,
+        .what = head >> 32 & 0xff,
+        .kind = head >> 40 & 0xff,
+        .n = 1,
+        .value = {a, b, c, d},
+    };
+    if (head >> 48) {
+        struct pt_regs *regs = regs_here();
+        e.ip = regs->ip;
+        e.sp = regs->sp;
+        e.bp = regs->bp;
+        e.site = known_site(e.ip, e.sp, e.bp, (__u64)e.slot << 8 | e.kind);
+    }
+    if (!send(&e))
+        __sync_fetch_and_add(&shared.lost_events, 1);
+    return 0;
+}
+
+#define FAILED(ret) ((ret) < 0 && (ret) >= -4095)
+#define PROT_EXEC 4
+EXIT(map)
+{
+    int slot = slot_here();
+    if (slot < 0 || FAILED(ctx->ret))
+        return 0;
+    struct pt_regs *regs = regs_here();
+    report(HEAD(slot, regs->dx & PROT_EXEC ? TT_KERNEL_CODE : TT_KERNEL_MAP, TT_KERNEL_MAPPING, 1),
+           (__u64)ctx->ret, regs->si, 0, 0);
+    return 0;
+}
+
+ENTER(unmap)
+{
+    int slot = slot_here();
+    if (slot >= 0 && !(ctx->arg[0] & 4095) && ctx->arg[1])
+        report(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING, 0), ctx->arg[0], ctx->arg[1], 0, 0);
+    return 0;
+}
+
+EXIT(remap)
+{
+    int slot = slot_here();
+    if (slot < 0 || FAILED(ctx->ret))
+        return 0;
+    struct pt_regs *regs = regs_here();
+    report(HEAD(slot, TT_KERNEL_REMAP, TT_KERNEL_MAPPING, 1), (__u64)ctx->ret, regs->dx, regs->di,
+           regs->si);
+    return 0;
+}
+
+EXIT(grow)
+{
+    int slot = slot_here();
+    if (slot >= 0)
+        report(HEAD(slot, TT_KERNEL_BRK, TT_KERNEL_MAPPING, 1), (__u64)ctx->ret, 0, 0, 0);
+    return 0;
+}
+
+EXIT(map_segment)
+{
+    int slot = slot_here();
+    if (slot >= 0 && !FAILED(ctx->ret)) /* the length is the segment's, which the loader looks up */
+        report(HEAD(slot, TT_KERNEL_MAP, TT_KERNEL_MAPPING, 1), (__u64)ctx->ret, 0, 0, 0);
+    return 0;
+}
+
+ENTER(unmap_segment)
+{
+    int slot = slot_here();
+    if (slot >= 0)
+        report(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING, 0), ctx->arg[0], 0, 0, 0);
+    return 0;
+}
+
+#define CLONE_THREAD 0x10000
+/* In the parent; the child returns 0. */
+static __always_inline int cloned(int slot, __u64 flags, long ret)
+{
+    __u32 pid = (__u32)ret, value = (__u32)slot + 1;
+    if (!(flags & CLONE_THREAD))
+        bpf_map_update_elem(&children, &pid, &value, BPF_ANY);
+    report(
+        HEAD(slot, TT_KERNEL_ACQUIRE, flags & CLONE_THREAD ? TT_KERNEL_THREAD : TT_KERNEL_CHILD, 1),
+        pid, 0, 0, 0);
+    return 0;
+}
+EXIT(fork_clone)
+{
+    int slot = slot_here();
+    return slot < 0 || ctx->ret <= 0 ? 0 : cloned(slot, regs_here()->di, ctx->ret);
+}
+EXIT(fork_clone3)
+{
+    int slot = slot_here();
+    __u64 flags = 0;
+    if (slot < 0 || ctx->ret <= 0 ||
+        bpf_probe_read_user(&flags, sizeof flags, (void *)regs_here()->di))
+        return 0;
+    return cloned(slot, flags, ctx->ret);
+}
+EXIT(fork_plain)
+{
+    int slot = slot_here();
+    return slot < 0 || ctx->ret <= 0 ? 0 : cloned(slot, 0, ctx->ret);
+}
+
+/* A timer's number goes through a pointer. */
+EXIT(make_timer)
+{
+    int slot = slot_here(), id;
+    if (slot >= 0 && ctx->ret == 0 && !bpf_probe_read_user(&id, sizeof id, (void *)regs_here()->dx))
+        report(HEAD(slot, TT_KERNEL_ACQUIRE, TT_KERNEL_TIMER, 1), (__u32)id, 0, 0, 0);
+    return 0;
+}
+ENTER(drop_timer)
+{
+    int slot = slot_here();
+    if (slot >= 0)
+        report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_TIMER, 0), (__u32)ctx->arg[0], 0, 0, 0);
+    return 0;
+}
+
+/* System V: a call that may have made one; the loader knows which it has seen. */
+#define IPC_CREAT 01000
+#define IPC_RMID 0
+#define IPC_PRIVATE 0
+static __always_inline int made(long ret, __u32 kind, __u64 key, __u64 flags)
+{
+    int slot = slot_here();
+    if (slot >= 0 && ret >= 0 && ((__u32)key == IPC_PRIVATE || (flags & IPC_CREAT)))
+        report(HEAD(slot, TT_KERNEL_ACQUIRE, kind, 1), (__u64)ret, 0, 0, 0);
+    return 0;
+}
+EXIT(make_shm)
+{
+    return made(ctx->ret, TT_KERNEL_SHM, regs_here()->di, regs_here()->dx);
+}
+EXIT(make_sem)
+{
+    return made(ctx->ret, TT_KERNEL_SEM, regs_here()->di, regs_here()->dx);
+}
+EXIT(make_msg)
+{
+    return made(ctx->ret, TT_KERNEL_MSG, regs_here()->di, regs_here()->si);
+}
+
+static __always_inline int dropped(__u64 id, __u64 command, __u32 kind)
+{
+    int slot = slot_here();
+    if (slot >= 0 && (__u32)command == IPC_RMID)
+        report(HEAD(slot, TT_KERNEL_RELEASE, kind, 0), (__u32)id, 0, 0, 0);
+    return 0;
+}
+ENTER(drop_shm)
+{
+    return dropped(ctx->arg[0], ctx->arg[1], TT_KERNEL_SHM);
+}
+ENTER(drop_sem)
+{
+    return dropped(ctx->arg[0], ctx->arg[2], TT_KERNEL_SEM);
+}
+ENTER(drop_msg)
+{
+    return dropped(ctx->arg[0], ctx->arg[1], TT_KERNEL_MSG);
+}
+
+/* ---- processes ---- */
+
+SEC("raw_tp/sched_process_fork")
+int forked(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct task_struct *child = (struct task_struct *)ctx->args[1];
+    int parent = slot_here();
+    if (parent < 0 || !READ(shared.follow))
+        return 0;
+    __u32 pid = (__u32)BPF_CORE_READ(child, pid), tgid = (__u32)BPF_CORE_READ(child, tgid);
+    if (pid != tgid) /* a thread */
+        return 0;
+    int slot = take_slot(pid, -1);
+    if (slot >= 0)
+        report(HEAD(slot, TT_KERNEL_FORK, 0, 0), pid, (__u32)parent, 0, 0);
+    return 0;
+}
+
+SEC("raw_tp/sched_process_exec")
+int executed(struct bpf_raw_tracepoint_args *ctx)
+{
+    int before = slot_here();
+    if (before < 0)
+        return 0;
+    __u32 pid = (__u32)(bpf_get_current_pid_tgid() >> 32);
+    int slot = take_slot(pid, before);
+    if (slot >= 0)
+        report(HEAD(slot, TT_KERNEL_EXEC, 0, 0), pid, (__u32)before, 0, 0);
+    return 0;
+}
+
+SEC("raw_tp/sched_process_exit")
+int exited(struct bpf_raw_tracepoint_args *ctx)
+{
+    __u64 id = bpf_get_current_pid_tgid();
+    int slot = slot_of((__u32)(id >> 32));
+    if (slot >= 0 && (__u32)id != (__u32)(id >> 32))
+        report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_THREAD, 0), (__u32)id, 0, 0, 0);
+    return 0;
+}
+
+/* Somebody waited for it, or nobody had to. */
+SEC("raw_tp/sched_process_free")
+int freed(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct task_struct *task = (struct task_struct *)ctx->args[0];
+    __u32 pid = (__u32)BPF_CORE_READ(task, pid);
+    __u32 *slot = bpf_map_lookup_elem(&children, &pid);
+    if (!slot)
+        return 0;
+    report(HEAD((*slot - 1) & (TT_KERNEL_SLOTS - 1), TT_KERNEL_RELEASE, TT_KERNEL_CHILD, 0), pid, 0,
+           0, 0);
+    bpf_map_delete_elem(&children, &pid);
+    return 0;
+}
