@@ -130,6 +130,9 @@ static int take(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *v
             return tt_cmd_misuse(cmd, "--pause-budget needs milliseconds such as 20, not '%s'",
                                  value);
         return 0;
+    case TT_OPT_NO_INJECT:
+        r->record.no_inject = true;
+        return 0;
     case TT_OPT_NO_STALENESS:
         r->record.no_staleness = true;
         return 0;
@@ -237,6 +240,8 @@ static int ready(const struct tt_cmd *cmd, struct tt_recording *r)
         return tt_cmd_misuse(cmd, "-o knows %%p, %%h and %%%%; '%s' has another letter",
                              r->record.output);
     free(probe);
+    if (r->record.no_inject) /* a copy is made from inside */
+        r->record.snapshots = TT_SNAPSHOTS_OFF;
     r->record.labels = r->labels.data;
     r->record.n_labels = r->labels.len;
     r->record.operations = r->operations.data;

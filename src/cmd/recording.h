@@ -23,6 +23,7 @@ enum {
     TT_OPT_SNAPSHOT_EVERY,
     TT_OPT_PAUSE_BUDGET,
     TT_OPT_NO_STALENESS,
+    TT_OPT_NO_INJECT,
     TT_OPT_FORCE,
     TT_OPT_EXE,
 };
@@ -83,6 +84,7 @@ int tt_recording_pid(const struct tt_cmd *cmd, const char *text, pid_t *pid);
         {"snapshot-every", required_argument, NULL, TT_OPT_SNAPSHOT_EVERY},                        \
         {"pause-budget", required_argument, NULL, TT_OPT_PAUSE_BUDGET},                            \
         {"no-staleness", no_argument, NULL, TT_OPT_NO_STALENESS},                                  \
+        {"no-inject", no_argument, NULL, TT_OPT_NO_INJECT},                                        \
     {                                                                                              \
         NULL, 0, NULL, 0                                                                           \
     }
@@ -101,6 +103,7 @@ int tt_recording_pid(const struct tt_cmd *cmd, const char *text, pid_t *pid);
     "      --snapshot-every T   least time between two of them (60)\n"                             \
     "      --pause-budget MS    a copy may stop a process so long, larger than 1 GB per GB (20)\n" \
     "      --no-staleness       do not look which sampled objects are untouched\n"                 \
+    "      --no-inject          put nothing into the process: record from the kernel (eBPF)\n"     \
     "      --report FILE        write the article there, - is standard output (standard error)\n"  \
     "      --json               the article as JSON\n"                                             \
     "      --color WHEN         auto, always or never\n"                                           \

@@ -420,6 +420,19 @@ static int step_by_pointer(struct walk *w)
     return 1;
 }
 
+/* A stub around a system call may have neither rules nor a frame: glibc's clone3 ends its rules
+ * before the call, since they would be wrong in the child; Go's Syscall6 is assembly. */
+static bool step_out_of_stub(const struct tt_kernel_unwind *u, struct walk *w)
+{
+    uint64_t ip;
+    if (!peek(w, w->sp, &ip) || !code_at(u, ip))
+        return false;
+    note(w, w->sp, ip, false);
+    w->sp += 8;
+    w->pc = ip;
+    return true;
+}
+
 /* To the caller's frame. 1: done; 0: this was the outermost; -1: lost. */
 static int step(struct walk *w, const struct row *row)
 {
@@ -505,7 +518,8 @@ void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped
         frames->pc[frames->n++] = w.pc;
         const struct row *row = row_of(u, exact ? w.pc : w.pc - 1);
         exact = row && row->signal;
-        int went = step(&w, row);
+        bool stub = frames->n == 1 && (!row || row->kind == ROW_NONE);
+        int went = stub && step_out_of_stub(u, &w) ? 1 : step(&w, row);
         if (went == 0)
             break;
         if (went < 0 || !code_at(u, w.pc)) {

@@ -187,6 +187,14 @@ static int inspect(const char *path, int depth, struct tt_proc_command *out, str
     return code;
 }
 
+int tt_proc_command_find(const char *name, char path[PATH_MAX], struct tt_error *err)
+{
+    int code = find(name, path, err);
+    if (!code && faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0)
+        code = tt_error_sys(err, -errno, "cannot run %.300s", path);
+    return code;
+}
+
 int tt_proc_command(const char *name, struct tt_proc_command *out, struct tt_error *err)
 {
     *out->path = *out->program = *out->interpreter = '\0';

@@ -21,6 +21,9 @@ struct tt_proc_command {
  * other C library, 32-bit or other machine, setuid and the like for this user). */
 int tt_proc_command(const char *name, struct tt_proc_command *out, struct tt_error *err);
 
+/* Only finds it, like execvp(3): for a way of recording that asks nothing of the program. */
+int tt_proc_command_find(const char *name, char path[PATH_MAX], struct tt_error *err);
+
 /* Where a program's malloc comes from. */
 struct tt_proc_allocator {
     bool built_in;       /* the program itself defines malloc: nothing preloaded comes before it */

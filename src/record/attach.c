@@ -64,6 +64,8 @@ int tt_attach_to(struct tt_recorder *rec, pid_t pid, enum tt_tape_mode mode, str
                  .origin_ns = rec->origin_ns},
         .blob = o->agent,
     };
+    if (o->no_inject)
+        return tt_kernel_begin(rec, pid, false, err);
     struct tt_inject_attached attached = {.tape_fd = -1};
     snprintf(options.conf.dir, sizeof options.conf.dir, "%.199s", rec->dir);
     int mem = open_memory(pid);
@@ -144,6 +146,10 @@ void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image)
 {
     struct tt_inject_detached detached = {0};
     struct tt_error err = {0};
+    if (image->kernel) {
+        tt_kernel_leave(rec, image);
+        return;
+    }
     int code = tt_inject_detach((pid_t)image->pid, true, &detached, &err);
     image->left = code == 0;
     if (code == -ESRCH)
@@ -201,7 +207,8 @@ void tt_attach_leave_all(struct tt_recorder *rec)
     for (size_t i = 0; i < rec->images.len; i++)
         if (rec->images.data[i]->alive && rec->images.data[i]->id)
             tt_attach_leave(rec, rec->images.data[i]);
-    leave_children(rec);
+    if (!rec->options->no_inject)
+        leave_children(rec);
     for (size_t i = 0; i < rec->given.len; i++)
         tt_ask_offer(rec, rec->given.data[i].pid, false);
 }
@@ -266,6 +273,10 @@ static void answer(struct tt_recorder *rec, struct tt_given *given)
         leave_at_request(rec, given);
         given->gone = true;
         rec->outcome = "asked to detach";
+    } else if (rec->options->no_inject) {
+        tt_error_set(&err, -EOPNOTSUPP,
+                     "nothing was put into process %d (--no-inject), so it has no mode",
+                     (int)given->pid);
     } else if (!mode) {
         tt_error_set(&err, -EINVAL, "not understood: %s", text);
     } else if (mode != given->mode) {
@@ -393,7 +404,7 @@ void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns)
         if (!rec->ending)
             come_again(rec, &rec->given.data[i], now_ns);
     }
-    if (!rec->options->follow || now_ns < rec->children_due)
+    if (!rec->options->follow || rec->options->no_inject || now_ns < rec->children_due)
         return;
     rec->children_due = now_ns + CHILDREN_NS;
     for (size_t i = 0; i < rec->given.len; i++)
@@ -481,6 +492,8 @@ int tt_record_attach(const struct tt_record_options *options, struct tt_record_r
         code = tt_loop_session(&rec, options->pids[0], "nothing is recorded", err);
     if (!code && !rec.recording) /* a full disk: nothing to do here without a session */
         code = tt_error_set(err, -ENOSPC, "nothing was attached to");
+    if (!code && options->no_inject)
+        tt_kernel_start(&rec);
     if (!code) {
         rec.write_due = rec.read_due = rec.started_ns + TT_SECOND / 4;
         code = attach_all(&rec, err);

@@ -248,7 +248,8 @@ void tt_image_describe(struct tt_recorder *rec, struct tt_image *image)
     (void)rec;
     copy_plain(image->allocator, sizeof image->allocator, h->allocator);
     copy_plain(image->reason, sizeof image->reason, h->reason);
-    bool mapped = find_mapping(image);
+    bool mapped = image->kernel ? tt_proc_maps_read((pid_t)image->pid, &image->maps) == 0
+                                : find_mapping(image);
     if (!mapped && image->maps.maps.len && h->state != TT_STATE_REFUSED) {
         /* another process has this pid here, or this one has called exec */
         tt_modules_free(image);
@@ -293,6 +294,8 @@ enum tt_image_state tt_image_state(struct tt_image *image)
     if (image->pidfd >= 0 ? poll(&p, 1, 0) == 1
                           : tt_proc_parent((pid_t)image->pid, &zombie) < 0 || zombie)
         return TT_IMAGE_ENDED;
+    if (image->kernel) /* which tells of an exec by itself */
+        return TT_IMAGE_RUNS;
     uint64_t word;
     if (image->attached &&
         image->mem_fd >= 0) /* nothing can be read of a memory that exec or the end took away */
@@ -428,6 +431,8 @@ void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *s
         image->alive = false;
         return;
     }
+    if (image->kernel)
+        tt_kernel_leave(rec, image);
     tt_image_read(rec, image, now_ns, false); /* what is still in the ring makes room */
     image->alive = false;
     if (image->pid == rec->child && rec->child_ended && strcmp(state, "exec") != 0) {

@@ -7,6 +7,7 @@
  *   image.c   life of an image                      rows.c    rows of a session
  *   setting.c what is changed in the caller         loop.c    the loop
  *   run.c     recording a command                   attach.c  recording what runs already
+ *   kernel.c  recording from the kernel's side
  *   ask.c     requests to a recorder                shadow.c  the shadow as it was at a moment
  *   snapshot.c frozen copies, and when to make one  search.c  one copy searched, and its rows
  *   stale.c   sampled objects not touched           once.c    one snapshot, or a core file
@@ -26,6 +27,7 @@
 #include "heap/heap.h"
 #include "inject/attach.h"
 #include "inject/inject.h"
+#include "kernel/kernel.h"
 #include "proc/proc.h"
 #include "record/record.h"
 #include "session/snapshot.h"
@@ -268,6 +270,8 @@ struct tt_image {
     bool has_look, look_written;
     bool first_read, limits_written, row_changed;
     bool attached, attach_changed; /* it was attached to; its row changed */
+    bool kernel;                   /* recorded from the kernel's side: no agent is in it */
+    bool kernel_left;              /* and not any more */
     bool left;                     /* the agent was taken out, and its tape is empty */
 };
 
@@ -318,6 +322,9 @@ struct tt_recorder {
     const char *outcome;       /* why the last of them is not recorded any more; NULL: it ended */
     tt_proc_pid_vec looked_at; /* children of theirs that have no tape of their own */
     uint64_t children_due;
+    struct tt_kernel *kernel;   /* NULL: not used, or not to be had */
+    struct tt_error kernel_why; /* then */
+    uint64_t kernel_due;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;
 };
@@ -342,7 +349,7 @@ void tt_record_dir_remove(struct tt_recorder *rec);
 void tt_record_dir_clean(void);
 
 /* loop.c */
-enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FDS };
+enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FD_KERNEL, TT_FDS };
 
 /* Timer, signals, directory. 0 or a negative errno. */
 int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_error *err);
@@ -370,6 +377,21 @@ bool tt_attach_waits(const struct tt_recorder *rec);
 void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image);
 /* Leaves all, and children that came to carry the agent. */
 void tt_attach_leave_all(struct tt_recorder *rec);
+
+/* kernel.c */
+/* Loads what --no-inject needs; when that cannot be, says so once. */
+void tt_kernel_start(struct tt_recorder *rec);
+/* Records a process, which becomes an image now, or when it calls exec (fresh). 0, or a negative
+ * errno with err. */
+int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_error *err);
+/* Readable when tt_kernel_turn should be called; -1 none. */
+int tt_kernel_poll_fd(const struct tt_recorder *rec);
+/* Takes what the kernel recorded and brings the tapes up to date. */
+void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns);
+/* The last time for an image. */
+void tt_kernel_leave(struct tt_recorder *rec, struct tt_image *image);
+/* Ends it, and says in the session what was lost. */
+void tt_kernel_stop(struct tt_recorder *rec);
 
 /* ask.c */
 /* Puts a mark for a target into the directory, or takes it out. */

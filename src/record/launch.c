@@ -22,11 +22,14 @@ static const char *mode_name(enum tt_tape_mode mode)
     return mode == TT_MODE_SAMPLED ? "sampled" : mode == TT_MODE_ADAPTIVE ? "adaptive" : "exact";
 }
 
-/* In the child. The agent comes first, so that its malloc is the one that is bound. */
+/* In the child. No agent: everything stays as it is. The agent comes first, so that its malloc is
+ * the one that is bound. */
 static int set_environment(const struct tt_recorder *rec, const char *agent)
 {
     const struct tt_record_options *o = rec->options;
     const char *others = getenv("LD_PRELOAD");
+    if (!agent)
+        return 0;
     char *preload, conf[256];
     if (asprintf(&preload, "%s%s%s", agent, others && *others ? ":" : "", others ? others : "") < 0)
         return -ENOMEM;

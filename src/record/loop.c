@@ -199,6 +199,7 @@ static void visit(struct tt_recorder *rec)
 void tt_loop_end(struct tt_recorder *rec, const char *outcome)
 {
     tt_snapshot_finish(rec);
+    tt_kernel_turn(rec, tt_clock_now());
     tt_attach_leave_all(rec);
     uint64_t now = tt_clock_now();
     for (size_t i = 0; i < rec->images.len; i++) {
@@ -206,7 +207,8 @@ void tt_loop_end(struct tt_recorder *rec, const char *outcome)
         if (image->alive && image->id)
             tt_image_read(rec, image, now, true);
     }
-    if (rec->writer && !rec->result->processes && rec->child) {
+    tt_kernel_stop(rec);
+    if (rec->writer && !rec->result->processes && rec->child && !rec->options->no_inject) {
         struct rlimit files;
         bool small = getrlimit(RLIMIT_FSIZE, &files) == 0 &&
                      files.rlim_cur < TT_TAPE_FILE_BYTES(4); /* sparse, but its length counts */
@@ -300,6 +302,7 @@ static void drain(int fd)
 /* What the loop does at each turn while it records. True while an agent is starting up. */
 static bool turn(struct tt_recorder *rec)
 {
+    tt_kernel_turn(rec, tt_clock_now());
     bool starting = arrivals(rec);
     departures(rec);
     if (!rec->child)
@@ -319,6 +322,7 @@ void tt_loop(struct tt_recorder *rec, struct pollfd fds[TT_FDS])
     unsigned stop = 0;
     for (;;) {
         fds[TT_FD_SEARCH].fd = tt_snapshot_fd(rec);
+        fds[TT_FD_KERNEL].fd = tt_kernel_poll_fd(rec);
         poll(fds, TT_FDS, starting ? SOON_MS : -1);
         drain(fds[TT_FD_TIMER].fd);
         drain(fds[TT_FD_TAPES].fd);
@@ -373,7 +377,7 @@ int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_e
 
 void tt_loop_close(struct pollfd fds[TT_FDS])
 {
-    fds[TT_FD_SEARCH].fd = -1; /* the search's own */
+    fds[TT_FD_SEARCH].fd = fds[TT_FD_KERNEL].fd = -1; /* the search's own, and the kernel's */
     for (int i = 0; i < TT_FDS; i++)
         if (fds[i].fd >= 0)
             close(fds[i].fd);

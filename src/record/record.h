@@ -56,6 +56,7 @@ struct tt_record_options {
     enum tt_tape_mode mode; /* 0: exact */
     uint64_t sample_mean;   /* sampled: bytes; 0: 512 KiB */
     uint32_t rate;          /* adaptive: samples a second and key; 0: 1 */
+    bool no_inject;         /* from the kernel's side, with nothing inside the process */
     bool follow;            /* record forked children too, until the last one has ended */
     double duration;        /* seconds of recording; 0: until the end. Then the command goes on
                                unrecorded, and its end is still waited for */

@@ -73,8 +73,9 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     for (int i = 0; i < TT_FDS; i++)
         fds[i] = (struct pollfd){.fd = -1, .events = POLLIN};
 
-    int code = tt_proc_command(options->argv[0], &command, err);
-    if (!code && !options->agent)
+    int code = options->no_inject ? tt_proc_command_find(options->argv[0], command.path, err)
+                                  : tt_proc_command(options->argv[0], &command, err);
+    if (!code && !options->agent && !options->no_inject)
         code = tt_record_agent(found, err);
     if (code)
         return code;
@@ -82,13 +83,14 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     rec.origin_ns = rec.started_ns = tt_clock_now();
     rec.started_wall = tt_clock_wall();
     code = tt_record_dir_make(&rec, err);
-    if (!code)
+    if (!code && !options->no_inject)
         code =
             name_agent(&rec, command.program, options->agent ? options->agent : found, agent, err);
     if (!code)
         code = tt_loop_open(&rec, fds, err);
     if (!code)
-        code = tt_launch_fork(&launch, &rec, command.path, agent, &before.mask, before.closed, err);
+        code = tt_launch_fork(&launch, &rec, command.path, options->no_inject ? NULL : agent,
+                              &before.mask, before.closed, err);
     if (code)
         goto end;
     parent = true;
@@ -104,6 +106,10 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
         fcntl(fds[TT_FD_CHILD].fd, F_SETFD, FD_CLOEXEC);
     int child_fd = fds[TT_FD_CHILD].fd;
     rec.write_due = rec.read_due = rec.started_ns + TT_SECOND / 4;
+    if (options->no_inject) {
+        tt_kernel_start(&rec);
+        tt_kernel_begin(&rec, launch.pid, true, err);
+    }
     code = tt_launch_go(&launch);
     if (code) {
         tt_error_sys(err, code, "cannot run %s", command.path);
