@@ -71,13 +71,12 @@ def judge(name, truth, report):
     t.check(not wrong, f"{name}: nothing else called a leak ({len(wrong)})", "\n     ".join(map(str, wrong[:20])))
 
 
-def remove_ipc(pid):
-    """System V objects outlive their process; pairs_ipc makes them with keys that begin with its number."""
-    for what, option in (("shm", "-m"), ("sem", "-s"), ("msg", "-q")):
-        for line in pathlib.Path("/proc/sysvipc", what).read_text().splitlines()[1:]:
-            key, number = line.split()[:2]
-            if int(key) >> 12 == pid & 0x7ffff:
-                subprocess.run(["ipcrm", option, number], check=False)
+def remove_ipc(said):
+    """System V objects outlive their process; pairs_ipc names on its standard error what it made."""
+    for line in said.decode(errors="replace").splitlines():
+        made = re.fullmatch(r"(shm|sem|msg) (\d+)", line)
+        if made:
+            subprocess.run(["ipcrm", {"shm": "-m", "sem": "-s", "msg": "-q"}[made[1]], made[2]], check=False, stderr=subprocess.DEVNULL)
 
 
 def one(program, half):
@@ -85,10 +84,10 @@ def one(program, half):
     session = t.path(f"{program}-{half}.tt")
     status, out, err = run(t.under("exact", session, [pathlib.Path(os.environ["PAIRS"], "pairs_" + program), half],
                                    "--horizon", HORIZON, "--operation", "round=serve_request", *PROGRAMS[program]))
+    remove_ipc(err)
     if not t.check(status == 0 and out, f"{name}: does its own work", f"{status}: {err.decode()}"):
         return 0
     truth = json.loads(out)
-    remove_ipc(truth["pid"])
     report = t.findings(session)
     if report:
         judge(name, truth, report)

@@ -12,13 +12,17 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 
-#define RESOURCE "ipc"
 typedef sem_t *semaphore;
 
-static key_t next_key(void)
+/* One line of what this program made, for whoever runs it. */
+static void will_stay(const char *what, int id)
 {
-    static unsigned n;
-    return (key_t)(((unsigned)getpid() & 0x7ffffu) << 12 | (++n & 0xfffu));
+    char line[32];
+    if (id < 0)
+        pairs_failed(what);
+    int n = snprintf(line, sizeof line, "%s %d\n", what, id);
+    if (write(STDERR_FILENO, line, (size_t)n) < 0)
+        pairs_failed("writing to standard error");
 }
 
 static const char *next_name(void)
@@ -31,25 +35,22 @@ static const char *next_name(void)
 
 static PAIRS_OWN_FRAME int segment(void)
 {
-    int id = shmget(next_key(), 4096, IPC_CREAT | IPC_EXCL | 0600);
-    if (id < 0)
-        pairs_failed("shmget");
+    int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+    will_stay("shm", id);
     return id;
 }
 
 static PAIRS_OWN_FRAME int semaphores(void)
 {
-    int id = semget(next_key(), 1, IPC_CREAT | IPC_EXCL | 0600);
-    if (id < 0)
-        pairs_failed("semget");
+    int id = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
+    will_stay("sem", id);
     return id;
 }
 
 static PAIRS_OWN_FRAME int message_queue(void)
 {
-    int id = msgget(next_key(), IPC_CREAT | IPC_EXCL | 0600);
-    if (id < 0)
-        pairs_failed("msgget");
+    int id = msgget(IPC_PRIVATE, IPC_CREAT | 0600);
+    will_stay("msg", id);
     return id;
 }
 
@@ -85,6 +86,7 @@ static PAIRS_OWN_FRAME int posix_segment(void)
     return fd;
 }
 
+#define RESOURCE "ipc"
 #define UNIT int
 #define ACQUIRER shmget
 #define NEW_UNIT segment()
@@ -105,14 +107,18 @@ static PAIRS_OWN_FRAME int posix_segment(void)
 #define FLOWS FLOWS_LIFE | FLOWS_DATA
 #include "flows.inc"
 
+#undef RESOURCE
+
+#define RESOURCE "fd" /* Linux gives a file of tmpfs */
 #define ACQUIRER shm_open
 #define NEW_UNIT posix_segment()
 #define END_UNIT(v) close(v)
-#define ALSO "fd"
 #define FLOWS FLOWS_BASIC
 #include "flows.inc"
 #undef UNIT
+#undef RESOURCE
 
+#define RESOURCE "ipc"
 #define UNIT semaphore
 #define ACQUIRER sem_open
 #define NEW_UNIT posix_semaphore()
