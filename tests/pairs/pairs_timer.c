@@ -38,14 +38,12 @@ static PAIRS_OWN_FRAME timer_t armed(void)
 #define ACQUIRER timer_create
 #define NEW_UNIT timer(SIGEV_NONE)
 #define END_UNIT(v) timer_delete(v)
-#define ALSO "heap"
 #define FLOWS FLOWS_ALL & ~FLOWS_FORK
 #include "flows.inc"
 
 #define ACQUIRER timer_signal
 #define NEW_UNIT timer(SIGEV_SIGNAL)
 #define END_UNIT(v) timer_delete(v)
-#define ALSO "heap"
 #define FLOWS FLOWS_CALLS
 #include "flows.inc"
 
@@ -59,6 +57,5 @@ static PAIRS_OWN_FRAME timer_t armed(void)
 #define ACQUIRER timer_armed
 #define NEW_UNIT armed()
 #define END_UNIT(v) timer_delete(v)
-#define ALSO "heap"
 #define FLOWS FLOWS_BASIC
 #include "flows.inc"
