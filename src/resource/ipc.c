@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* IPC that no descriptor stands for: System V segments, semaphores and queues made by this process,
+ * segments attached, POSIX semaphores and message queues. IPC_PRIVATE and IPC_RMID are 0. A System
+ * V object outlives the process (sysvipc(7)), so one that was made private and is never removed is
+ * lost for good. */
+#include "resource/kinds.h"
+
+static const struct tt_resource_watch rows[] = {
+    {.functions = "shmat",
+     .what = TT_WATCH_ACQUIRE,
+     .space = TT_SPACE_SHM_ATTACHED,
+     .from = TT_FROM_RETURN,
+     .valid = TT_VALID_NOT_MINUS_ONE,
+     .flags = TT_WATCH_WIDE},
+    {.functions = "shmdt",
+     .what = TT_WATCH_RELEASE,
+     .space = TT_SPACE_SHM_ATTACHED,
+     .from = TT_FROM_ARG0,
+     .valid = TT_VALID_ZERO,
+     .flags = TT_WATCH_WIDE},
+    {.functions = "shmget", /* another's too; the recorder sees whose it is */
+     .what = TT_WATCH_ACQUIRE,
+     .space = TT_SPACE_SHM,
+     .from = TT_FROM_RETURN,
+     .valid = TT_VALID_NOT_NEGATIVE,
+     .flags = TT_WATCH_ONCE},
+    {.functions = "semget", /* whose one with a key is, nothing tells: IPC_PRIVATE */
+     .what = TT_WATCH_ACQUIRE,
+     .space = TT_SPACE_SEM,
+     .from = TT_FROM_RETURN,
+     .valid = TT_VALID_NOT_NEGATIVE,
+     .when = TT_FROM_ARG0},
+    {.functions = "msgget",
+     .what = TT_WATCH_ACQUIRE,
+     .space = TT_SPACE_MSG,
+     .from = TT_FROM_RETURN,
+     .valid = TT_VALID_NOT_NEGATIVE,
+     .when = TT_FROM_ARG0},
+    {.functions = "shmctl", /* (id, IPC_RMID, ...) */
+     .what = TT_WATCH_RELEASE,
+     .space = TT_SPACE_SHM,
+     .from = TT_FROM_ARG0,
+     .valid = TT_VALID_ZERO,
+     .when = TT_FROM_ARG0 + 1},
+    {.functions = "msgctl",
+     .what = TT_WATCH_RELEASE,
+     .space = TT_SPACE_MSG,
+     .from = TT_FROM_ARG0,
+     .valid = TT_VALID_ZERO,
+     .when = TT_FROM_ARG0 + 1},
+    {.functions = "semctl", /* (id, number, IPC_RMID, ...) */
+     .what = TT_WATCH_RELEASE,
+     .space = TT_SPACE_SEM,
+     .from = TT_FROM_ARG0,
+     .valid = TT_VALID_ZERO,
+     .when = TT_FROM_ARG0 + 2},
+    {.functions = "sem_open", /* the same address for the same name */
+     .what = TT_WATCH_ACQUIRE,
+     .space = TT_SPACE_NAMED_SEMAPHORE,
+     .from = TT_FROM_RETURN,
+     .valid = TT_VALID_NOT_NULL,
+     .flags = TT_WATCH_COUNTED | TT_WATCH_WIDE},
+    {.functions = "sem_close",
+     .what = TT_WATCH_RELEASE,
+     .space = TT_SPACE_NAMED_SEMAPHORE,
+     .from = TT_FROM_ARG0,
+     .valid = TT_VALID_ZERO,
+     .flags = TT_WATCH_COUNTED | TT_WATCH_WIDE},
+    {.functions = "mq_open", /* a descriptor in Linux */
+     .what = TT_WATCH_ACQUIRE,
+     .space = TT_SPACE_FD,
+     .from = TT_FROM_RETURN,
+     .valid = TT_VALID_NOT_NEGATIVE},
+    {.functions = "mq_close",
+     .what = TT_WATCH_RELEASE,
+     .space = TT_SPACE_FD,
+     .from = TT_FROM_ARG0,
+     .valid = TT_VALID_ZERO},
+};
+
+const struct tt_resource tt_resource_ipc = {
+    .name = "ipc",
+    .one = "IPC object",
+    .many = "IPC objects",
+    .lost = "never removed",
+    .kind = TT_KIND_IPC,
+    .space = TT_SPACE_SHM,
+    TT_ROWS(rows),
+    .limits = {"kernel.shmmni"},
+    .gauge = "ipc",
+    .descriptor = -1,
+};
