@@ -47,9 +47,20 @@ static const char *const tables[] = {
     "held",
     "stale",
     "attach",
+    /* since schema 3 */
+    "site_place",
+    "owner",
+    "site_owner",
+    "clock_survivor",
+    "clock_death",
+    "site_with",
+    "resource_sample",
+    "descriptor",
+    "watch",
 };
 #define TABLES (sizeof tables / sizeof *tables)
 #define TABLES_1 19u
+#define TABLES_2 26u
 
 int tt_session_errno(sqlite3 *db)
 {
@@ -316,7 +327,7 @@ static int check_tables(struct tt_session *session, struct tt_error *err)
                            -1, &statement, NULL) != SQLITE_OK)
         code = tt_error_set(err, -EBADMSG, "%s is damaged: %s", session->path,
                             sqlite3_errmsg(session->db));
-    size_t n = session->schema < 2 ? TABLES_1 : TABLES;
+    size_t n = session->schema < 2 ? TABLES_1 : session->schema < 3 ? TABLES_2 : TABLES;
     for (size_t i = 0; !code && i < n; i++) {
         sqlite3_reset(statement);
         sqlite3_bind_text(statement, 1, tables[i], -1, SQLITE_STATIC);

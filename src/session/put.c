@@ -68,6 +68,29 @@ const char *const tt_session_sql_text[TT_SESSION_SQL] = {
     [TT_PUT_ATTACH] = "INSERT OR REPLACE INTO attach (process, at_ns, start_ns, stop_ns,"
                       "detached_ns, detach_stop_ns, entries, slots, kept, notes)"
                       "VALUES (?,?,?,?,?,?,?,?,?,?)",
+    [TT_PUT_PLACE] = "INSERT OR REPLACE INTO site_place (process, site, place) VALUES (?,?,?)",
+    [TT_PUT_OWNER] = "INSERT OR REPLACE INTO owner (process, id, how, fd, address, pid, exe, uid,"
+                     "began_ns, ended_ns) VALUES (?,?,?,?,?,?,?,?,?,?)",
+    [TT_PUT_SITE_OWNER] =
+        "INSERT OR REPLACE INTO site_owner (process, site, owner, units) VALUES (?,?,?,?)",
+    [TT_PUT_CLOCK_SURVIVOR] = "INSERT OR REPLACE INTO clock_survivor (process, site, clock, tick,"
+                              "count) VALUES (?,?,?,?,?)",
+    [TT_PUT_CLOCK_DEATH] = "INSERT OR REPLACE INTO clock_death (process, site, clock, bin, count)"
+                           "VALUES (?,?,?,?,?)",
+    [TT_PUT_SITE_WITH] =
+        "INSERT OR REPLACE INTO site_with (process, site, other, units) VALUES (?,?,?,?)",
+    [TT_PUT_RESOURCE] = "INSERT OR REPLACE INTO resource_sample (process, epoch, resource, held,"
+                        "counted) VALUES (?,?,?,?,?)",
+    [TT_PUT_DESCRIPTOR] = "INSERT OR REPLACE INTO descriptor (process, fd, what, site, owner, tick,"
+                          "state, peer) VALUES (?,?,?,?,?,?,?,?)",
+    [TT_PUT_WATCH] =
+        "INSERT OR REPLACE INTO watch (process, id, function, resource, address, calls,"
+        "source) VALUES (?,?,?,?,?,?,?)",
+    [TT_CLEAR_OWNERS] = "DELETE FROM owner WHERE process = ?",
+    [TT_CLEAR_SITE_OWNERS] = "DELETE FROM site_owner WHERE process = ?",
+    [TT_CLEAR_CLOCKS] = "DELETE FROM clock_survivor WHERE process = ?",
+    [TT_CLEAR_SITE_WITH] = "DELETE FROM site_with WHERE process = ?",
+    [TT_CLEAR_DESCRIPTORS] = "DELETE FROM descriptor WHERE process = ?",
 };
 
 int tt_session_put_meta(struct tt_session_writer *writer, const char *key, const char *value)
@@ -233,6 +256,7 @@ int tt_session_merge_epochs(struct tt_session_writer *writer, const int64_t *fro
         " ORDER BY process, operation, epoch DESC;"
         "DELETE FROM operation_sample WHERE epoch IN (SELECT source FROM temp.merge);"
         "DELETE FROM proc_sample WHERE epoch IN (SELECT source FROM temp.merge);"
+        "DELETE FROM resource_sample WHERE epoch IN (SELECT source FROM temp.merge);"
         "DELETE FROM epoch WHERE id IN (SELECT source FROM temp.merge)");
 }
 

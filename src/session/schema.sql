@@ -1,7 +1,8 @@
 -- The session file (.tt): one recording in one SQLite database. docs/session-format.md explains each
 -- table to people who query it with the sqlite3 shell. Counters in *_sample rows are cumulative, so a
 -- recording is thinned by deleting rows, and the difference of any two rows is right.
--- PRAGMA application_id = 0x74744c31 ("ttL1"), user_version = 2 (1: without the tables from `snapshot` on).
+-- PRAGMA application_id = 0x74744c31 ("ttL1"), user_version = 3 (1: without the tables from `snapshot` on,
+-- 2: without those from `site_place` on).
 -- Times are nanoseconds of CLOCK_BOOTTIME unless a column says wall.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -114,3 +115,42 @@ CREATE TABLE stale (process INTEGER, site INTEGER, epochs INTEGER, objects INTEG
 CREATE TABLE attach (process INTEGER PRIMARY KEY, at_ns INTEGER, start_ns INTEGER, stop_ns INTEGER,
   detached_ns INTEGER, detach_stop_ns INTEGER, entries INTEGER, slots INTEGER, kept INTEGER, notes TEXT);
   -- a process that ran before it was recorded: what attaching and detaching cost it, what could not be hooked
+
+-- Since schema 3: what is held besides heap blocks (site.resource is not 'heap'), and on whose behalf.
+
+CREATE TABLE site_place (process INTEGER, site INTEGER, place TEXT, PRIMARY KEY (process, site)) WITHOUT ROWID;
+  -- of a site that has no stack because nothing was seen to acquire its units: 'socket: open before the recording began'
+
+CREATE TABLE owner (process INTEGER, id INTEGER, how TEXT, fd INTEGER, address TEXT, pid INTEGER, exe TEXT, uid INTEGER,
+  began_ns INTEGER, ended_ns INTEGER, PRIMARY KEY (process, id)) WITHOUT ROWID;
+  -- the peer for whom a thread worked when it acquired a unit; how: 'connection' or 'sender' (of datagrams); only owners
+  -- of units that live, and of ended ones those that left units
+
+CREATE TABLE site_owner (process INTEGER, site INTEGER, owner INTEGER, units INTEGER,
+  PRIMARY KEY (process, site, owner)) WITHOUT ROWID;
+  -- live units at the last look; owner 0: acquired for nobody that is known
+
+CREATE TABLE clock_survivor (process INTEGER, site INTEGER, clock TEXT, tick INTEGER, count INTEGER,
+  PRIMARY KEY (process, site, clock, tick)) WITHOUT ROWID;
+  -- live units at the last look by the tick at which a second clock started: 'owner end' when the peer for whom they
+  -- were acquired went away, 'CLOSE_WAIT' when a socket was first seen in that state
+
+CREATE TABLE clock_death (process INTEGER, site INTEGER, clock TEXT, bin INTEGER, count INTEGER,
+  PRIMARY KEY (process, site, clock, bin)) WITHOUT ROWID;
+  -- units released after that clock had started, by their age on it: half-octave bins of ticks
+
+CREATE TABLE site_with (process INTEGER, site INTEGER, other INTEGER, units INTEGER,
+  PRIMARY KEY (process, site, other)) WITHOUT ROWID;
+  -- live units of site that go when one of other is closed: a port with its socket, a descriptor with its stream
+
+CREATE TABLE resource_sample (process INTEGER, epoch INTEGER, resource TEXT, held INTEGER, counted INTEGER,
+  PRIMARY KEY (process, epoch, resource)) WITHOUT ROWID;
+  -- held: units of all sites; counted: what the kernel says there are, NULL where it does not tell
+
+CREATE TABLE descriptor (process INTEGER, fd INTEGER, what TEXT, site INTEGER, owner INTEGER, tick INTEGER, state TEXT,
+  peer TEXT, PRIMARY KEY (process, fd)) WITHOUT ROWID;
+  -- /proc/PID/fd at the last look, at most 65536 rows; tick: acquired
+
+CREATE TABLE watch (process INTEGER, id INTEGER, function TEXT, resource TEXT, address INTEGER, calls INTEGER, source TEXT,
+  PRIMARY KEY (process, id)) WITHOUT ROWID;
+  -- source: 'kind', 'declared', 'owner', or 'refused: ...'

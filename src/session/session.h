@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/vec.h"
 
-#define TT_SESSION_SCHEMA 2 /* user_version that this build writes; it reads 1 as well */
+#define TT_SESSION_SCHEMA 3 /* user_version that this build writes; it reads 1 and 2 as well */
 #define TT_SESSION_APPLICATION_ID 0x74744c31 /* "ttL1" */
 #define TT_SESSION_BINS 48u                  /* half-octave bins of ages; tape.h tt_tape_bin */
 
@@ -112,7 +112,7 @@ int tt_session_stack(struct tt_session *session, int64_t process, int64_t id,
  * units; with thin they stand for 2^thin times as many. */
 struct tt_session_site {
     int64_t process, id;
-    const char *resource; /* "heap" */
+    const char *resource; /* "heap", "fd", ... */
     int64_t stack; /* 0: unknown; id 0 also holds what the recorder did not write one by one */
     uint32_t thin;
     uint32_t size_min, size_max; /* of requested bytes; min > max: no birth seen */

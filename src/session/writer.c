@@ -95,7 +95,7 @@ struct tt_session_writer *tt_session_create(const char *path, struct tt_error *e
         sqlite3_busy_timeout(writer->db, 2000);
         /* the schema goes in before WAL is switched on: half the disk space */
         rc = sqlite3_exec(writer->db,
-                          "PRAGMA application_id = 1953778737; PRAGMA user_version = 2;"
+                          "PRAGMA application_id = 1953778737; PRAGMA user_version = 3;"
                           "PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;"
                           "PRAGMA synchronous = NORMAL; BEGIN;" TT_SESSION_SCHEMA_SQL
                           "COMMIT; PRAGMA journal_mode = WAL; PRAGMA journal_size_limit = 4194304;",
@@ -123,7 +123,7 @@ fail:
     }
     return NULL;
 }
-_Static_assert(TT_SESSION_APPLICATION_ID == 1953778737 && TT_SESSION_SCHEMA == 2,
+_Static_assert(TT_SESSION_APPLICATION_ID == 1953778737 && TT_SESSION_SCHEMA == 3,
                "the PRAGMAs above say the same");
 
 /* ---- failing and ending ---- */

@@ -345,9 +345,9 @@ static void refusals_say_why(void **state)
     assert_null(tt_session_create(path, &err));
     unlink(path);
     tt_session_finish(write_some(path, 1), true, NULL);
-    sql(path, "PRAGMA user_version = 3");
-    refused(path, "was written by a newer telltale (schema 3); this one reads up to 2");
-    sql(path, "PRAGMA user_version = 2; DROP TABLE survivor");
+    sql(path, "PRAGMA user_version = 4");
+    refused(path, "was written by a newer telltale (schema 4); this one reads up to 3");
+    sql(path, "PRAGMA user_version = 3; DROP TABLE survivor");
     refused(path, "table survivor is missing");
     sql(path, "CREATE VIEW survivor AS SELECT 1");
     refused(path, "table survivor is missing");
