@@ -53,6 +53,7 @@ static void copy(struct tt_record_function *out, const struct tt_symbol_function
     snprintf(out->name, sizeof out->name, "%s", in->name);
     out->entry = in->entry;
     out->size = in->size;
+    out->cplusplus = strncmp(in->linkage, "_Z", 2) == 0;
 }
 
 int tt_functions_find(struct tt_functions *functions, const struct tt_session_module *modules,

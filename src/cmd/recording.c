@@ -61,11 +61,23 @@ static int take_snapshots(const struct tt_cmd *cmd, const char *text, int *snaps
     return 0;
 }
 
+/* What came of reading handles: 0, or the exit status after tt_cmd_misuse. */
+static int take_handles(const struct tt_cmd *cmd, const struct tt_recording *r, int code,
+                        const struct tt_error *err)
+{
+    if (code)
+        return tt_cmd_misuse(cmd, "%s", err->text);
+    return r->handles.len <= TT_HANDLES_MOST
+               ? 0
+               : tt_cmd_misuse(cmd, "more than %u handles", TT_HANDLES_MOST);
+}
+
 /* 0, or the exit status after tt_cmd_misuse. */
 static int take(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *value)
 {
     unsigned long long n;
     pid_t pid = 0;
+    struct tt_error err = {0};
     char *end;
     switch (c) {
     case 'o':
@@ -136,6 +148,14 @@ static int take(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *v
     case TT_OPT_NO_STALENESS:
         r->record.no_staleness = true;
         return 0;
+    case TT_OPT_RESOURCES:
+        return tt_resource_choose(value, &r->record.resources, &err)
+                   ? tt_cmd_misuse(cmd, "--resources: %s", err.text)
+                   : 0;
+    case TT_OPT_HANDLE:
+        return take_handles(cmd, r, tt_handle_parse(value, &r->handles, &err), &err);
+    case TT_OPT_HANDLES:
+        return take_handles(cmd, r, tt_handle_read(value, &r->handles, &err), &err);
     case TT_OPT_EXE:
         r->exe = value;
         return 0;
@@ -248,6 +268,8 @@ static int ready(const struct tt_cmd *cmd, struct tt_recording *r)
     r->record.n_operations = r->operations.len;
     r->record.pids = r->pids.data;
     r->record.n_pids = r->pids.len;
+    r->record.handles = r->handles.data;
+    r->record.n_handles = r->handles.len;
     return 0;
 }
 
@@ -287,6 +309,7 @@ int tt_recording_run(const struct tt_cmd *cmd, int argc, char **argv,
     struct tt_recording r = {.record = {.output = "telltale-%p.tt",
                                         .tool_version = TT_VERSION,
                                         .snapshots = kind->snapshots,
+                                        .resources = UINT32_MAX,
                                         .arg = &r,
                                         .progress = show_progress,
                                         .say = say,
@@ -317,5 +340,6 @@ int tt_recording_run(const struct tt_cmd *cmd, int argc, char **argv,
     tt_vec_free(&r.labels);
     tt_vec_free(&r.operations);
     tt_vec_free(&r.pids);
+    tt_handles_free(&r.handles);
     return failed ? tt_cmd_trouble(&err) : status;
 }

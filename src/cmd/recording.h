@@ -24,6 +24,9 @@ enum {
     TT_OPT_PAUSE_BUDGET,
     TT_OPT_NO_STALENESS,
     TT_OPT_NO_INJECT,
+    TT_OPT_RESOURCES,
+    TT_OPT_HANDLE,
+    TT_OPT_HANDLES,
     TT_OPT_FORCE,
     TT_OPT_EXE,
 };
@@ -33,6 +36,7 @@ struct tt_recording {
     TT_VEC(struct tt_record_label) labels;
     TT_VEC(struct tt_record_operation) operations;
     TT_VEC(pid_t) pids;
+    tt_handle_vec handles;
     const char *core, *exe; /* of telltale core */
     const char *report;     /* NULL: standard error */
     const char *colour;
@@ -85,6 +89,9 @@ int tt_recording_pid(const struct tt_cmd *cmd, const char *text, pid_t *pid);
         {"pause-budget", required_argument, NULL, TT_OPT_PAUSE_BUDGET},                            \
         {"no-staleness", no_argument, NULL, TT_OPT_NO_STALENESS},                                  \
         {"no-inject", no_argument, NULL, TT_OPT_NO_INJECT},                                        \
+        {"resources", required_argument, NULL, TT_OPT_RESOURCES},                                  \
+        {"handle", required_argument, NULL, TT_OPT_HANDLE},                                        \
+        {"handles", required_argument, NULL, TT_OPT_HANDLES},                                      \
     {                                                                                              \
         NULL, 0, NULL, 0                                                                           \
     }
@@ -98,6 +105,12 @@ int tt_recording_pid(const struct tt_cmd *cmd, const char *text, pid_t *pid);
 #define TT_RECORDING_HELP(snapshots)                                                               \
     "      --horizon TIME       age beyond which a unit counts as retained (600)\n"                \
     "      --operation NAME=FN  count entries of function FN as operation NAME\n"                  \
+    "      --resources LIST     what to watch besides heap blocks: fd, socket, port, thread,\n"    \
+    "                           mapping, child, timer, ipc, library, stream, directory;\n"         \
+    "                           all (the default), none, -NAME for all but that\n"                 \
+    "      --handle NAME=F:W,.. a resource of the program's own: functions and where the value\n"  \
+    "                           stands (port=port_acquire:ret,port_release:arg1)\n"                \
+    "      --handles FILE       the same, one in a line\n"                                         \
     "      --label KEY=VALUE    a covariate of this run, for the law across sessions\n"            \
     "      --snapshots N        auto, off or at most N frozen copies to search (" snapshots ")\n"  \
     "      --snapshot-every T   least time between two of them (60)\n"                             \

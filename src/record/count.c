@@ -285,8 +285,8 @@ void tt_count_read(struct tt_image *image)
 
 /* Its tape lies, and its pads lie, where those of an image lie that was patched. A process that
  * ended before it could be looked at shows where its pads were; they are placed at random. */
-static bool descends(const struct tt_image *image, uint64_t map_base,
-                     const struct tt_inject_pad *pads)
+bool tt_count_descends(const struct tt_image *image, uint64_t map_base,
+                       const struct tt_inject_pad *pads)
 {
     return (pads[0].base || pads[1].base) && pads[0].base == image->pads[0].base &&
            pads[1].base == image->pads[1].base && (!image->map_base || map_base == image->map_base);
@@ -330,14 +330,14 @@ void tt_count_inherit(struct tt_recorder *rec, struct tt_image *image)
 {
     for (size_t i = 0; i < rec->images.len; i++) {
         const struct tt_image *from = rec->images.data[i];
-        if (from != image && from->slots && descends(image, from->map_base, from->pads)) {
+        if (from != image && from->slots && tt_count_descends(image, from->map_base, from->pads)) {
             take_over(image, from->operations.data, from->operations.len, from->pads);
             return;
         }
     }
     for (size_t i = 0; i < rec->patched.len; i++) {
         const struct tt_patched *from = &rec->patched.data[i];
-        if (descends(image, from->map_base, from->pads)) {
+        if (tt_count_descends(image, from->map_base, from->pads)) {
             take_over(image, from->operations.data, from->operations.len, from->pads);
             return;
         }
@@ -348,14 +348,19 @@ void tt_count_leave(struct tt_recorder *rec, struct tt_image *image)
 {
     if (!image->row.state || strcmp(image->row.state, "exec") != 0)
         say_refused(rec, image);
-    if (rec->options->follow && image->slots && rec->patched.len < PATCHED_MOST) {
+    if (rec->options->follow && (image->slots || image->n_watched) &&
+        rec->patched.len < PATCHED_MOST) {
         struct tt_patched patched = {.map_base = image->map_base,
                                      .pads = {image->pads[0], image->pads[1]}};
         patched.operations.data = image->operations.data;
         patched.operations.len = image->operations.len;
         patched.operations.cap = image->operations.cap;
+        patched.watched.data = image->watched.data;
+        patched.watched.len = image->watched.len;
+        patched.watched.cap = image->watched.cap;
         if (tt_vec_push(&rec->patched, patched) == 0)
             return;
     }
     tt_vec_free(&image->operations);
+    tt_vec_free(&image->watched);
 }

@@ -285,6 +285,7 @@ void tt_image_describe(struct tt_recorder *rec, struct tt_image *image)
     image->pads[0] = (struct tt_inject_pad){h->pad_base, h->pad_size, 0};
     image->pads[1] = (struct tt_inject_pad){h->pad2_base, h->pad2_size, 0};
     tt_count_inherit(rec, image);
+    tt_watch_inherit(rec, image);
 }
 
 enum tt_image_state tt_image_state(struct tt_image *image)
@@ -340,8 +341,9 @@ static uint64_t disagreement(const struct tt_image *image)
 {
     uint64_t off = 0;
     for (size_t i = 0; i < image->tape.sites.len; i++) {
-        const struct tt_totals *now = &image->tape.sites.data[i].now;
-        uint64_t live = now->births - (now->deaths < now->births ? now->deaths : now->births);
+        struct tt_totals now = image->tape.sites.data[i].now;
+        tt_held_overlay(&image->held, (uint32_t)i, &now);
+        uint64_t live = now.births - (now.deaths < now.births ? now.deaths : now.births);
         uint64_t seen = i < image->look.sites.len ? image->look.sites.data[i].units : 0;
         off += live > seen ? live - seen : seen - live;
     }
@@ -353,8 +355,11 @@ static void look(struct tt_recorder *rec, struct tt_image *image, uint64_t now_n
     uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
     uint32_t tick = tt_record_tick_at(rec, now_ns);
     image->has_look = false;
+    tt_held_read(rec, image, now_ns,
+                 image->alive && image->visible && (image->n_watched || image->watches_listed));
     if (tt_look_scan(&image->look, &image->tape, tt_record_tick_at(rec, image->row.started_ns),
                      tick) == 0) {
+        tt_held_look(image);
         image->has_look = true;
         image->look_written = false;
         image->units_off = disagreement(image);
@@ -417,8 +422,11 @@ void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now
     if (image->alive && image->modules_stale &&
         now_ns - image->modules_read_ns >= image->modules_pause_ns)
         tt_modules_read(image, now_ns);
+    tt_watch_read(image);
     if (looking || now_ns >= image->look_due)
         look(rec, image, now_ns);
+    else
+        tt_held_read(rec, image, now_ns, false);
 }
 
 void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *state,
@@ -460,6 +468,7 @@ void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
     tt_stale_free(&image->stale);
     tt_tape_free(&image->tape);
     tt_look_free(&image->look);
+    tt_held_free(&image->held);
     tt_proc_maps_free(&image->maps);
     tt_modules_free(image);
     tt_count_leave(rec, image);

@@ -11,6 +11,9 @@
  *   ask.c     requests to a recorder                shadow.c  the shadow as it was at a moment
  *   snapshot.c frozen copies, and when to make one  search.c  one copy searched, and its rows
  *   stale.c   sampled objects not touched           once.c    one snapshot, or a core file
+ *   watch.c   which functions are watched           held.c    units held besides heap blocks
+ *   library.c where functions of the C library are  reconcile.c what the kernel says of them
+ *   owner.c   on whose behalf                       held_rows.c their rows
  * Start: struct tt_recorder, then tt_record_run in run.c. */
 #ifndef TT_RECORD_INTERNAL_H
 #define TT_RECORD_INTERNAL_H
@@ -28,7 +31,9 @@
 #include "inject/attach.h"
 #include "inject/inject.h"
 #include "kernel/kernel.h"
+#include "inject/watch.h"
 #include "proc/proc.h"
+#include "record/held.h"
 #include "record/record.h"
 #include "session/snapshot.h"
 #include "session/writer.h"
@@ -59,7 +64,7 @@ struct tt_site {
     uint32_t size_min, size_max, wrote_min, wrote_max;
     uint32_t frames;
     uint16_t depth;
-    uint8_t thin, flags;
+    uint8_t thin, flags, kind;
     bool ready;  /* the record was seen complete */
     bool chosen; /* gets rows of its own */
     bool stack;  /* its stack row is written */
@@ -148,6 +153,8 @@ struct tt_look {
  * it grow. 0 or a negative errno. Free with tt_look_free. */
 int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick,
                  uint32_t now_tick);
+/* Adds `count` units of one birth to a scanned look. */
+void tt_look_add(struct tt_look *look, uint32_t site, uint64_t size, uint32_t tick, uint32_t count);
 void tt_look_free(struct tt_look *look);
 
 /* ---- the shadow at a moment ---- */
@@ -243,13 +250,19 @@ struct tt_image {
     TT_VEC(struct tt_operation) operations;
     uint64_t operations_at; /* next time to look for more */
     struct tt_inject_pad pads[2];
+    /* its watches, and what is held by them */
+    TT_VEC(struct tt_watched) watched;
+    size_t n_watched; /* that are in place */
+    uint64_t watches_at;
+    bool watches_listed, watches_said;
+    struct tt_held held;
     /* its live units */
     struct tt_look look;
     struct tt_session_look look_row;
     uint64_t look_due, looks;
     uint64_t units_off; /* |births - deaths - survivors| over all sites at the last look */
     int64_t heap_held;  /* -1 unknown */
-    uint64_t dropped_wrote[TT_DROP_KINDS + 8];
+    uint64_t dropped_wrote[TT_DROP_KINDS + 16];
     /* one that ran before it was recorded */
     struct tt_session_attach attach;
     char notes[4096];
@@ -282,6 +295,7 @@ struct tt_patched {
     uint64_t map_base;
     struct tt_inject_pad pads[2];
     TT_VEC(struct tt_operation) operations;
+    TT_VEC(struct tt_watched) watched;
 };
 
 /* A process that was given with -p. */
@@ -294,6 +308,18 @@ struct tt_given {
 };
 
 struct tt_search; /* search.c */
+
+/* The functions of one C library that are watched, where its symbol table has them. */
+struct tt_library_function {
+    const char *name; /* of a row of the resource table, up to the next space */
+    const struct tt_resource_watch *row;
+    uint8_t kind;
+    uint64_t offset, size; /* in the file as mapped */
+};
+struct tt_library {
+    char path[256], build_id[TT_PROC_BUILD_ID];
+    TT_VEC(struct tt_library_function) functions;
+};
 
 struct tt_recorder {
     const struct tt_record_options *options;
@@ -327,6 +353,8 @@ struct tt_recorder {
     uint64_t kernel_due;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;
+    TT_VEC(struct tt_library) libraries; /* read so far */
+    uint64_t handles_said;               /* bit i: that the i-th handle is not watched */
 };
 
 static inline uint32_t tt_record_tick_at(const struct tt_recorder *rec, uint64_t now_ns)
@@ -528,6 +556,8 @@ void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now
 /* modules.c */
 /* Re-reads the mappings; notes what came and went. */
 void tt_modules_read(struct tt_image *image, uint64_t now_ns);
+/* The file that is mapped there; -1 when it cannot be read. */
+int tt_modules_open(const struct tt_image *image, const struct tt_proc_map *map);
 bool tt_modules_hold(const struct tt_image *image, uint64_t pc);
 /* The modules mapped now, for the callbacks; strings stay the image's. Free with free(). */
 struct tt_session_module *tt_modules_now(const struct tt_image *image, size_t *n);
@@ -541,6 +571,45 @@ void tt_count_inherit(struct tt_recorder *rec, struct tt_image *image);
 /* Frees the operations, remembering which entries a child of a child may have inherited. */
 void tt_count_leave(struct tt_recorder *rec, struct tt_image *image);
 void tt_count_read(struct tt_image *image);
+/* Whether an image is a forked child of one whose tape and pads lay there. */
+bool tt_count_descends(const struct tt_image *image, uint64_t map_base,
+                       const struct tt_inject_pad *pads);
+
+/* library.c */
+/* Whether a module is a C library, and its functions that are watched: NULL when it is none, or
+ * cannot be read. Kept in rec. */
+const struct tt_library *tt_library_of(struct tt_recorder *rec, const struct tt_image *image,
+                                       const struct tt_session_module *module);
+void tt_libraries_free(struct tt_recorder *rec);
+
+/* watch.c */
+/* Watches what the options ask for, as soon as the image is ready for it, and again after dlopen.
+ */
+void tt_watch_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns);
+/* Takes over the watches that a forked child inherited. */
+void tt_watch_inherit(struct tt_recorder *rec, struct tt_image *image);
+/* Reads how often watched functions were called. */
+void tt_watch_read(struct tt_image *image);
+
+/* held.c */
+/* Reads the table of held units; with `reconcile` also what /proc says of them. 0 or a negative
+ * errno: then the list of before stands. */
+int tt_held_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool reconcile);
+/* Adds the ghosts of a site to its deaths. */
+void tt_held_overlay(const struct tt_held *held, uint32_t site, struct tt_totals *totals);
+/* Adds what is held to a look. */
+void tt_held_look(struct tt_image *image);
+/* A unit is gone: its clocks end. */
+void tt_held_end_clocks(struct tt_held *held, const struct tt_held_unit *unit, uint32_t now);
+void tt_held_free(struct tt_held *held);
+/* reconcile.c, owner.c */
+void tt_held_reconcile(struct tt_recorder *rec, struct tt_image *image, uint32_t now);
+void tt_held_owners(struct tt_recorder *rec, struct tt_image *image, uint32_t now);
+/* held_rows.c */
+void tt_held_put(struct tt_recorder *rec, struct tt_image *image, bool last);
+void tt_held_put_look(struct tt_recorder *rec, struct tt_image *image);
+/* The name of a kind: of the table, or as it was declared. */
+const char *tt_record_resource(const struct tt_recorder *rec, uint8_t kind);
 
 /* rows.c */
 int tt_rows_start(struct tt_recorder *rec, pid_t pid);

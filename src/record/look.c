@@ -98,17 +98,17 @@ static void shrink_to(struct tt_look *look, struct tt_unit_set *set)
         ;
 }
 
-static void add(struct tt_look *look, uint32_t site, uint64_t size, uint32_t tick)
+static void add(struct tt_look *look, uint32_t site, uint64_t size, uint32_t tick, uint32_t count)
 {
     struct tt_unit_set *set = &look->sites.data[site];
     if ((set->len + 1) * 4 > set->cap * 3 && !rebuild(look, set, set->cap ? set->cap * 2 : 8)) {
         look->failed = true;
         return;
     }
-    set->units++;
-    set->bytes += size;
-    look->units++;
-    put(look, set, size, tick, 1);
+    set->units += count;
+    set->bytes += size * count;
+    look->units += count;
+    put(look, set, size, tick, count);
     if (set->len > look->row_cap)
         shrink_to(look, set);
     while (look->rows > TT_RECORD_SURVIVORS && look->row_cap > ROWS_LEAST) {
@@ -176,7 +176,7 @@ static void take(struct scan *scan, const uint64_t *entries, size_t n, uint64_t 
         /* a unit from before the recorder first set the tape's clock has tick 0 */
         uint32_t tick = tt_tape_entry_tick(entry);
         note_piece(look, at);
-        add(look, site, size, tick < look->first ? look->first : tick);
+        add(look, site, size, tick < look->first ? look->first : tick, 1);
     }
 }
 
@@ -248,6 +248,12 @@ int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick
     if (code)
         tt_look_free(look);
     return code;
+}
+
+void tt_look_add(struct tt_look *look, uint32_t site, uint64_t size, uint32_t tick, uint32_t count)
+{
+    if (site < look->sites.len)
+        add(look, site, size, tick < look->first ? look->first : tick, count);
 }
 
 void tt_look_free(struct tt_look *look)

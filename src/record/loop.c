@@ -81,6 +81,11 @@ static bool arrivals(struct tt_recorder *rec)
         tt_image_settle(rec, image);
         if (image->id && !image->counted) /* operations count from the first moment on */
             tt_count_visit(rec, image, now);
+        if (image->id && !image->watches_listed) { /* and so do resources */
+            tt_watch_visit(rec, image, now);
+            if (image->watches_listed) /* what is open now was open before */
+                tt_held_read(rec, image, now, true);
+        }
         starting |= !image->id && image->alive && now - image->opened_ns < SOON_NS;
     }
     return starting;
@@ -134,7 +139,8 @@ static void report_progress(struct tt_recorder *rec, uint64_t now)
                 continue;
             if (now_at->births > now_at->deaths)
                 p.live_units += now_at->births - now_at->deaths;
-            if (now_at->birth_bytes > now_at->death_bytes)
+            if (image->tape.sites.data[k].kind == TT_KIND_HEAP &&
+                now_at->birth_bytes > now_at->death_bytes)
                 p.live_bytes += now_at->birth_bytes - now_at->death_bytes;
         }
         p.dropped +=
@@ -162,6 +168,7 @@ static void visit(struct tt_recorder *rec)
         if (!image->alive || !image->id)
             continue;
         tt_count_visit(rec, image, now);
+        tt_watch_visit(rec, image, now);
         tt_stale_visit(rec, image, now);
         uint64_t before = tt_clock_read(CLOCK_THREAD_CPUTIME_ID), looks = image->looks;
         tt_image_read(rec, image, tt_clock_now(), false);
@@ -233,8 +240,11 @@ void tt_loop_end(struct tt_recorder *rec, const char *outcome)
     while (rec->images.len)
         tt_image_free(rec, rec->images.data[--rec->images.len]);
     tt_vec_free(&rec->images);
-    for (size_t i = 0; i < rec->patched.len; i++)
+    for (size_t i = 0; i < rec->patched.len; i++) {
         tt_vec_free(&rec->patched.data[i].operations);
+        tt_vec_free(&rec->patched.data[i].watched);
+    }
+    tt_libraries_free(rec);
     tt_vec_free(&rec->patched);
     tt_vec_free(&rec->epochs);
     rec->recording = false;

@@ -39,6 +39,11 @@ static int open_file(int64_t pid, const struct tt_proc_map *map, const char *pat
     return open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
+int tt_modules_open(const struct tt_image *image, const struct tt_proc_map *map)
+{
+    return open_file(image->pid, map, tt_proc_map_path(&image->maps, map));
+}
+
 static void add(struct tt_image *image, const struct tt_proc_map *map, const char *path,
                 uint64_t now_ns)
 {

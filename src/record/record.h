@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "resource/resource.h"
 #include "session/session.h"
 #include "tape/tape.h"
 
@@ -29,6 +30,7 @@ struct tt_record_operation {
 struct tt_record_function {
     char name[160];
     uint64_t entry, size; /* run-time address; bytes of code */
+    bool cplusplus;       /* its symbol is a mangled C++ name: exceptions may leave it */
 };
 
 /* Live figures for a progress line, about once a second. */
@@ -71,7 +73,10 @@ struct tt_record_options {
     const struct tt_record_operation *operations;
     size_t n_operations;
     bool no_stack_operations; /* count only the declared ones */
-    const char *agent;        /* path of the agent library; NULL: tt_record_agent finds it */
+    uint32_t resources; /* kinds to watch besides heap blocks, bits as tt_resource_choose gives */
+    const struct tt_handle *handles; /* declared ones; their kind is TT_KIND_DECLARED + index */
+    size_t n_handles;
+    const char *agent; /* path of the agent library; NULL: tt_record_agent finds it */
     const char *tool_version;
 
     void *arg; /* of the callbacks, each of which may be NULL */

@@ -27,9 +27,13 @@ enum {
     LOST_SITES,
     LOST_LOOK,
     COPIES_MEMORY,
-    COPIES_SLOW
+    COPIES_SLOW,
+    CLOSED_UNSEEN,
+    OPENED_UNSEEN,
+    OPEN_BEFORE,
+    PLACES_LOST
 };
-static const char *const drop_names[TT_DROP_KINDS + 8] = {
+static const char *const drop_names[TT_DROP_KINDS + 16] = {
     [TT_DROP_SITES] = "births at an unknown stack: the site table was full",
     [TT_DROP_FRAMES] = "births at an unknown stack: the frame store was full",
     [TT_DROP_REGIONS] = "births not followed: no shadow memory left",
@@ -50,6 +54,14 @@ static const char *const drop_names[TT_DROP_KINDS + 8] = {
     [LOST_SITES] = "sites summed in site 0: too many for rows of their own",
     [COPIES_MEMORY] = "snapshots not taken: too little memory for a copy of the process",
     [COPIES_SLOW] = "snapshots not taken: the pause would be beyond the budget (--pause-budget)",
+    [TT_DROP_HELD] = "units not followed: the table of held units was full",
+    [TT_DROP_OWNERS] = "owners not told apart: their table was full",
+    [TT_DROP_UNSEEN] = "units released by a way that is not watched: their value came anew",
+    [TT_DROP_NOT_HELD] = "releases of what was not held: older, or acquired by a way not watched",
+    [CLOSED_UNSEEN] = "corrected: units released by a way that is not watched",
+    [OPENED_UNSEEN] = "corrected: descriptors opened by a way that is not watched",
+    [OPEN_BEFORE] = "descriptors that were open before the recording began",
+    [PLACES_LOST] = "descriptors without a place: too many kinds of them",
     [LOST_LOOK] = "units by which the last look and the counts differ",
 };
 
@@ -194,7 +206,7 @@ static void put_site(struct tt_recorder *rec, struct tt_image *image, uint32_t i
         tt_session_put_site(rec->writer, &(struct tt_session_site){
                                              .process = image->id,
                                              .id = id,
-                                             .resource = "heap",
+                                             .resource = tt_record_resource(rec, site->kind),
                                              .stack = site->depth ? id : 0,
                                              .thin = site->thin,
                                              .size_min = site->size_min,
@@ -205,9 +217,14 @@ static void put_site(struct tt_recorder *rec, struct tt_image *image, uint32_t i
     }
     if (changed) {
         tt_tape_read_bins(&image->tape, id);
-        for (uint32_t bin = 0; site->bins_changed && bin < TT_TAPE_BINS; bin++)
-            if (site->bins[bin])
-                tt_session_put_death(rec->writer, image->id, id, bin, site->bins[bin]);
+        bool ghosts = tt_map_get(&image->held.ghosts, id) != NULL;
+        for (uint32_t bin = 0; (site->bins_changed || ghosts) && site->bins && bin < TT_TAPE_BINS;
+             bin++) {
+            const uint64_t *more = tt_map_get(&image->held.ghost_bin, (uint64_t)id << 8 | bin);
+            uint64_t count = site->bins[bin] + (more ? *more : 0);
+            if (count)
+                tt_session_put_death(rec->writer, image->id, id, bin, count);
+        }
         site->bins_changed = false;
     }
     put_sample(rec, image, id, totals, last);
@@ -221,15 +238,16 @@ static void put_sites(struct tt_recorder *rec, struct tt_image *image, bool last
     struct tt_totals rest = tape->sites.data[0].now;
     *summed = 0;
     for (uint32_t id = 1; id < tape->sites.len; id++) {
-        const struct tt_totals *now = &tape->sites.data[id].now;
+        struct tt_totals now = tape->sites.data[id].now;
+        tt_held_overlay(&image->held, id, &now);
         if (choose(image, id)) {
-            put_site(rec, image, id, now, last);
-        } else if (now->births) {
+            put_site(rec, image, id, &now, last);
+        } else if (now.births) {
             ++*summed;
-            rest.births += now->births;
-            rest.birth_bytes += now->birth_bytes;
-            rest.deaths += now->deaths;
-            rest.death_bytes += now->death_bytes;
+            rest.births += now.births;
+            rest.birth_bytes += now.birth_bytes;
+            rest.deaths += now.deaths;
+            rest.death_bytes += now.death_bytes;
         }
     }
     choose(image, 0);
@@ -256,6 +274,7 @@ static void put_survivors(struct tt_recorder *rec, struct tt_image *image)
                                                                       set->slots[i].tick,
                                                                       set->slots[i].count});
     }
+    tt_held_put_look(rec, image);
     tt_session_put_look(w, image->id, &image->look_row);
     image->look_written = true;
 }
@@ -335,7 +354,7 @@ static void put_figures(struct tt_recorder *rec, struct tt_image *image)
         f.vm_size -= (int64_t)image->tape_mapped;
     for (size_t i = 0; i < image->tape.sites.len; i++) {
         const struct tt_totals *now = &image->tape.sites.data[i].now;
-        if (now->birth_bytes > now->death_bytes)
+        if (image->tape.sites.data[i].kind == TT_KIND_HEAP && now->birth_bytes > now->death_bytes)
             live += (int64_t)(now->birth_bytes - now->death_bytes);
     }
     tt_session_put_proc(rec->writer, image->id,
@@ -362,9 +381,21 @@ static void put_limit(void *arg, const char *name, int64_t value)
     tt_session_put_limit(to->rec->writer, &(struct tt_session_limit){to->process, name, value});
 }
 
+/* "limit of port": what --handle said. */
+static void put_declared_limits(struct limit_arg *to)
+{
+    const struct tt_record_options *o = to->rec->options;
+    for (size_t i = 0; i < o->n_handles; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "limit of %s", o->handles[i].name);
+        if (o->handles[i].limit > 0)
+            put_limit(to, name, (int64_t)o->handles[i].limit);
+    }
+}
+
 static void put_dropped(struct tt_recorder *rec, struct tt_image *image, uint64_t summed)
 {
-    uint64_t counts[TT_DROP_KINDS + 8] = {0};
+    uint64_t counts[TT_DROP_KINDS + 16] = {0};
     memcpy(counts, image->tape.head.dropped, sizeof image->tape.head.dropped);
     counts[LOST_RELEASES] = image->tape.lost_releases;
     counts[LOST_AGES] = image->tape.lost_ages;
@@ -372,6 +403,10 @@ static void put_dropped(struct tt_recorder *rec, struct tt_image *image, uint64_
     counts[LOST_BIG] = image->look.big_lost;
     counts[LOST_SITES] = summed;
     counts[LOST_LOOK] = image->has_look && image->look_row.final ? image->units_off : 0;
+    counts[CLOSED_UNSEEN] = image->held.closed_unseen;
+    counts[OPENED_UNSEEN] = image->held.opened_unseen;
+    counts[OPEN_BEFORE] = image->held.open_before;
+    counts[PLACES_LOST] = image->held.lost_places;
     counts[COPIES_MEMORY] = image->copies.no_memory;
     counts[COPIES_SLOW] = image->copies.too_slow;
     if (image->copies.failed) {
@@ -399,7 +434,10 @@ static void put_image(struct tt_recorder *rec, struct tt_image *image, bool fina
         tt_session_put_process(rec->writer, &image->row);
     image->row_changed = false;
     if (!image->limits_written && image->alive) {
-        tt_proc_limits((pid_t)image->pid, put_limit, &(struct limit_arg){rec, image->id});
+        struct limit_arg arg = {rec, image->id};
+        tt_proc_limits((pid_t)image->pid, put_limit, &arg);
+        tt_resource_limits((pid_t)image->pid, put_limit, &arg);
+        put_declared_limits(&arg);
         image->limits_written = true;
     }
     put_sites(rec, image, last, &summed);
@@ -407,6 +445,7 @@ static void put_image(struct tt_recorder *rec, struct tt_image *image, bool fina
     put_survivors(rec, image);
     put_operations(rec, image, last);
     put_figures(rec, image);
+    tt_held_put(rec, image, last);
     tt_stale_put(rec, image);
     image->attach.process = image->id;
     if (image->attached && image->attach_changed)

@@ -104,6 +104,7 @@ static void add_site(struct tt_tape *tape, uint32_t id, const struct tt_tape_sit
     site->ready = true;
     site->thin = record->thin < 64 ? record->thin : 63;
     site->flags = record->flags;
+    site->kind = record->kind;
     site->frames = record->frames;
     site->depth = record->depth;
     /* site 0 has no stack; elsewhere the frames must lie in the store */

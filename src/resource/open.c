@@ -60,7 +60,9 @@ int tt_open_list(pid_t pid, tt_open_vec *out)
     for (struct dirent *entry; !code && (entry = readdir(dir)) != NULL;) {
         char link[256], *end;
         long fd = strtol(entry->d_name, &end, 10);
-        if (end == entry->d_name || *end || fd < 0 || fd > INT32_MAX)
+        if (end == entry->d_name || *end || fd < 0 || fd > INT32_MAX ||
+            (fd == dirfd(dir) &&
+             pid == getpid())) /* asked about ourselves: this one is no answer */
             continue;
         ssize_t n = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
         if (n < 0)

@@ -104,6 +104,7 @@ const char *tt_socket_state(uint8_t state);
 
 /* ---- declared handles ---- */
 
+#define TT_HANDLES_MOST 32u
 struct tt_handle_function {
     char function[160]; /* as tt_symbol_find takes it: MODULE!f becomes f@MODULE */
     uint8_t what, from, valid, flags, width;

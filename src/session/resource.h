@@ -42,6 +42,7 @@ int tt_session_site_owners(struct tt_session *session, int64_t process,
 /* Lifetimes on a second clock of a site's units. */
 #define TT_SESSION_OWNER_END "owner end"
 #define TT_SESSION_CLOSE_WAIT "CLOSE_WAIT"
+#define TT_SESSION_ENDED "ended" /* of a child: it is a zombie since */
 struct tt_session_clock_survivor {
     int64_t process, site;
     const char *clock;
