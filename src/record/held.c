@@ -165,7 +165,7 @@ int tt_held_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_n
     uint32_t now = tt_record_tick_at(rec, now_ns);
     struct tt_held_unit *old = held->units.data;
     size_t n_old = held->units.len;
-    if (!image->n_watched && !held->reconciled && !reconcile)
+    if (!image->n_watched && !image->kernel && !held->reconciled && !reconcile)
         return 0;
     held->units.data = NULL;
     held->units.len = held->units.cap = 0;

@@ -356,7 +356,7 @@ static void look(struct tt_recorder *rec, struct tt_image *image, uint64_t now_n
     uint32_t tick = tt_record_tick_at(rec, now_ns);
     image->has_look = false;
     tt_held_read(rec, image, now_ns,
-                 image->alive && image->visible && (image->n_watched || image->watches_listed));
+                 image->alive && image->visible && (image->watches_listed || image->kernel));
     if (tt_look_scan(&image->look, &image->tape, tt_record_tick_at(rec, image->row.started_ns),
                      tick) == 0) {
         tt_held_look(image);
