@@ -12,6 +12,7 @@
 
 #include "agent/arch_x86_64.h"
 #include "agent/host.h"
+#include "agent/lock.h"
 #include "agent/sys.h"
 #include "tape/tape.h"
 

@@ -11,7 +11,8 @@ uint64_t *tt_live_open(struct tt_thread *t, uint64_t address)
     if (piece >= TT_TAPE_L1)
         return NULL;
     tt_agent_look();
-    tt_lock_take(&tt_agent.shadow_lock, t->index + 1);
+    if (!tt_lock_take(&tt_agent.shadow_lock, t->index + 1))
+        return NULL;
     uint32_t region = tt_agent.head->region_count;
     if (tt_agent.l1[piece] == 0 && region < tt_agent.region_limit) {
         uint64_t bytes = TT_TAPE_REGION_BYTES(tt_agent.granule_shift);
@@ -24,7 +25,7 @@ uint64_t *tt_live_open(struct tt_thread *t, uint64_t address)
                              __ATOMIC_RELEASE);
         }
     }
-    tt_lock_give(&tt_agent.shadow_lock);
+    tt_lock_give(&tt_agent.shadow_lock, t->index + 1);
     return tt_live_find(address);
 }
 

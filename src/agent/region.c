@@ -67,7 +67,7 @@ struct tt_region {
     uint64_t dirty;     /* bytes of released extents not given back to the kernel */
     uint64_t slack;     /* bytes of slots beyond what was asked for */
     uint64_t
-        deferred; /* objects released by handlers inside the agent, linked through themselves */
+        deferred; /* objects released where the lock could not be had, linked through themselves */
 };
 
 /* A slot in use. */
@@ -303,15 +303,17 @@ static void give(struct tt_region *r, const struct place *p)
                        TT_MADV_DONTNEED);
 }
 
-/* Objects that a signal handler released while the agent held the lock. */
+/* Objects that were released while somebody else, or a frame below a signal handler, held the lock.
+ */
 static void drain(struct tt_region *r)
 {
     uint64_t at = __atomic_exchange_n(&r->deferred, 0, __ATOMIC_ACQUIRE);
     while (at) {
         uint64_t next = *(const uint64_t *)at;
         struct place p;
-        if (find(r, at, &p) == 0)
-            give(r, &p);
+        if (find(r, at, &p) != 0)
+            return; /* the program released it twice, so that the list leads back */
+        give(r, &p);
         at = next;
     }
 }
@@ -324,10 +326,11 @@ static int widen(struct tt_thread *t, struct tt_region *r)
         return -1;
     if (more > r->budget_most - r->budget)
         more = r->budget_most - r->budget;
-    tt_lock_take(&tt_agent.row_lock, t->index + 1);
+    if (!tt_lock_take(&tt_agent.row_lock, t->index + 1))
+        return -1;
     int code = tt_maps_read(t->text);
     uint32_t count = tt_agent.map_count;
-    tt_lock_give(&tt_agent.row_lock);
+    tt_lock_give(&tt_agent.row_lock, t->index + 1);
     if (code != 0 || count + 2 * more > r->maps_most - r->maps_most / 4) {
         r->budget_most = r->budget;
         return -1;
@@ -341,9 +344,8 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
     struct tt_region *r = tt_agent.region;
     uint64_t user = 0, end;
     *zero = 0;
-    if (size > 1ULL << CLASS_MAX)
+    if (size > 1ULL << CLASS_MAX || !tt_lock_take(&tt_agent.region_lock, t->index + 1))
         return 0;
-    tt_lock_take(&tt_agent.region_lock, t->index + 1);
     if (TT_UNLIKELY(r->deferred != 0))
         drain(r);
     uint64_t lead = !r->chunks ? 0 : align > HEADER ? align : HEADER;
@@ -371,7 +373,7 @@ uint64_t tt_region_take(struct tt_thread *t, uint64_t size, uint64_t align, int 
             }
         }
     }
-    tt_lock_give(&tt_agent.region_lock);
+    tt_lock_give(&tt_agent.region_lock, t->index + 1);
     return user;
 }
 
@@ -385,7 +387,7 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
 {
     struct tt_region *r = tt_agent.region;
     struct place p;
-    if (!t) {
+    if (!t || !tt_lock_take(&tt_agent.region_lock, t->index + 1)) {
         uint64_t head = __atomic_load_n(&r->deferred, __ATOMIC_RELAXED);
         do
             *(uint64_t *)at = head;
@@ -393,7 +395,8 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
                                             __ATOMIC_RELAXED));
         return;
     }
-    tt_lock_take(&tt_agent.region_lock, t->index + 1);
+    if (TT_UNLIKELY(r->deferred != 0))
+        drain(r);
     if (find(r, at, &p) == 0) {
         give(r, &p);
         if (p.class <= CLASS_SPAN) {
@@ -403,7 +406,7 @@ void tt_region_give(struct tt_thread *t, uint64_t at, uint64_t size)
                 tt_agent.thin_floor--;
         }
     }
-    tt_lock_give(&tt_agent.region_lock);
+    tt_lock_give(&tt_agent.region_lock, t->index + 1);
 }
 
 /* ---- from one recording to the next ---- */
@@ -438,11 +441,9 @@ static uint64_t unit_start(const struct tt_region *r, uint32_t index)
 uint64_t tt_region_rest(void)
 {
     struct tt_region *r = tt_agent.region;
-    uint32_t seen = 0;
     if (!r)
         return 0;
-    if (!__atomic_compare_exchange_n(&tt_agent.region_lock.word, &seen, TT_LOCK_WAIT - 2, 0,
-                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+    if (!tt_lock_try(&tt_agent.region_lock, TT_LOCK_CALLER))
         return r->chunks ? 0 : r->live + 1; /* somebody may be taking one right now */
     drain(r);
     for (uint32_t i = 0; i < r->made[1]; i++) {
@@ -468,7 +469,7 @@ uint64_t tt_region_rest(void)
     }
     advise(r);
     uint64_t held = tt_region_held();
-    tt_lock_give(&tt_agent.region_lock);
+    tt_lock_give(&tt_agent.region_lock, TT_LOCK_CALLER);
     return held;
 }
 

@@ -71,11 +71,14 @@ static struct tt_row_table *grow(void)
 
 static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint64_t ra)
 {
-    struct tt_row row;
-    tt_lock_take(&tt_agent.row_lock, t->index + 1);
+    struct tt_row row = {TT_ROW_NONE, TT_RBP_LOST, 0, 0};
+    if (!tt_lock_take(&tt_agent.row_lock, t->index + 1)) {
+        tt_agent_drop(TT_DROP_ROWS);
+        return row;
+    }
     struct tt_row_table *table = tt_agent.rows;
     if (table && find(table, ra, &row)) {
-        tt_lock_give(&tt_agent.row_lock);
+        tt_lock_give(&tt_agent.row_lock, t->index + 1);
         return row;
     }
     if (!tt_agent.maps_valid || !tt_maps_find(ra - 1))
@@ -94,7 +97,7 @@ static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint
         else
             tt_agent_drop(TT_DROP_ROWS);
     }
-    tt_lock_give(&tt_agent.row_lock);
+    tt_lock_give(&tt_agent.row_lock, t->index + 1);
     return row;
 }
 
@@ -109,7 +112,8 @@ struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra)
 
 void tt_row_forget(struct tt_thread *t)
 {
-    tt_lock_take(&tt_agent.row_lock, t->index + 1);
+    if (!tt_lock_take(&tt_agent.row_lock, t->index + 1))
+        return;
     if (tt_maps_read(t->text) == 0 && tt_agent.rows) {
         struct tt_row_table *table = tt_agent.rows;
         struct tt_row stale = {TT_ROW_STALE, TT_RBP_LOST, 0, 0};
@@ -119,7 +123,7 @@ void tt_row_forget(struct tt_thread *t)
     }
     tt_agent.head->module_epoch++;
     tt_agent.generation++;
-    tt_lock_give(&tt_agent.row_lock);
+    tt_lock_give(&tt_agent.row_lock, t->index + 1);
 }
 
 void tt_row_again(void)

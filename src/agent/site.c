@@ -121,9 +121,10 @@ static __attribute__((noinline)) uint32_t site_new(struct tt_thread *t, uint64_t
                                                    uint32_t flags)
 {
     tt_agent_look();
-    tt_lock_take(&tt_agent.site_lock, t->index + 1);
+    if (!tt_lock_take(&tt_agent.site_lock, t->index + 1))
+        return tt_agent_drop(TT_DROP_SITES), 0;
     uint32_t id = add(t, key, thin, flags);
-    tt_lock_give(&tt_agent.site_lock);
+    tt_lock_give(&tt_agent.site_lock, t->index + 1);
     return id;
 }
 

@@ -492,6 +492,7 @@ static void leave_head(void)
                 TT_MAP_PRIVATE | TT_MAP_ANONYMOUS | TT_MAP_NORESERVE | TT_MAP_FIXED, -1);
 }
 
+/* Only when no thread is inside the agent: what is held is held by nobody. */
 static void open_locks(void)
 {
     struct tt_lock open = {0};

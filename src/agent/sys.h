@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Raw system calls, string primitives and a futex lock for the freestanding core: it may use
+/* Raw system calls for the freestanding core: it may use
  * nothing of libc, since as a blob it runs where no loader has bound anything for it. Every call
  * returns the kernel's result, a negative errno on failure. After start-up only rare paths come
  * here; the hot paths of the hooks make no system call. Start: tt_sys. */
@@ -51,6 +51,7 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 #define TT_EEXIST 17
 #define TT_ENOMEM 12
 #define TT_EINVAL 22
+#define TT_ETIMEDOUT 110
 
 /* An mmap that failed: the kernel's answers -4095..-1. */
 static inline int tt_sys_bad(const void *p)
@@ -129,52 +130,6 @@ static inline void tt_sys_poke(uint64_t address, uint64_t word)
         size_t bytes;
     } local = {&word, 8}, remote = {(void *)address, 8};
     tt_sys(__NR_process_vm_writev, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
-}
-
-/* A lock for rare paths: spins briefly, then sleeps in futex (a waiter with real-time priority
- * must not keep the owner off the processor). The word says whose it is, in one store, so that a
- * thread whose busy frame was left by longjmp can give back what that frame held. Waiters look
- * again now and then, in case the wake-up was what the longjmp left out. Cleared as a whole in a
- * forked child. */
-struct tt_lock {
-    uint32_t word; /* 0 free; else the owner's id, with TT_LOCK_WAIT if somebody sleeps */
-};
-#define TT_LOCK_WAIT 0x80000000u
-
-static inline void tt_lock_take(struct tt_lock *lock, uint32_t id)
-{
-    uint32_t seen = 0, wait = 0;
-    for (unsigned turn = 0;; turn++) {
-        seen = 0;
-        if (__atomic_compare_exchange_n(&lock->word, &seen, id | wait, 0, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED))
-            return;
-        if (turn < 100) {
-            __builtin_ia32_pause();
-            continue;
-        }
-        if (!(seen & TT_LOCK_WAIT) &&
-            !__atomic_compare_exchange_n(&lock->word, &seen, seen | TT_LOCK_WAIT, 0,
-                                         __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-            continue;
-        const long soon[2] = {0, 20000000};
-        wait = TT_LOCK_WAIT;
-        tt_sys(__NR_futex, (long)&lock->word, 128 /* WAIT, private */, seen | TT_LOCK_WAIT,
-               (long)soon, 0, 0);
-    }
-}
-
-static inline void tt_lock_give(struct tt_lock *lock)
-{
-    if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) & TT_LOCK_WAIT)
-        tt_sys(__NR_futex, (long)&lock->word, 129 /* WAKE, private */, 1, 0, 0, 0);
-}
-
-/* Gives the lock back if it is this owner's. */
-static inline void tt_lock_give_if(struct tt_lock *lock, uint32_t id)
-{
-    if ((__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & ~TT_LOCK_WAIT) == id)
-        tt_lock_give(lock);
 }
 
 #endif

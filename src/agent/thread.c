@@ -141,8 +141,10 @@ struct tt_thread *tt_thread_make(void)
     int block = !tt_sandboxed;
     if (block)
         tt_sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&before, 8, 0, 0);
-    tt_lock_take(&tt_agent.thread_lock, TT_LOCK_WAIT - 1);
-    struct tt_thread *t = take();
+    int locked = tt_lock_take(&tt_agent.thread_lock, TT_LOCK_MAKER);
+    struct tt_thread *t = locked ? take() : NULL;
+    if (!locked)
+        tt_agent_drop(TT_DROP_THREADS);
     if (t) {
         t->busy = 0;
         t->depth = t->site = t->inner = 0;
@@ -159,7 +161,8 @@ struct tt_thread *tt_thread_make(void)
         give_slot(t);
         tt_arch_set_thread(t);
     }
-    tt_lock_give(&tt_agent.thread_lock);
+    if (locked)
+        tt_lock_give(&tt_agent.thread_lock, TT_LOCK_MAKER);
     if (block)
         tt_sys(__NR_rt_sigprocmask, 2, (long)&before, 0, 8, 0, 0);
     return t;
@@ -229,7 +232,7 @@ int tt_thread_nested(struct tt_thread *t, uint64_t sp)
             struct tt_lock *lock[] = {&tt_agent.site_lock, &tt_agent.shadow_lock,
                                       &tt_agent.row_lock, &tt_agent.region_lock};
             for (unsigned k = 0; k < sizeof lock / sizeof lock[0]; k++)
-                tt_lock_give_if(lock[k], t->index + 1);
+                tt_lock_give(lock[k], t->index + 1);
             t->depth = t->site = 0;
             if (t->slot && t->slot->moving % 2)
                 t->slot->moving++;

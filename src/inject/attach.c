@@ -310,38 +310,6 @@ static void drop_blob(const struct tt_target *t, const struct tt_load *load)
     tt_inject_resume(&one);
 }
 
-/* Takes a blob of the same build again. No thread may be inside the agent; with releases still
- * hooked the new start must happen while everybody stands still, and *stopped then stays so. */
-static int take_again(struct tt_target *t, struct tt_load *load, struct tt_stopped *stopped,
-                      bool *still, struct tt_error *err)
-{
-    const struct tt_window image = {load->base, load->base + load->head.text_end};
-    for (int tries = 0; tries < DRAIN_TRIES; tries++) {
-        bool hit;
-        int code = reread(t, err);
-        if (code == 0)
-            code = tt_inject_stop(t->pid, stopped, err);
-        if (code)
-            return code;
-        /* A word of a stack may be left over from an earlier call for as long as nothing writes
-         * there: in the end only where threads stand counts, and where handlers return to. */
-        unsigned where = tries < WORD_TRIES ? TT_LOOK_RIP | TT_LOOK_WORDS : TT_LOOK_RIP;
-        if (!tt_stacks_look(t, stopped, &image, 1, where, &hit)) {
-            *still = tt_patch_active(load);
-            if (!*still)
-                tt_inject_resume(stopped);
-            return 0;
-        }
-        size_t threads = stopped->threads.len;
-        tt_inject_resume(stopped);
-        await_turns(threads, tries);
-    }
-    return tt_error_set(err, -EAGAIN,
-                        "cannot attach to process %d: a thread is still inside the agent of an "
-                        "earlier recording; try again",
-                        (int)t->pid);
-}
-
 /* ---- attach ---- */
 
 struct attach {
@@ -351,7 +319,8 @@ struct attach {
     struct tt_load load;
     struct tt_patch patch;
     struct tt_blob_call *call;
-    bool loaded, started, patched;
+    bool loaded, started;
+    bool hooked; /* releases, since the recording before */
 };
 
 static void fill_call(struct attach *a, const struct tt_inject_attach_options *options)
@@ -452,36 +421,78 @@ static int call_start(struct attach *a, struct tt_inject_attached *out, struct t
     return code;
 }
 
+/* The same on one of the threads that all stand still. -EAGAIN: not now. */
+static int call_among(struct attach *a, const struct tt_stopped *stopped,
+                      struct tt_inject_attached *out, struct tt_error *err)
+{
+    const struct tt_stopped_thread *thread = tt_remote_choose(&a->target, stopped);
+    int code = thread ? call_on(&a->target, &a->load, thread, a->call, &out->tape_fd, err)
+                      : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
+                                     (int)a->target.pid);
+    longest(&out->start_ns, stopped->since_ns);
+    return code;
+}
+
+/* Starts a blob of the same build anew. The state of the agent is replaced, so no thread may be in
+ * its code, nor a signal handler return there. With no return address to it on any stack either,
+ * none will come, and one thread alone is borrowed. Else, and with releases still hooked, all stand
+ * still while it starts: whoever comes back from the allocator finds the new recording whole. */
+static int start_again(struct attach *a, struct tt_inject_attached *out, struct tt_error *err)
+{
+    const struct tt_blob *head = &a->load.head;
+    const struct tt_window image = {a->load.base, a->load.base + head->text_end};
+    const bool hooked = a->hooked;
+    int code = -EAGAIN;
+    for (int tries = 0; code == -EAGAIN && tries < DRAIN_TRIES; tries++) {
+        struct tt_stopped stopped;
+        struct tt_error ignored;
+        bool hit;
+        if ((code = reread(&a->target, err)) != 0 ||
+            (code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
+            return code;
+        /* A word of a stack may be left over from an earlier call for as long as nothing writes
+         * there: in the end it does not count. */
+        unsigned where = TT_LOOK_RIP | (tries < WORD_TRIES ? TT_LOOK_WORDS : TT_LOOK_FRAMES);
+        bool inside = tt_stacks_look(&a->target, &stopped, &image, 1, where, &hit) != 0;
+        bool alone = !hooked && where & TT_LOOK_WORDS;
+        size_t threads = stopped.threads.len;
+        code = inside  ? tt_error_set(err, -EAGAIN,
+                                      "cannot attach to process %d: a thread is still inside the "
+                                       "agent of an earlier recording; try again",
+                                      (int)a->target.pid)
+               : alone ? 0
+                       : call_among(a, &stopped, out, err);
+        tt_inject_resume(&stopped);
+        if (!inside && alone)
+            return call_start(a, out, err);
+        if (code == -EAGAIN && !inside) /* it may have begun */
+            order(&a->target, &a->load, TT_BLOB_PASS, &ignored);
+        if (code == -EAGAIN)
+            await_turns(threads, tries);
+    }
+    return code;
+}
+
 static int start(struct attach *a, const struct tt_inject_attach_options *options,
                  struct tt_inject_attached *out, struct tt_error *err)
 {
-    struct tt_stopped stopped;
-    bool still = false;
-    int code = out->reused
-                   ? take_again(&a->target, &a->load, &stopped, &still, err)
-                   : bring_blob(&a->target, &a->found, &a->file, &a->load, &out->start_ns, err);
-    if (code)
-        return code;
+    int code = 0;
+    if (!out->reused) {
+        code = bring_blob(&a->target, &a->found, &a->file, &a->load, &out->start_ns, err);
+        if (code)
+            return code;
+    }
     a->loaded = true;
     if (!out->reused && (code = tt_load_fill(&a->target, &a->file, &a->load, err)) != 0)
         return code;
+    a->hooked = tt_patch_active(&a->load);
     a->patch =
         (struct tt_patch){.target = &a->target, .found = &a->found, .load = &a->load, .out = out};
     a->load.head.attached = (uint32_t)getpid();
-    if ((code = tt_patch_plan(&a->patch, a->call, err)) == 0) {
-        fill_call(a, options);
-        if (still) {
-            const struct tt_stopped_thread *suits = tt_remote_choose(&a->target, &stopped);
-            code = suits ? call_on(&a->target, &a->load, suits, a->call, &out->tape_fd, err)
-                         : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
-                                        (int)a->target.pid);
-            out->start_ns = tt_clock_now() - stopped.since_ns;
-        } else {
-            code = call_start(a, out, err);
-        }
-    }
-    if (still)
-        tt_inject_resume(&stopped);
+    if ((code = tt_patch_plan(&a->patch, a->call, err)) != 0)
+        return code;
+    fill_call(a, options);
+    code = out->reused ? start_again(a, out, err) : call_start(a, out, err);
     a->started = code == 0 && a->call->result == 0;
     return code ? code : a->call->result ? refused(&a->target, a->call, err) : 0;
 }

@@ -64,6 +64,9 @@ void tt_target_close(struct tt_target *target);
 int tt_target_explain(pid_t pid, int code, struct tt_error *err);
 /* Not 0 while a thread sleeps so that no signal wakes it; another number for another sleep. */
 uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid);
+/* The number of the system call that a thread waits in (proc_pid_syscall(5)); -1 when it runs, or
+ * that cannot be known. */
+long tt_target_syscall(pid_t pid, pid_t tid);
 /* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
 int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t n);
 int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n);

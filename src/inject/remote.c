@@ -11,7 +11,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -183,19 +182,11 @@ static bool rests(long number)
 
 enum { COMPUTES, WAITS, RESTS };
 
-/* Whether a thread waits in a system call (proc_pid_syscall(5)): such a one stops at once, and its
- * work is not delayed. */
+/* Whether a thread waits in a system call: such a one stops at once, and its work is not delayed.
+ */
 static int waits(pid_t pid, pid_t tid)
 {
-    char path[64];
-    long number = -1;
-    snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, (int)tid);
-    FILE *f = fopen(path, "re");
-    /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
-    if (f && fscanf(f, "%ld", &number) != 1)
-        number = -1;
-    if (f)
-        fclose(f);
+    long number = tt_target_syscall(pid, tid);
     return number < 0 ? COMPUTES : rests(number) ? RESTS : WAITS;
 }
 

@@ -26,7 +26,7 @@
  * the others stand still; one that only waits for a processor is. */
 #define DEEP_LIMIT_NS 20000000ULL
 #define STOP_LIMIT_NS 2000000000ULL
-#define STOP_TRIES 4
+#define STOP_TRIES 12
 
 /* What the kernel leaves in rax of an interrupted system call (include/linux/errno.h). */
 enum { ERESTARTSYS = 512, ERESTARTNOINTR = 513, ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
@@ -267,8 +267,12 @@ static int stop_once(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_err
 static int stop(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
 {
     int code = -ETIMEDOUT;
-    for (int tries = 0; code == -ETIMEDOUT && tries < STOP_TRIES; tries++)
+    for (int tries = 0; code == -ETIMEDOUT && tries < STOP_TRIES; tries++) {
+        const struct timespec pause = {0, 1000000L << (tries < 6 ? tries : 6)};
+        if (tries)
+            nanosleep(&pause, NULL);
         code = stop_once(pid, tid, out, err);
+    }
     return code;
 }
 

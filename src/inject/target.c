@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -167,10 +168,38 @@ static int check_program(pid_t pid, struct tt_error *err)
     return 0;
 }
 
+/* Such a call waits for the lock of the address space, which a thread of the same process holds: it
+ * comes to its end once that one has had a processor, and more so while the others stand still. */
+static bool maps_memory(pid_t pid, pid_t tid)
+{
+    static const uint16_t list[] = {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_brk};
+    long number = tt_target_syscall(pid, tid);
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (list[i] == number)
+            return true;
+    return false;
+}
+
 uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid)
 {
     struct status s;
-    return read_status(pid, tid, &s) == 0 && s.state == 'D' ? s.switches + 1 : 0;
+    return read_status(pid, tid, &s) == 0 && s.state == 'D' && !maps_memory(pid, tid)
+               ? s.switches + 1
+               : 0;
+}
+
+long tt_target_syscall(pid_t pid, pid_t tid)
+{
+    char path[64];
+    long number = -1;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, (int)tid);
+    FILE *f = fopen(path, "re");
+    /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
+    if (f && fscanf(f, "%ld", &number) != 1)
+        number = -1;
+    if (f)
+        fclose(f);
+    return number;
 }
 
 /* A thread in one and the same uninterruptible sleep for a tenth of a second: the process could not
