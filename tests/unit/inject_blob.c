@@ -52,6 +52,16 @@ HIDDEN tt_real_fn *reals[TT_BLOB_SETS + 1][TT_E_COUNT];
 HIDDEN uint64_t *counts;
 static uint64_t dummy[TT_E_DLCLOSE + 3];
 
+/* Whether the word that the test named changes while the start lasts: somebody else runs. */
+static uint64_t moves(uint64_t at)
+{
+    const volatile uint64_t *word = (const volatile uint64_t *)at;
+    uint64_t before = word ? *word : 0;
+    for (unsigned i = 0; word && i < 1u << 20; i++)
+        __asm__ volatile("pause");
+    return word && *word != before;
+}
+
 static void run(struct tt_blob_call *c)
 {
     c->result = 0;
@@ -77,6 +87,7 @@ static void run(struct tt_blob_call *c)
     reals[TT_BLOB_SETS][1] = c->real_prctl;
     reals[TT_BLOB_SETS][2] = c->real_syscall;
     counts = (uint64_t *)at;
+    counts[TT_E_DLCLOSE + 3] = moves(c->conf.origin_ns);
     tt_blob.detached_live = c->conf.rate; /* the test says how many objects there will be */
     c->tape_fd = (int32_t)fd;
 }

@@ -40,6 +40,7 @@
     } while (0)
 
 static const struct tt_inject_attach_options options = {.blob = TT_TEST_BLOB};
+#define MOVED (TT_E_DLCLOSE + 3) /* inject_blob.c: somebody else ran during the start */
 
 /* The first bytes of what attach changes in our own (hence the forked target's) libc. */
 struct code {
@@ -172,6 +173,68 @@ static void cycles_leave_no_trace(void **state)
         assert_int_equal(differences(&before, &after), 0);
         tt_target_finish(pid, report);
     }
+}
+
+/* A thread whose stack holds an address of the agent all the time, and one that never rests. */
+struct restless {
+    volatile uint64_t ticks, address, placed;
+};
+
+static void *ticks(void *arg)
+{
+    struct restless *r = arg;
+    for (;;)
+        r->ticks++;
+    return NULL;
+}
+
+static void keep_address(struct restless *r)
+{
+    volatile uint64_t word[8];
+    pthread_t t;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (pthread_create(&t, NULL, ticks, r) != 0)
+        _exit(3);
+    for (;;) {
+        for (unsigned i = 0; i < 8; i++)
+            word[i] = r->address;
+        r->placed = word[7];
+        usleep(1000);
+    }
+}
+
+/* Such a word may be the return address of a thread that comes back into the agent in the middle of
+ * its next start: then all threads stand still for that. */
+static void none_comes_back_into_a_start(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct restless *r =
+        mmap(NULL, sizeof *r, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(r != MAP_FAILED);
+    pid_t pid = fork();
+    if (pid == 0)
+        keep_address(r);
+    struct tt_inject_attach_options o = options;
+    for (int i = 0; i < 2; i++) {
+        struct tt_inject_attached a;
+        struct tt_inject_detached d;
+        struct tt_error err = {0};
+        if (tt_inject_attach(pid, &o, &a, &err) != 0)
+            fail_msg("%s", err.text);
+        if (i == 1)
+            assert_int_equal(counted(&a, MOVED), 0);
+        assert_int_equal(detach(pid, &d), 0);
+        o.conf.origin_ns = (uint64_t)&r->ticks;
+        r->address = a.blob + 64;
+        while (r->placed != r->address)
+            sched_yield();
+        close(a.tape_fd);
+        tt_inject_attached_free(&a);
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    munmap(r, sizeof *r);
 }
 
 /* With objects of the sampler left, releases stay hooked over several recordings and still lead to
@@ -560,6 +623,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_are_hooked_and_given_back),
         cmocka_unit_test(cycles_leave_no_trace),
+        cmocka_unit_test(none_comes_back_into_a_start),
         cmocka_unit_test(releases_stay_for_live_objects),
         cmocka_unit_test(counted_operations_are_given_back),
         cmocka_unit_test(death_while_attaching_harms_nobody),
