@@ -20,7 +20,7 @@ struct tt_cmd {
 };
 
 extern const struct tt_cmd tt_cmd_run, tt_cmd_attach, tt_cmd_report, tt_cmd_check, tt_cmd_list,
-    tt_cmd_snapshot, tt_cmd_core, tt_cmd_switch, tt_cmd_detach;
+    tt_cmd_snapshot, tt_cmd_core, tt_cmd_switch, tt_cmd_detach, tt_cmd_inject;
 
 /* The next option like getopt_long, but with our one-line errors: -1 at the end, '?' when --help
  * has been served or after a bad option, with *exit_code set. Every command's options should hold

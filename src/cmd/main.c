@@ -10,7 +10,7 @@
 
 static const struct tt_cmd *const commands[] = {
     &tt_cmd_run,      &tt_cmd_attach, &tt_cmd_report, &tt_cmd_check,  &tt_cmd_list,
-    &tt_cmd_snapshot, &tt_cmd_core,   &tt_cmd_switch, &tt_cmd_detach,
+    &tt_cmd_snapshot, &tt_cmd_core,   &tt_cmd_switch, &tt_cmd_detach, &tt_cmd_inject,
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

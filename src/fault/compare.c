@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run with a fault holds at its end that runs without one do not. A difference at the same
+ * acquiring stack, of counts: so what a program never gives back, faults or not, is no loss.
+ *   heap blocks, searched: only those that nothing points to. A program that keeps all until its
+ *     end, or that ends in the middle by exit(3), its stack full of pointers, loses nothing.
+ *   other resources, and heap blocks without a search: those open at the end. When the program
+ *     gave up, what it was about to release is among them, and they are only "left".
+ *   main returned after giving up: its variables are gone, what they pointed to looks lost; "left".
+ * Start: tt_fault_compare. */
+#include <errno.h>
+#include <sys/wait.h>
+
+#include "fault/fault.h"
+
+static uint64_t key_of(const struct tt_fault_held *h)
+{
+    return (uint64_t)h->site << 8 | h->kind;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t beyond(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static int add_called(struct tt_fault_usual *usual, const struct tt_fault_round *round, bool first)
+{
+    struct tt_map by_site = {0};
+    int code = 0;
+    for (size_t i = 0; !code && i < round->called.len; i++)
+        code = tt_map_put(&by_site, round->called.data[i].site, i);
+    if (!code && first)
+        for (size_t i = 0; !code && i < round->called.len; i++)
+            code = tt_vec_push(&usual->called, round->called.data[i]);
+    for (size_t i = 0; !code && i < usual->called.len; i++) {
+        struct tt_fault_called *c = &usual->called.data[i];
+        const uint64_t *at = tt_map_get(&by_site, c->site);
+        uint32_t calls = at ? round->called.data[*at].calls : 0;
+        c->calls = calls < c->calls ? calls : c->calls;
+    }
+    tt_map_free(&by_site);
+    return code;
+}
+
+int tt_fault_usual_add(struct tt_fault_usual *usual, const struct tt_fault_round *round, bool first)
+{
+    for (size_t i = 0; i < round->held.len; i++) {
+        const struct tt_fault_held *h = &round->held.data[i];
+        const uint64_t *at = tt_map_get(&usual->by_key, key_of(h));
+        if (!at) {
+            if (tt_map_put(&usual->by_key, key_of(h), usual->held.len) ||
+                tt_vec_push(&usual->held, *h))
+                return -ENOMEM;
+            continue;
+        }
+        struct tt_fault_held *u = &usual->held.data[*at];
+        u->units = most(u->units, h->units);
+        u->bytes = most(u->bytes, h->bytes);
+        u->lost_units = most(u->lost_units, h->lost_units);
+        u->lost_bytes = most(u->lost_bytes, h->lost_bytes);
+    }
+    usual->status = round->status;
+    usual->alone = round->alone;
+    usual->searched = round->searched && (first || usual->searched);
+    return add_called(usual, round, first);
+}
+
+void tt_fault_usual_free(struct tt_fault_usual *usual)
+{
+    tt_vec_free(&usual->held);
+    tt_vec_free(&usual->called);
+    tt_map_free(&usual->by_key);
+}
+
+enum tt_fault_outcome tt_fault_outcome(const struct tt_fault_usual *usual,
+                                       const struct tt_fault_round *round, uint32_t site)
+{
+    struct tt_map known = {0};
+    enum tt_fault_outcome outcome = TT_FAULT_GAVE_UP;
+    if (!round->fired)
+        return TT_FAULT_UNREACHED;
+    if (round->hung)
+        return TT_FAULT_HUNG;
+    if (!round->ended)
+        return WIFSIGNALED(round->status) ? TT_FAULT_DIED : TT_FAULT_GAVE_UP;
+    if (round->alone != usual->alone)
+        return TT_FAULT_GAVE_UP;
+    if (round->status == usual->status)
+        return TT_FAULT_WENT_ON;
+    for (size_t i = 0; i < usual->called.len; i++)
+        if (usual->called.data[i].calls && tt_map_put(&known, usual->called.data[i].site, 1))
+            break;
+    for (size_t i = 0; i < round->called.len; i++) {
+        const struct tt_fault_called *c = &round->called.data[i];
+        if (c->after && c->site != site && tt_map_get(&known, c->site))
+            outcome = TT_FAULT_WENT_ON;
+    }
+    tt_map_free(&known);
+    return outcome;
+}
+
+static int put(tt_fault_losses *losses, const struct tt_fault_held *h, size_t trial,
+               enum tt_fault_weight weight, uint64_t units, uint64_t bytes)
+{
+    return units ? tt_vec_push(losses, (struct tt_fault_loss){trial, h->site, h->kind, weight,
+                                                              units, bytes})
+                 : 0;
+}
+
+int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_round *round,
+                     enum tt_fault_outcome outcome, size_t trial, tt_fault_losses *losses)
+{
+    static const struct tt_fault_held none = {0};
+    bool gave_up = outcome == TT_FAULT_GAVE_UP;
+    int code = 0;
+    if (!round->ended || (outcome != TT_FAULT_WENT_ON && !gave_up))
+        return 0;
+    for (size_t i = 0; !code && i < round->held.len; i++) {
+        const struct tt_fault_held *h = &round->held.data[i];
+        const uint64_t *at = tt_map_get(&usual->by_key, key_of(h));
+        const struct tt_fault_held *u = at ? &usual->held.data[*at] : &none;
+        uint64_t more = beyond(h->units, u->units), more_bytes = beyond(h->bytes, u->bytes);
+        if (h->kind != TT_FAULT_HEAP || !round->searched || !usual->searched) {
+            code = put(losses, h, trial, gave_up ? TT_FAULT_LEFT : TT_FAULT_LOST, more, more_bytes);
+            continue;
+        }
+        uint64_t lost = beyond(h->lost_units, u->lost_units);
+        uint64_t lost_bytes = beyond(h->lost_bytes, u->lost_bytes);
+        code = put(losses, h, trial, gave_up && round->end_main ? TT_FAULT_LEFT : TT_FAULT_LOST,
+                   lost, lost_bytes);
+        if (!code)
+            code = put(losses, h, trial, TT_FAULT_KEPT, beyond(more, lost),
+                       beyond(more_bytes, lost_bytes));
+    }
+    return code;
+}
+
+void tt_fault_confirm(tt_fault_losses *losses, size_t first, const tt_fault_losses *again)
+{
+    size_t kept = first;
+    for (size_t i = first; i < losses->len; i++) {
+        struct tt_fault_loss l = losses->data[i];
+        for (size_t k = 0; k < again->len; k++) {
+            const struct tt_fault_loss *a = &again->data[k];
+            if (a->site != l.site || a->kind != l.kind || a->weight != l.weight)
+                continue;
+            if (a->units < l.units) {
+                l.units = a->units;
+                l.bytes = a->bytes;
+            }
+            losses->data[kept++] = l;
+            break;
+        }
+    }
+    losses->len = kept;
+}

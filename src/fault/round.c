@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run of the program: a plan is made for it, it is started with the library preloaded, and
+ * looked at when it ends (it waits in exit for that) or, a server, when its load is done. The whole
+ * process group is ended with it. Start: tt_fault_run. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "fault/fault.h"
+#include "fault/look.h"
+#include "proc/command.h"
+
+#define LIBRARY "libtelltale-fault.so"
+#define SECOND 1000000000ULL
+#define STOP_SECONDS 5 /* for a server to end after SIGTERM */
+
+struct run {
+    const struct tt_fault_options *o;
+    struct tt_fault_round *round;
+    struct tt_fault_world *world;
+    struct tt_fault_look look;
+    char dir[64], plan_path[96], library[PATH_MAX + 96];
+    struct tt_fault_plan *plan;
+    pid_t pid, load;
+    uint64_t deadline;
+};
+
+int tt_fault_library(char out[PATH_MAX], struct tt_error *err)
+{
+    char exe[PATH_MAX], path[2 * PATH_MAX];
+    const char *given = getenv("TELLTALE_LIB");
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(exe, '/');
+    if (slash)
+        *slash = '\0';
+    static const char *const places[] = {"../lib/telltale",   "../lib/x86_64-linux-gnu/telltale",
+                                         "../lib64/telltale", "../fault",
+                                         "../src/fault",      "../../src/fault"};
+    if (given && *given) {
+        snprintf(path, sizeof path, "%s/" LIBRARY, given);
+        if (access(path, R_OK) == 0 && realpath(path, out))
+            return 0;
+    }
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(path, sizeof path, "%s/%s/" LIBRARY, exe, places[i]);
+        if (access(path, R_OK) == 0 && realpath(path, out))
+            return 0;
+    }
+    return tt_error_set(err, -ENOENT,
+                        "cannot find " LIBRARY " near %.300s: set TELLTALE_LIB to its directory",
+                        exe);
+}
+
+/* ---- the plan ---- */
+
+/* In a directory of its own, under the name by which the heap search knows a tape: what stands in
+ * it points to nothing. */
+static int make_plan(struct run *run, const char *library, const struct tt_fault_trial *trial,
+                     struct tt_error *err)
+{
+    static const char *const bases[] = {"/dev/shm", "/tmp"};
+    int fd = -1;
+    for (size_t i = 0; fd < 0 && i < sizeof bases / sizeof *bases; i++) {
+        snprintf(run->dir, sizeof run->dir, "%s/telltale-fault-XXXXXX", bases[i]);
+        if (!mkdtemp(run->dir)) {
+            *run->dir = '\0';
+            continue;
+        }
+        snprintf(run->plan_path, sizeof run->plan_path, "%s/tape.fault", run->dir);
+        fd = open(run->plan_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    if (fd < 0 || ftruncate(fd, sizeof *run->plan) < 0) {
+        int code = -errno;
+        if (fd >= 0)
+            close(fd);
+        return tt_error_sys(err, code, "cannot make a file in /dev/shm or /tmp");
+    }
+    void *at =
+        mmap(NULL, sizeof *run->plan, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    run->look.plan_fd = fd;
+    if (at == MAP_FAILED)
+        return tt_error_sys(err, -errno, "cannot map the plan");
+    run->plan = at;
+    snprintf(run->library, sizeof run->library, "%s", library);
+    if (strpbrk(library, " :")) { /* the separators of LD_PRELOAD */
+        snprintf(run->library, sizeof run->library, "%s/" LIBRARY, run->dir);
+        if (symlink(library, run->library) < 0)
+            return tt_error_sys(err, -errno, "cannot link to %s", library);
+    }
+    struct tt_fault_plan *p = run->plan;
+    p->version = TT_FAULT_VERSION;
+    p->depth = run->o->depth && run->o->depth < TT_FAULT_DEPTH ? run->o->depth : TT_FAULT_DEPTH;
+    p->hold = 1;
+    if (trial) {
+        p->target = run->world->sites.data[trial->site].hash;
+        p->nth = trial->nth;
+        p->code = trial->code;
+    }
+    p->magic = TT_FAULT_MAGIC;
+    return 0;
+}
+
+static void drop_plan(struct run *run)
+{
+    char link[96];
+    if (run->plan)
+        munmap(run->plan, sizeof *run->plan);
+    if (run->look.plan_fd >= 0)
+        close(run->look.plan_fd);
+    if (!*run->dir)
+        return;
+    snprintf(link, sizeof link, "%s/" LIBRARY, run->dir);
+    unlink(run->plan_path);
+    unlink(link);
+    rmdir(run->dir);
+}
+
+/* ---- processes ---- */
+
+static void become(struct run *run, const char *path, int in, int out)
+{
+    const char *others = getenv("LD_PRELOAD");
+    char *preload;
+    sigset_t none;
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(in, 0);
+    dup2(out, 1);
+    if (!run->o->output)
+        dup2(out, 2);
+    run->plan->pid = (uint32_t)getpid();
+    if (asprintf(&preload, "%s%s%s", run->library, others && *others ? ":" : "",
+                 others ? others : "") < 0 ||
+        setenv("LD_PRELOAD", preload, 1) || setenv(TT_FAULT_ENV, run->plan_path, 1))
+        _exit(127);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execv(path, run->o->argv);
+    _exit(127);
+}
+
+/* Each run reads a file on standard input from its beginning; anything else cannot be read twice.
+ */
+static int open_input(void)
+{
+    struct stat st;
+    if (fstat(0, &st) == 0 && S_ISREG(st.st_mode)) {
+        int fd = open("/proc/self/fd/0", O_RDONLY | O_CLOEXEC);
+        if (fd >= 0)
+            return fd;
+    }
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static int start(struct run *run, const char *path, struct tt_error *err)
+{
+    int in = open_input(), out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int to = run->o->output ? 2 : out;
+    if (in < 0 || out < 0)
+        return tt_error_sys(err, -errno, "cannot open /dev/null");
+    run->pid = fork();
+    if (run->pid == 0)
+        become(run, path, in, to);
+    int code = run->pid < 0 ? -errno : 0;
+    if (!code)
+        setpgid(run->pid, run->pid); /* whoever comes first */
+    close(in);
+    close(out);
+    return code ? tt_error_sys(err, code, "cannot start the program") : 0;
+}
+
+/* A shell command in a group of its own, quiet unless the program's output is wanted too. */
+static pid_t shell(const struct tt_fault_options *o, const char *command)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        sigset_t none;
+        setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int in = open("/dev/null", O_RDWR);
+        dup2(in, 0);
+        dup2(o->output ? 2 : in, 1);
+        if (!o->output)
+            dup2(in, 2);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    if (pid > 0)
+        setpgid(pid, pid);
+    return pid;
+}
+
+static bool gone(pid_t pid)
+{
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == pid;
+}
+
+/* Ends a child with its group while its number is still its own. The wait status. */
+static int end(pid_t pid)
+{
+    int status = 0;
+    kill(-pid, SIGKILL);
+    kill(pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return status;
+}
+
+static uint32_t state_of(const struct run *run)
+{
+    return __atomic_load_n(&run->plan->state, __ATOMIC_ACQUIRE);
+}
+
+/* Until the plan's state is no longer `state`, or a moment is over. */
+static void doze(struct run *run, uint32_t state, long ns)
+{
+    const struct timespec t = {0, ns};
+    syscall(SYS_futex, &run->plan->state, FUTEX_WAIT, state, &t, NULL, 0);
+}
+
+static bool late(const struct run *run)
+{
+    return tt_clock_now() > run->deadline;
+}
+
+static void let_go(struct run *run)
+{
+    __atomic_store_n(&run->plan->release, 1, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &run->plan->release, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Waits for the program's end, which it is held at. False: it is gone, or it took too long. */
+static bool await_end(struct run *run)
+{
+    while (state_of(run) != TT_FAULT_ENDING) {
+        if (gone(run->pid))
+            return state_of(run) == TT_FAULT_ENDING;
+        if (late(run)) {
+            run->round->hung = true;
+            return false;
+        }
+        doze(run, state_of(run), 2000000);
+    }
+    return true;
+}
+
+/* ---- a server ---- */
+
+static bool ready(const struct run *run)
+{
+    return __atomic_load_n(&run->plan->ready, __ATOMIC_ACQUIRE) != 0;
+}
+
+static uint64_t events(const struct run *run)
+{
+    return __atomic_load_n(&run->plan->events, __ATOMIC_ACQUIRE);
+}
+
+/* Until it waits for clients, then until its load has ended, then until nothing happens in it. It
+ * may end meanwhile by itself, and is then looked at in exit. */
+static bool serve(struct run *run)
+{
+    while (!ready(run)) {
+        if (state_of(run) == TT_FAULT_ENDING || gone(run->pid))
+            return state_of(run) == TT_FAULT_ENDING;
+        if (late(run)) {
+            run->round->hung = true;
+            return false;
+        }
+        doze(run, TT_FAULT_RUNNING, 2000000);
+    }
+    run->load = shell(run->o, run->o->load);
+    bool looked = false;
+    while (run->load > 0 && !gone(run->load)) {
+        if (late(run)) {
+            run->round->hung = true;
+            return false;
+        }
+        if (gone(run->pid) || state_of(run) == TT_FAULT_ENDING) {
+            looked = state_of(run) == TT_FAULT_ENDING;
+            break;
+        }
+        doze(run, TT_FAULT_RUNNING, 2000000);
+    }
+    if (looked || gone(run->pid))
+        return looked;
+    uint64_t seen = events(run), since = tt_clock_now();
+    uint64_t settle = (uint64_t)(run->o->settle * 1e9);
+    while (tt_clock_now() - since < settle && state_of(run) == TT_FAULT_RUNNING && !late(run)) {
+        doze(run, TT_FAULT_RUNNING, 5000000);
+        if (events(run) != seen) {
+            seen = events(run);
+            since = tt_clock_now();
+        }
+    }
+    return !gone(run->pid);
+}
+
+static void stop_server(struct run *run)
+{
+    uint64_t until = tt_clock_now() + STOP_SECONDS * SECOND;
+    run->plan->hold = 0;
+    let_go(run);
+    kill(run->pid, SIGTERM);
+    while (!gone(run->pid) && tt_clock_now() < until)
+        doze(run, state_of(run), 2000000);
+}
+
+/* ---- */
+
+static void note(struct run *run)
+{
+    const struct tt_fault_plan *p = run->plan;
+    struct tt_fault_round *r = run->round;
+    r->began = p->images != 0;
+    r->fired = p->fired;
+    r->calls = p->calls;
+    r->dropped = p->dropped;
+    r->end_main = p->end_main != 0;
+    r->end_hash = p->end_hash;
+}
+
+static int before(const struct tt_fault_options *o, struct tt_error *err)
+{
+    int status = 0;
+    pid_t pid = o->before ? shell(o, o->before) : 0;
+    if (!pid)
+        return 0;
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return pid < 0 || status
+               ? tt_error_set(err, -EIO, "the command of --before failed: %.300s", o->before)
+               : 0;
+}
+
+int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
+                 const struct tt_fault_trial *trial, struct tt_fault_round *round,
+                 struct tt_error *err)
+{
+    struct run run = {.o = o, .round = round, .world = world, .look = {.plan_fd = -1}};
+    struct tt_proc_command command;
+    char library[PATH_MAX];
+    *round = (struct tt_fault_round){0};
+    int code = tt_proc_command(o->argv[0], &command, err);
+    if (!code && !o->library)
+        code = tt_fault_library(library, err);
+    if (!code)
+        code = before(o, err);
+    if (!code)
+        code = make_plan(&run, o->library ? o->library : library, trial, err);
+    if (code)
+        goto out;
+    uint64_t began = tt_clock_now();
+    run.deadline = began + (uint64_t)(o->timeout * 1e9);
+    code = start(&run, command.path, err);
+    if (code)
+        goto out;
+    round->ended = o->load ? serve(&run) : await_end(&run);
+    note(&run);
+    run.look.pid = run.pid;
+    run.look.plan = run.plan;
+    run.look.search = round->ended && !o->no_search;
+    code = tt_fault_look(&run.look, world, round, err);
+    round->alone = o->load && (gone(run.pid) || state_of(&run) == TT_FAULT_ENDING);
+    if (o->load && round->ended && !round->alone)
+        stop_server(&run);
+    let_go(&run);
+    while (round->ended && !o->load && !gone(run.pid) && !late(&run))
+        doze(&run, TT_FAULT_ENDING, 1000000);
+    if (run.load > 0)
+        end(run.load);
+    bool still = !gone(run.pid);
+    round->status = end(run.pid);
+    if (still && round->ended && !o->load) /* in exit, after we looked */
+        round->hung = true;
+    round->seconds = (double)(tt_clock_now() - began) / 1e9;
+out:
+    drop_plan(&run);
+    return code;
+}
+
+void tt_fault_round_free(struct tt_fault_round *round)
+{
+    tt_vec_free(&round->held);
+    tt_vec_free(&round->called);
+}
