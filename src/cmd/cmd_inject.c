@@ -251,10 +251,11 @@ static int run(const struct tt_cmd *cmd, int argc, char **argv)
     in.fault.say = say;
     in.fault.stop = &stop;
     in.terminal = isatty(STDERR_FILENO);
-    while (status == 0 && (c = tt_cmd_option(cmd, argc, argv, "+:o:qh", longs, &status)) != -1)
-        status = c == '?' ? status : take(cmd, &in, c, optarg);
-    if (c == '?')
-        goto out;
+    while (status == 0 && (c = tt_cmd_option(cmd, argc, argv, "+:o:qh", longs, &status)) != -1) {
+        if (c == '?')
+            goto out;
+        status = take(cmd, &in, c, optarg);
+    }
     if (!status && optind >= argc)
         status = tt_cmd_misuse(cmd, "no command to run");
     if (!status && in.fault.resume && !in.fault.state)

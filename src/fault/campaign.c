@@ -303,7 +303,8 @@ int tt_fault_campaign(const struct tt_fault_options *o, struct tt_fault_result *
     int code = tt_proc_command(o->argv[0], &command, err);
     if (code)
         return code;
-    snprintf(r->exe, sizeof r->exe, "%s", command.program);
+    if (!realpath(command.program, r->exe))
+        snprintf(r->exe, sizeof r->exe, "%s", command.program);
     int fd = open(command.program, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
         tt_proc_build_id(fd, build_id);

@@ -1,5 +1,5 @@
 # Each command explains itself without doing anything, whatever else is on its line.
-for command in run attach report check list snapshot core switch detach; do
+for command in run attach report check list snapshot core switch detach inject; do
     "$TELLTALE" "$command" --help >"$command"
     echo "$command $?"
     head -n 1 "$command"

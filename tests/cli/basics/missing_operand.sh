@@ -1,4 +1,4 @@
-for command in run attach report check list snapshot core switch detach; do
+for command in run attach report check list snapshot core switch detach inject; do
     "$TELLTALE" "$command"
     echo "$command $?"
 done

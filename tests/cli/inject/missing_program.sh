@@ -1,0 +1,3 @@
+"$TELLTALE" inject -q -- ./nothing; echo $?
+printf '#!/bin/sh\nexit 3\n' >fails && chmod +x fails
+"$TELLTALE" inject -q --before ./fails -- true; echo $?
