@@ -14,12 +14,15 @@ _telltale() {
         fi
     done
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "run attach report check list snapshot core switch detach --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run attach report check list snapshot core switch detach inject --help --version" -- "$cur")
         return
     fi
     case $prev in
     --mode) mapfile -t COMPREPLY < <(compgen -W "exact adaptive sampled" -- "$cur"); return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W "text markdown json" -- "$cur"); return ;;
+    --calls) mapfile -t COMPREPLY < <(compgen -W "memory files network streams threads processes" -- "$cur"); return ;;
+    --nth) mapfile -t COMPREPLY < <(compgen -W "1 2 last every" -- "$cur"); return ;;
+    --load | --before) mapfile -t COMPREPLY < <(compgen -c -- "$cur" | sort -u); return ;;
     --snapshots) mapfile -t COMPREPLY < <(compgen -W "auto off" -- "$cur"); return ;;
     -p | --pid) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur"); return ;;
     --color) mapfile -t COMPREPLY < <(compgen -W "auto always never" -- "$cur"); return ;;
