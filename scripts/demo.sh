@@ -26,12 +26,12 @@ place() { # NAME SERVER OWNERS CALLS
 stop() { kill "${pids[@]}" 2>/dev/null; exit 130; }
 trap stop INT TERM
 
-say "five call servers; $calls calls with 4 owners on the shipped and on the fixed one, 300 with 3, 2 and 1 owners;" \
+say "five call servers; $calls calls with 4 owners on the shipped and on the fixed one, 500 with 3, 2 and 1 owners;" \
     "a unit counts as retained after $horizon s"
 place leaky4 tapisrv 4 "$calls"
-place leaky3 tapisrv 3 300
-place leaky2 tapisrv 2 300
-place leaky1 tapisrv 1 300
+place leaky3 tapisrv 3 500
+place leaky2 tapisrv 2 500
+place leaky1 tapisrv 1 500
 place hotfix4 tapisrv-hotfix 4 "$calls"
 started=$SECONDS
 while running=$(jobs -rp | wc -l); [ "$running" -gt 0 ]; do
