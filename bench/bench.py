@@ -126,6 +126,97 @@ def pairs(b):
             b.row("pairs", f"{label}: heaptrack adds, in units of exact", times, "times", heaptrack_bar, at_least=True)
 
 
+# --- attached ------------------------------------------------------------------------------------
+
+
+def attached_to(b, pid, mode):
+    """telltale, attached to a process in which all is patched by now; leave it by __exit__. Without frozen copies, whose cost
+    comes once (docs/reliability.md)."""
+    session = b.session()
+    process = Process([b.telltale, "attach", "-q", "-p", pid, "--mode", mode, "--snapshots", "off", "-o", session])
+    for _ in range(500):
+        if is_running(session):
+            return process
+        if process.wait(0.02) is not None:
+            break
+    said = process.complaints()
+    process.__exit__()
+    raise RuntimeError(f"cannot attach in {mode} mode: {said}")
+
+
+def is_running(session):
+    """Whether the session knows a process that records. Its first rows are written in one piece."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{session}?mode=ro", uri=True, timeout=10)) as db:
+            return db.execute("select count(*) from process where state = 'running'").fetchone()[0] > 0
+    except sqlite3.OperationalError:
+        return False
+
+
+def attached(b):
+    """The loop again: bare in its first half, attached in its second, compared within the process."""
+    for threads, depth, live, sites, exact_bar, sampled_bar, adaptive_bar, _ in LOOPS:
+        label = f"{threads} thr, depth {depth}, {live:,} live"
+        if sites > 1 or not re.search(b.args.loops, label):
+            continue
+        print("attached: " + label, flush=True)
+
+        def once(mode, threads=threads, depth=depth, live=live):
+            count = max(PAIRS["exact"] // (5 if live > 10000 else 1) // b.args.hurry, live * 2)
+            loop = [b.programs / "pairloop", "--halves", "--threads", threads, "--depth", depth, "--live", live, "--min", 16,
+                    "--max", 128, "--slices", SLICES, "--pairs", count]
+            with Process(loop, stdin=subprocess.PIPE) as process:
+                bare = ns_per_pair(process.popen.stdout.readline())
+                with contextlib.ExitStack() as after:
+                    if mode != "nothing":
+                        after.enter_context(attached_to(b, process.pid, mode))
+                    process.popen.stdin.write("\n")
+                    process.popen.stdin.close()
+                    both = ns_per_pair(process.popen.stdout.read())
+            b.clear()
+            return None if None in (bare, both) else (bare, both)
+
+        values = rounds(b.args.rounds, ["nothing", *MODES], once)
+        b.row("attached", f"{label}: bare", statistics.median(v[0] for all_ in values.values() for v in all_ if v), "ns per pair")
+        for mode, bar in zip(("nothing", *MODES), (None, exact_bar, sampled_bar, adaptive_bar)):
+            more = [after - before for before, after in filter(None, values[mode])]
+            least = min(v[1] for v in values[mode] if v) - min(v[0] for v in values[mode] if v) if more else 0
+            b.row("attached", f"{label}: {mode} adds", statistics.median(more) if more else None, "ns per pair", bar,
+                  note=f"min {least:.1f}")
+
+
+def redis_attached(b):
+    """Servers that run bare and are then attached to; the ratio of the bursts after to those before, in units of the same
+    ratio of a server to which nothing happens."""
+    if not shutil.which("redis-server") or not shutil.which("redis-benchmark"):
+        b.row("attached", "redis -P 16: server CPU, exact / before", None, "times", 1.3, note="redis is not installed")
+        return
+    print("attached: redis, SET and GET, -P 16", flush=True)
+    tools, ratios = ["nothing", "nothing again", *MODES], {}
+    requests = max(40_000 // b.args.hurry, 20_000)
+    for n in range(b.args.rounds * 3):
+        with contextlib.ExitStack() as stack:
+            servers = {}
+            for tool in tools[n % len(tools):] + tools[:n % len(tools)]:
+                servers[tool] = Redis(b, f"{tool}, later")
+                stack.callback(servers[tool].close)
+                servers[tool].burst(20_000)
+            before = rounds(6, tools, lambda tool: servers[tool].burst(requests))
+            for mode in MODES:
+                recorder = stack.enter_context(attached_to(b, servers[mode].pid, mode))
+                pin(recorder.pid, 1)
+                servers[mode].burst(20_000)
+            after = rounds(6, tools, lambda tool: servers[tool].burst(requests))
+        b.clear()
+        change = {tool: statistics.median(after[tool]) / statistics.median(before[tool]) for tool in tools}
+        for tool in tools[1:]:
+            ratios.setdefault(tool, []).append(change[tool] / change["nothing"])
+    for tool in tools[1:]:
+        lo, hi = interval(ratios[tool])
+        b.row("attached", f"redis -P 16: server CPU, {tool} / before", statistics.median(ratios[tool]), "times",
+              {"exact": 1.3, "sampled": 1.03}.get(tool), note=f"95 %: {lo:.3f} to {hi:.3f}, {len(ratios[tool])} servers")
+
+
 def start(b):
     """Wall time of a program that does nothing: what telltale and heaptrack add to a start and an end."""
     print("start: a program that does nothing", flush=True)
@@ -177,7 +268,7 @@ class Redis:
 
     def __init__(self, b, tool):
         self.tool = tool
-        self.sock = os.path.join(b.directory, f"{tool.replace(' ', '-')}.sock")
+        self.sock = os.path.join(b.directory, re.sub(r"[ ,]+", "-", tool) + ".sock")
         command, env, _ = b.under(tool, [*REDIS, "--unixsocket", self.sock, "--dir", b.directory])
         self.process = Process(command, env=env, preexec=alike)
         for _ in range(500):
@@ -382,7 +473,7 @@ def session_size(b):
     b.row("session", "session of an hour" + ("" if seconds >= 3600 else ", extended from that"), hour / 1e6, "MB", 20)
 
 
-GROUPS = {"pairs": pairs, "start": start, "redis": redis, "sqlite": sqlite_rows, "memory": memory, "session": session_size}
+GROUPS = {"pairs": pairs, "attached": attached, "attached-redis": redis_attached, "start": start, "redis": redis, "sqlite": sqlite_rows, "memory": memory, "session": session_size}
 
 
 def machine():

@@ -3,7 +3,8 @@
  * small sizes, called at a given depth of real recursion through distinct functions (build with -O2
  * and without frame pointers, so that nothing eases unwinding). Prints ns per pair, the minimum
  * over repeated slices, which noise can only raise. With --check every block is filled and
- * verified. Start: main, then pairs. */
+ * verified. With --halves the loop stops in the middle until a line comes, and prints the figure of
+ * each half: for what is done to a process that runs already. Start: main, then pairs. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,9 +13,11 @@
 #include <time.h>
 
 static struct {
-    unsigned threads, depth, live, size_min, size_max, vary, slices, check;
+    unsigned threads, depth, live, size_min, size_max, vary, slices, check, halves;
     uint64_t pairs;
-} opt = {1, 20, 1000, 16, 512, 1, 10, 0, 200000};
+} opt = {1, 20, 1000, 16, 512, 1, 10, 0, 1, 200000};
+
+static pthread_barrier_t middle;
 
 /* Each thread's on lines of its own: in one array, where calloc happened to put it decided whether
  * two threads shared a line, and with it up to 40 ns a pair that no hook had caused. */
@@ -23,8 +26,9 @@ struct worker {
     void **ring;
     uint32_t *size;
     uint64_t random;
-    double best;
+    double best[2]; /* of each half */
     unsigned long long errors;
+    int first;
 };
 
 static uint64_t next_random(uint64_t *s)
@@ -63,7 +67,8 @@ static int whole(const uint8_t *p, uint32_t size)
     return 1;
 }
 
-static __attribute__((noinline)) void pairs(struct worker *w)
+/* The slices of one half. Inlined: not a frame more than the depth asked for. */
+static inline __attribute__((always_inline)) void slices(struct worker *w, unsigned half)
 {
     uint32_t span = opt.size_max - opt.size_min + 1;
     for (unsigned slice = 0; slice < opt.slices; slice++) {
@@ -85,8 +90,40 @@ static __attribute__((noinline)) void pairs(struct worker *w)
         clock_gettime(CLOCK_MONOTONIC, &b);
         double ns = (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);
         ns /= (double)opt.pairs;
-        if (slice > 0 && (w->best == 0 || ns < w->best))
-            w->best = ns;
+        if (slice > 0 && (w->best[half] == 0 || ns < w->best[half]))
+            w->best[half] = ns;
+    }
+}
+
+/* What the slowest thread said. */
+static double worst(const struct worker *w, unsigned half)
+{
+    double ns = w[0].best[half];
+    for (unsigned i = 1; i < opt.threads; i++)
+        ns = w[i].best[half] > ns ? w[i].best[half] : ns;
+    return ns;
+}
+
+/* Between the halves all threads stand still; the first one, whose workers are all of them, speaks
+ * with whoever started this. */
+static void wait_for_line(const struct worker *w)
+{
+    pthread_barrier_wait(&middle);
+    if (w->first) {
+        printf("%.1f ns/pair\n", worst(w, 0));
+        fflush(stdout);
+        for (int c = getchar(); c != '\n' && c != EOF; c = getchar())
+            ;
+    }
+    pthread_barrier_wait(&middle);
+}
+
+static __attribute__((noinline)) void pairs(struct worker *w)
+{
+    for (unsigned half = 0; half < opt.halves; half++) {
+        if (half > 0)
+            wait_for_line(w);
+        slices(w, half);
     }
 }
 
@@ -126,7 +163,8 @@ static void *work(void *arg)
 static int usage(void)
 {
     fputs("usage: pairloop [--threads N] [--depth N] [--live N] [--min BYTES] [--max BYTES]\n"
-          "                [--vary 1..8] [--pairs N] [--slices N] [--check]\n",
+          "                [--vary 1..8] [--pairs N] [--slices N] [--check]\n"
+          "                [--halves]\n",
           stderr);
     return 2;
 }
@@ -136,6 +174,10 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--check")) {
             opt.check = 1;
+            continue;
+        }
+        if (!strcmp(argv[i], "--halves")) {
+            opt.halves = 2;
             continue;
         }
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -165,25 +207,23 @@ int main(int argc, char **argv)
     if (!opt.threads || !opt.live || opt.size_max < opt.size_min || !opt.vary || opt.vary > 8)
         return usage();
     struct worker *w = aligned_alloc(256, opt.threads * sizeof *w);
-    if (w)
-        memset(w, 0, opt.threads * sizeof *w);
-    if (!w)
+    if (!w || pthread_barrier_init(&middle, NULL, opt.threads))
         return 3;
+    memset(w, 0, opt.threads * sizeof *w);
+    w[0].first = 1;
     for (unsigned i = 0; i < opt.threads; i++) {
         w[i].random = 88172645463325252ULL + i * 7919;
         if (i > 0 && pthread_create(&w[i].thread, NULL, work, &w[i]) != 0)
             return 3;
     }
     work(&w[0]);
-    double worst = w[0].best;
     unsigned long long errors = w[0].errors;
     for (unsigned i = 1; i < opt.threads; i++) {
         pthread_join(w[i].thread, NULL);
-        worst = w[i].best > worst ? w[i].best : worst;
         errors += w[i].errors;
     }
+    printf("%.1f ns/pair\n", worst(w, opt.halves - 1));
     free(w);
-    printf("%.1f ns/pair\n", worst);
     if (opt.check)
         printf("%llu damaged blocks\n", errors);
     return errors ? 1 : 0;

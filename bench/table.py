@@ -28,7 +28,8 @@ def tables(results):
     versions = ", ".join(f"{tool} {version}" for tool, version in machine["versions"].items())
     out = [f"Measured {results[-1]['date']} on {machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, "
            f"{machine['libc']}; {versions}."]
-    titles = {"pairs": "Added to a malloc and free pair", "start": "Start and end", "redis": "redis", "sqlite": "sqlite", "memory": "Memory",
+    titles = {"pairs": "Added to a malloc and free pair", "attached": "The same after attaching to a process that runs",
+              "start": "Start and end", "redis": "redis", "sqlite": "sqlite", "memory": "Memory",
               "session": "Size of the session"}
     for group, rows in groups.items():
         out += ["", f"### {titles.get(group, group)}", "", "| what | measured | bar | |", "| --- | ---: | ---: | --- |"]
@@ -39,7 +40,7 @@ def tables(results):
             out.append(f"| {r['name']} | {cell(r)}{note} | {bar} | {verdict} |")
         used = sorted(set(counts[group].values()))
         rounds = " or ".join(map(str, used))
-        out += ["", f"Medians of {rounds} rounds."] if group in ("pairs", "start", "sqlite") else []
+        out += ["", f"Medians of {rounds} rounds."] if group in ("pairs", "attached", "start", "sqlite") else []
     return "\n".join(out)
 
 
