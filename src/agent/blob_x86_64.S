@@ -49,11 +49,17 @@ tt_blob:
         .quad   TT_BLOB_MAGIC
         .long   TT_BLOB_VERSION
         .long   0
+        .set    number, 0
+        .rept   TT_E_ALL
+        .if     number == TT_E_MALLOC /* these three have a short way */
         .long   tt_entry_malloc - tt_blob + TT_BLOB_AT
+        .elseif number == TT_E_FREE
         .long   tt_entry_free - tt_blob + TT_BLOB_AT
-        .set    number, 2
-        .rept   TT_E_ALL - 2
+        .elseif number == TT_E_USABLE_SIZE
+        .long   tt_entry_malloc_usable_size - tt_blob + TT_BLOB_AT
+        .else
         .long   stubs + 32 * number - tt_blob + TT_BLOB_AT
+        .endif
         .set    number, number + 1
         .endr
         .long   tt_blob_run - tt_blob + TT_BLOB_AT

@@ -119,6 +119,10 @@ early:
         STUB    valloc TT_E_VALLOC
         STUB    pvalloc TT_E_PVALLOC
 #ifdef TT_PACK_PRELOAD
+#define USABLE tt_preload_usable(%rip)
+#else
+#define USABLE tt_agent+8*TT_E_ALL+8*TT_E_USABLE_SIZE(%rip)
+#endif
 /* Some programs (redis) ask for sizes more often than they allocate, and only of a sampled object
  * the answer is ours, so this one goes straight on. */
         .p2align 4
@@ -132,7 +136,7 @@ tt_entry_malloc_usable_size:
         shr     $36, %rax
         cmp     $0x600, %rax
         je      1f
-        jmp     *tt_preload_usable(%rip)
+        jmp     *USABLE
 1:      GUARD   TT_E_USABLE_SIZE
         mov     %rsp, %rcx
         mov     %rbp, %r8
@@ -140,6 +144,7 @@ tt_entry_malloc_usable_size:
         .cfi_endproc
         .size   tt_entry_malloc_usable_size, . - tt_entry_malloc_usable_size
 
+#ifdef TT_PACK_PRELOAD
         .p2align 4
         .type   early_usable, @function
 early_usable:
@@ -158,8 +163,6 @@ tt_preload_usable:
         .quad   early_usable
         .size   tt_preload_usable, . - tt_preload_usable
         .text
-#else
-        STUB    malloc_usable_size TT_E_USABLE_SIZE
 #endif
         STUB    cfree TT_E_CFREE
         STUB    free_sized TT_E_FREE_SIZED

@@ -193,17 +193,17 @@ static __attribute__((noinline)) uint64_t exact_release(uint64_t a, uint64_t b, 
 static inline __attribute__((always_inline)) uint64_t quick_free(uint64_t a, const uint64_t *slot,
                                                                  uint64_t rbp, int glibc)
 {
-    struct tt_thread *t = tt_arch_thread();
-    if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
-        return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
     /* glibc reads the block's header and that of the next one. Their misses and the shadow's can be
      * waited for together; one after the other they are most of what a cold block costs, since the
-     * processor looks ahead no farther than this hook is long. */
+     * processor looks ahead no farther than this hook is long: so this is the first thing done. */
     if (glibc) {
         __builtin_prefetch((const void *)(a - 8), 1);
         __builtin_prefetch((const void *)(a + 56), 1);
         __builtin_prefetch((const void *)(a + 120), 1);
     }
+    struct tt_thread *t = tt_arch_thread();
+    if (TT_UNLIKELY(!tt_agent_recording()) || TT_UNLIKELY(t == NULL) || TT_UNLIKELY(t->busy != 0))
+        return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
     uint64_t *at;
     if (TT_UNLIKELY(!tt_live_at(a, glibc ? GLIBC_SHIFT : tt_agent.granule_shift, &at)))
         return exact_release(a, 0, 0, slot, rbp, TT_E_FREE);
