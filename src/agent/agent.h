@@ -74,6 +74,7 @@ struct tt_range {
  * the words that its unwinding read; while they hold, so does its site (exact mode). The words
  * stand inner ones first; tt_thread.never is the last, so that comparing needs no count. */
 #define TT_MEMOS 32u
+#define TT_WATCH_MEMOS 8u /* more, for units other than heap blocks */
 #define TT_MEMO_WORDS 128u
 struct tt_memo {
     uint64_t slot; /* where the innermost return address lies; 0: empty */
@@ -82,7 +83,8 @@ struct tt_memo {
     struct tt_tape_tally *tally; /* the site's place on the thread's slot; it may be another's */
     const struct tt_check *check, *end;
     uint64_t candidate; /* hash of the stack that was captured last at this place */
-    uint32_t need, reserved;
+    uint32_t need;
+    uint32_t kind; /* enum tt_tape_kind of the site */
 };
 _Static_assert(sizeof(struct tt_memo) == 64, "a memo's head is a cache line");
 
@@ -101,12 +103,17 @@ struct tt_thread {
     uint32_t next_free;  /* pool: index + 1 of the next free state */
     uint32_t tid;
     uint32_t session; /* for which the byte countdown was drawn */
+    uint32_t vfork;   /* not 0: watched calls are a vfork child's, or libc's within posix_spawn */
+    uint32_t owner;   /* id of whom it works for */
+    /* The latest unit that it acquired: how many so far, and which row in which state. */
+    uint32_t acquired, acquired_state;
+    const struct tt_tape_held *acquired_row;
     struct tt_step step[TT_TAPE_DEPTH];
     struct tt_check never;               /* does not hold: ends the comparing loops */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
     struct tt_info info[TT_CACHE];
-    _Alignas(64) struct tt_memo memo[TT_MEMOS];
-    struct tt_check memo_check[TT_MEMOS][TT_MEMO_WORDS];
+    _Alignas(64) struct tt_memo memo[TT_MEMOS + TT_WATCH_MEMOS];
+    struct tt_check memo_check[TT_MEMOS + TT_WATCH_MEMOS][TT_MEMO_WORDS];
     struct tt_key key[TT_KEYS];
     char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };
@@ -165,7 +172,7 @@ struct tt_agent {
     uint32_t session;    /* starts so far */
     uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
 
-    struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock;
+    struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock, map_lock;
 
     /* rows: open-addressed, insert-only; replaced by a larger table when full */
     struct tt_row_table *rows;
@@ -275,11 +282,13 @@ TT_HIDDEN struct tt_row tt_dwarf_row(uint64_t pc);
 /* stack.c */
 /* Brings the cache to the present stack. Returns its hash; the depth is in t->depth. */
 TT_HIDDEN uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp);
-/* Captures, looks the site up, and keeps the stack in `memo` when it was there before. */
+/* Captures, looks the site of memo->kind up, and keeps the stack in `memo` when it was there before.
+ */
 TT_HIDDEN uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
                                  struct tt_memo *memo);
 /* site.c */
-/* Site id of the captured stack with the given thin and flags; 0 when the tables are full. */
+/* Site id of the captured stack with the given thin and flags (and the kind of its units << 8); 0
+ * when the tables are full. */
 TT_HIDDEN uint32_t tt_site_of(struct tt_thread *t, uint64_t hash, uint32_t thin, uint32_t flags);
 
 /* live.c */

@@ -12,19 +12,19 @@
 #include "agent/host.h"
 
 #define TT_BLOB_MAGIC 0x31626f6c62745474 /* "tTtblob1" */
-#define TT_BLOB_VERSION 2
+#define TT_BLOB_VERSION 3
 
 /* Definitions of one allocator. Set 0 is the one that the program's own calls are bound to; the
  * others (libc's beside a jemalloc, a statically linked one) share the tape but take a slower way.
  */
 #define TT_BLOB_SETS TT_E_SETS
 
-#define TT_BLOB_PATCHES 192u
+#define TT_BLOB_PATCHES 512u
 #define TT_BLOB_ISLANDS 8u
 #define TT_BLOB_STACK 0xc000u
 
 #define TT_BLOB_AT 0x40000   /* offset of the struct in the image */
-#define TT_BLOB_BYTES 0xfef8 /* of it; blob.c checks */
+#define TT_BLOB_BYTES 0x14ef8 /* of it; blob.c checks */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>

@@ -3,7 +3,7 @@
  * without a lock; a new site is written under one: frames, then record, then its hash, then the
  * table slot with a release store, so that nobody, the recorder included, sees half a site.
  * Start: tt_site_of. */
-#include "agent/agent.h"
+#include "agent/watch.h"
 
 #define PROBES 16u
 #define SITE_PIECE (0x10000u / (uint32_t)sizeof(struct tt_tape_site))
@@ -91,10 +91,13 @@ static uint32_t add(struct tt_thread *t, uint64_t key, uint32_t thin, uint32_t f
     uint32_t first = head->frame_count;
     if (open_frames(first + depth) != 0)
         return tt_agent_drop(TT_DROP_FRAMES), 0;
+    uint32_t kept = 0;
     for (uint32_t i = 0; i < depth; i++) {
-        uint32_t from = t->depth - 1 - i;
-        tt_agent.frames[first + i] = t->info[from].ra + t->info[from].after_signal;
+        const struct tt_info *f = &t->info[t->depth - 1 - i];
+        if (f->ra != (uint64_t)tt_watch_return) /* not the program's */
+            tt_agent.frames[first + kept++] = f->ra + f->after_signal;
     }
+    depth = kept;
     __atomic_store_n(&head->frame_count, first + depth, __ATOMIC_RELEASE);
     struct tt_tape_site *s = &tt_agent.sites[id];
     if (t->root == TT_ROOT_DEEP || t->depth > TT_TAPE_DEPTH) {
@@ -108,6 +111,7 @@ static uint32_t add(struct tt_thread *t, uint64_t key, uint32_t thin, uint32_t f
     s->depth = (uint16_t)depth;
     s->thin = (uint8_t)thin;
     s->flags = (uint8_t)flags;
+    s->kind = (uint8_t)(flags >> 8);
     s->size_min = 0xffffffffu;
     s->size_max = 0;
     s->release_skip = 0;

@@ -286,7 +286,13 @@ uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
 {
     int same = unchanged(t, slot, rbp);
     uint64_t hash = same ? finish(t) : tt_stack_capture(t, slot, rbp);
-    uint32_t site = t->site = same ? t->site : tt_site_of(t, hash, 0, 0);
+    uint32_t site;
+    if (memo->kind != TT_KIND_HEAP) {
+        site = tt_site_of(t, hash, 0, memo->kind << 8);
+        hash ^= memo->kind;
+    } else {
+        site = t->site = same ? t->site : tt_site_of(t, hash, 0, 0);
+    }
     if (site == 0 || t->depth == 0 || t->slot == NULL)
         return site;
     if (memo->candidate != hash) {

@@ -4,6 +4,7 @@
  * mlockall in the target locks only what is in use. Start: tt_agent_start. */
 #include "agent/hook.h"
 #include "agent/region.h"
+#include "agent/watch.h"
 
 #define QUIET_NS 10000000000ULL
 #define GRACE_NS 2000000000ULL
@@ -340,6 +341,9 @@ static int make_tape(uint8_t *at, uint32_t state, const char *reason)
         fd = make_memory(bytes);
     if (fd < 0)
         return fd;
+    if (at) /* a forked child's: its entries are patched as its parent's are */
+        tt_sys(__NR_pwrite64, fd, (long)(at + TT_TAPE_OFF_WATCHES),
+               TT_TAPE_WATCHES * sizeof(struct tt_tape_watch), TT_TAPE_OFF_WATCHES, 0, 0);
     int error = use_tape(fd, at, state, reason);
     tt_sys_close(fd);
     return error;
@@ -463,6 +467,7 @@ static void record(const uint64_t pad[2], const uint64_t pad_size[2])
     tt_agent.head->pad2_base = pad[1];
     tt_agent.head->pad_size = pad[0] ? pad_size[0] : 0;
     tt_agent.head->pad2_size = pad[1] ? pad_size[1] : 0;
+    tt_watch_begin();
     tt_agent.head->state = TT_STATE_RUNNING;
     __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
     point_entries();
@@ -497,7 +502,7 @@ static void open_locks(void)
 {
     struct tt_lock open = {0};
     tt_agent.site_lock = tt_agent.shadow_lock = tt_agent.row_lock = open;
-    tt_agent.thread_lock = tt_agent.region_lock = open;
+    tt_agent.thread_lock = tt_agent.region_lock = tt_agent.map_lock = open;
     tt_agent.maps_valid = 0; /* somebody may have been amid reading */
 }
 
@@ -570,6 +575,7 @@ void tt_agent_await(void)
 
 void tt_agent_pass(void)
 {
+    tt_watch_stop();
     if (tt_agent.region && (tt_agent.conf.mode != TT_MODE_EXACT || tt_region_held()))
         tt_hook_sample_quiet();
     else
@@ -639,6 +645,7 @@ void tt_agent_forked(void)
     h->region_used = region[1];
     tt_agent.conf.seed ^= (uint64_t)h->pid << 32 ^ h->start_ns;
     tt_thread_forked(t);
+    tt_watch_begin();
     __atomic_store_n(tt_agent.alive, 1, __ATOMIC_RELEASE);
     return;
 pass:

@@ -148,6 +148,7 @@ struct tt_thread *tt_thread_make(void)
     if (t) {
         t->busy = 0;
         t->depth = t->site = t->inner = 0;
+        t->vfork = t->owner = 0;
         for (unsigned i = 0; i < TT_RANGES; i++)
             t->range[i] = (struct tt_range){0, 0};
         if (t->tcb == 0)
@@ -186,6 +187,7 @@ void tt_thread_forked(struct tt_thread *own)
     if (own) {
         own->busy = 0;
         own->depth = own->site = 0;
+        own->vfork = own->owner = 0;
         own->tid = tt_sandboxed ? 1 : tt_sys_gettid();
         seed(own);
         give_slot(own);
@@ -203,6 +205,7 @@ void tt_thread_again(void)
         t->slot = NULL;
         t->busy = 0;
         t->depth = t->site = t->inner = 0;
+        t->owner = 0;
         t->session = 0;
         t->early_left = TT_EARLY_SKIP;
         forget_keys(t);
@@ -230,7 +233,8 @@ int tt_thread_nested(struct tt_thread *t, uint64_t sp)
         const struct tt_range *r = &t->range[i];
         if (sp >= t->busy && t->busy >= r->lo && t->busy < r->hi && sp >= r->lo && sp < r->hi) {
             struct tt_lock *lock[] = {&tt_agent.site_lock, &tt_agent.shadow_lock,
-                                      &tt_agent.row_lock, &tt_agent.region_lock};
+                                      &tt_agent.row_lock, &tt_agent.region_lock,
+                                      &tt_agent.map_lock};
             for (unsigned k = 0; k < sizeof lock / sizeof lock[0]; k++)
                 tt_lock_give(lock[k], t->index + 1);
             t->depth = t->site = 0;

@@ -6,7 +6,7 @@
 #include "inject/internal.h"
 
 #define TT_EDIT_PAGE 4096ULL
-#define TT_EDIT_PAGES 256u
+#define TT_EDIT_PAGES 1024u /* two a record of the blob */
 
 struct tt_edit_page {
     uint64_t at;

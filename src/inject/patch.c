@@ -479,17 +479,15 @@ static bool handles_objects(uint16_t entry)
 
 enum { GONE, RESTORED, KEPT, FOREIGN };
 
-/* Counted operations first: one may stand before an allocator's entry. */
-static bool in_turn(const struct tt_blob_patch *r, int turn)
+static bool stays(const struct tt_blob_patch *r, bool keep_releases)
 {
-    return r->active && r->length <= sizeof r->was &&
-           (r->entry == TT_LOAD_OPERATION) == (turn == 0);
+    return keep_releases && handles_objects(r->entry);
 }
 
 static int restore_one(struct tt_edit *edit, const struct tt_blob_patch *r)
 {
     uint8_t now[16];
-    if (tt_edit_get(edit, r->address, now, r->length))
+    if (r->length > sizeof now || tt_edit_get(edit, r->address, now, r->length))
         return GONE; /* the library was unloaded, and what we wrote with it */
     if (memcmp(now, r->is, r->length) != 0)
         return memcmp(now, r->was, r->length) == 0 ? GONE : FOREIGN;
@@ -510,15 +508,26 @@ int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool 
             code = tt_edit_add(&edit, b->patch[i].address, 16);
     if (code == 0)
         code = tt_edit_read(&edit, target);
-    for (int turn = 0; code == 0 && turn < 2; turn++)
-        for (uint32_t i = 0; i < b->patch_count; i++) {
-            struct tt_blob_patch *r = &b->patch[i];
-            if (!in_turn(r, turn))
-                continue;
-            int what = keep_releases && handles_objects(r->entry) ? KEPT : restore_one(&edit, r);
-            counts[what]++;
-            r->active = what == KEPT || what == FOREIGN;
-        }
+    /* Stubs may stand one before the other, and before an allocator's entry: each shows what is
+     * below it. */
+    for (bool more = true; code == 0 && more;) {
+        more = false;
+        for (uint32_t i = 0; i < b->patch_count; i++)
+            if (b->patch[i].active && !stays(&b->patch[i], keep_releases) &&
+                restore_one(&edit, &b->patch[i]) == RESTORED) {
+                b->patch[i].active = 0;
+                counts[RESTORED]++;
+                more = true;
+            }
+    }
+    for (uint32_t i = 0; code == 0 && i < b->patch_count; i++) {
+        struct tt_blob_patch *r = &b->patch[i];
+        if (!r->active)
+            continue;
+        int what = stays(r, keep_releases) ? KEPT : restore_one(&edit, r);
+        counts[what]++;
+        r->active = what == KEPT || what == FOREIGN;
+    }
     if (code == 0)
         code = tt_edit_write(&edit, target);
     tt_edit_free(&edit);

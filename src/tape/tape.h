@@ -123,7 +123,9 @@ enum tt_watch_what {
     TT_WATCH_RELEASE, /* the unit with the value goes. Its row is marked before, since the value may
                          be another thread's the moment the real function returns, and taken out
                          after if the result is valid. With TT_VALID_ALWAYS it is taken out before,
-                         and the real function is entered by a jump: no frame of ours */
+                         and the real function is entered by a jump: no frame of ours. close(2) is
+                         like that: on Linux the descriptor is gone whatever it returns. What
+                         belongs to a descriptor (port, owner) goes with it */
     TT_WATCH_REPLACE, /* dup2, dup3: ACQUIRE of the value of argument 1, after RELEASE of what it
                          was; nothing if it equals argument 0 */
     TT_WATCH_RANGE,   /* close_range(first, last, flags): releases all in the range. With `size`
@@ -134,26 +136,28 @@ enum tt_watch_what {
                          its end, or both and so become two */
     TT_WATCH_REMAP,   /* mremap: argument 0's interval of argument 1 goes on as the result's of
                          argument 2; it keeps site and age */
-    TT_WATCH_PASSED,  /* recvmsg: acquires every descriptor of SCM_RIGHTS messages in argument 1 */
-    TT_WATCH_BIND,    /* bind, connect: the descriptor in argument 0 now holds a local port, if the
-                         address in argument 1 is of AF_INET or AF_INET6; once for a descriptor */
+    TT_WATCH_PASSED,  /* recvmsg: acquires every descriptor of SCM_RIGHTS messages in the struct
+                         msghdr of argument 1; as FROM with the address there */
+    TT_WATCH_BIND,    /* bind (`from` AT_ARG1) and connect (`from` NONE) that succeed: the
+                         descriptor in argument 0 now holds a local port, if the address in argument
+                         1 is of AF_INET or AF_INET6; once for a descriptor */
     TT_WATCH_THREAD,  /* pthread_create: ACQUIRE through argument 0, unless the attributes in
                          argument 1 say detached */
-    TT_WATCH_FORK,    /* fork: in the parent, a positive result is acquired. The child never comes
-                         to the part behind the real function in this table */
-    TT_WATCH_VFORK,   /* vfork, entered by a jump: what the child does until it calls exec or _exit
-                         is not done to the parent's table; the child unit itself is not followed */
-    TT_WATCH_WAIT,    /* wait, waitpid, wait4 (status `from` AT_ARG, options in argument 2 if `size`
-                         is not 0): releases the result if the child was reaped, not only stopped */
-    TT_WATCH_WAITID,  /* waitid(type, id, info, options) likewise */
-    TT_WATCH_OWNER,   /* read, recv, ...: from now on the thread works for the peer of the socket in
-                         argument 0. No unit, no frame */
-    TT_WATCH_FROM,    /* recvfrom (address in argument 4, its length through 5), recvmsg (`size`
-                         AT_ARG1: address in the struct msghdr): as OWNER, but of an unconnected
-                         datagram socket the sender is the owner. With PASSED work also for recvmsg */
-    TT_WATCH_ACCEPT,  /* accept, accept4: ACQUIRE, and the new peer (address in argument 1, length
-                         through 2, if given) is the thread's owner from now on */
-    TT_WATCH_IDLE,    /* epoll_wait, poll, ...: the thread works for nobody from now on. No frame */
+    TT_WATCH_FORK,    /* fork: a positive result is acquired */
+    TT_WATCH_VFORK,   /* vfork: likewise; and what the child does before exec or _exit with its
+                         parent's memory is not done to the table. No frame in the child's way */
+    TT_WATCH_SPAWN,  /* posix_spawn, posix_spawnp: ACQUIRE; of what they do within nothing counts */
+    TT_WATCH_WAIT,   /* wait, waitpid, wait3, wait4: status `from`, options `size` (NONE: 0).
+                        Releases the result if the child has ended and not only stopped */
+    TT_WATCH_WAITID, /* waitid(type, id, info, options) likewise */
+    TT_WATCH_OWNER,  /* read, readv: from now on the thread works for the peer of the socket in
+                        argument 0, if it is one. No unit, no frame */
+    TT_WATCH_FROM,   /* recv, recvfrom: as OWNER; and what comes with a sender's address (struct
+                        sockaddr `from` ARG.., its length behind the next argument; NONE: never) is
+                        work for that sender */
+    TT_WATCH_ACCEPT, /* accept, accept4: ACQUIRE, and the new peer (address in argument 1, length
+                        through 2, if given) is the thread's owner from now on */
+    TT_WATCH_IDLE,   /* epoll_wait, poll, ...: the thread works for nobody from now on. No frame */
 };
 
 /* Where a value stands. */
@@ -207,17 +211,16 @@ struct tt_tape_watch {
     uint64_t reserved2[2];
 };
 
-/* A unit held. The place: bucket tt_tape_home(space, value) and, while buckets' first states say
- * TT_HELD_OVERFLOW, the ones after it, TT_TAPE_HELD_REACH in all; any of the bucket's rows. A
- * reader takes a row for sound if `state` is the same before and after. */
+/* A unit held. The place: bucket tt_tape_home(space, value) and, while buckets' first rows say
+ * `overflow`, the ones after it, TT_TAPE_HELD_REACH in all; any of a bucket's rows. A reader takes
+ * a row for sound if `state` is the same before and after. */
 enum {
     TT_HELD_FREE = 0,
-    TT_HELD_BUSY = 1, /* being filled or changed */
+    TT_HELD_BUSY = 1, /* being filled */
     TT_HELD_LIVE = 2,
     TT_HELD_LEAVING = 3, /* a call that releases it is under way: held still */
     TT_HELD_MASK = 3,
-    TT_HELD_OVERFLOW = 4, /* in the first row of a bucket: some unit lies in a later one */
-    TT_HELD_STAMP = 8,    /* the state's upper bits count changes */
+    TT_HELD_STAMP = 4, /* the state's upper bits count changes */
 };
 #define TT_TAPE_HELD_REACH 16u
 struct tt_tape_held {
@@ -226,13 +229,14 @@ struct tt_tape_held {
     uint32_t owner; /* id of the owner for whom it was acquired, 0 none */
     uint64_t entry; /* as shadow entries: site:20 | 0:20 | tick:24. The site's kind is the unit's;
                        its births, deaths and release samples are counted as those of blocks are */
-    uint64_t size;  /* 1, or bytes of a mapping */
+    uint64_t size;  /* 1, or bytes of a mapping, or what the watch says */
     uint32_t count; /* 1, or how often it was acquired (TT_WATCH_COUNTED) */
+    uint32_t tid;   /* thread that acquired it, as the agent knew it (0, 1: unknown) */
+    int32_t also;   /* descriptor inside a stream or directory, -1 none; PORT: the port asked for */
     uint8_t space;  /* enum tt_tape_space */
     uint8_t kind;   /* enum tt_tape_kind */
-    uint8_t reserved[2];
-    uint32_t tid; /* thread that acquired it, as the agent knew it (0, 1: unknown) */
-    int32_t also; /* descriptor inside a stream or directory, -1 none; PORT: the port asked for */
+    uint8_t overflow; /* in the first row of a bucket: some unit lies in a later bucket */
+    uint8_t reserved;
 };
 
 /* Small values (descriptors, ids) keep their order, so that few of them touch few pages. */

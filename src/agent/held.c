@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of held units. A bucket is eight neighbours; a unit lies in its home bucket or, when
+ * that was ever full, in one of the next. No row is ever marked as deleted: a free one is free for
+ * anybody, since a search always looks at whole buckets. Start: tt_held_acquire. */
+#include "agent/held.h"
+#include "agent/hook.h"
+
+#define BUCKETS (TT_TAPE_HELD / TT_TAPE_BUCKET)
+#define EARLY 256u
+
+struct early {
+    uint64_t value;
+    uint32_t space; /* 0: none */
+};
+static struct early early[EARLY];
+static uint32_t early_next; /* releases put there so far */
+static uint32_t fd_end;
+
+void tt_held_begin(void)
+{
+    __builtin_memset(early, 0, sizeof early);
+    early_next = 0;
+    fd_end = 0;
+    tt_mapping_begin();
+    tt_owner_begin();
+}
+
+static struct tt_tape_held *bucket(uint32_t home, uint32_t n)
+{
+    struct tt_tape_held *rows = (struct tt_tape_held *)(tt_agent.base + TT_TAPE_OFF_HELD);
+    return rows + (uint64_t)((home + n) % BUCKETS) * TT_TAPE_BUCKET;
+}
+
+static uint32_t load(const struct tt_tape_held *row)
+{
+    return __atomic_load_n(&row->state, __ATOMIC_ACQUIRE);
+}
+
+/* Puts a row from a state to another; 0 if it is not in it any more. *state becomes the new one. */
+static int turn(struct tt_tape_held *row, uint32_t *state, uint32_t to)
+{
+    uint32_t seen = *state, next = (seen & ~(uint32_t)TT_HELD_MASK) + TT_HELD_STAMP + to;
+    *state = next;
+    return __atomic_compare_exchange_n(&row->state, &seen, next, 0, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+static uint32_t first_in_bucket(uint64_t value)
+{
+    return (uint32_t)(value < TT_TAPE_HELD / 4 ? value : value >> 4) % TT_TAPE_BUCKET;
+}
+
+struct tt_tape_held *tt_held_find(uint32_t space, uint64_t value)
+{
+    uint32_t home = tt_tape_home(space, value), first = first_in_bucket(value);
+    for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
+        struct tt_tape_held *rows = bucket(home, n);
+        for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
+            struct tt_tape_held *row = &rows[(first + k) % TT_TAPE_BUCKET];
+            if ((load(row) & TT_HELD_MASK) >= TT_HELD_LIVE && row->value == value &&
+                row->space == space)
+                return row;
+        }
+        if (!rows[0].overflow)
+            break;
+    }
+    return NULL;
+}
+
+/* Fills a free row; *state is what it is live with. NULL: none is free within reach. */
+static struct tt_tape_held *insert(const struct tt_tape_held *as, uint32_t *state)
+{
+    uint32_t home = tt_tape_home(as->space, as->value), first = first_in_bucket(as->value);
+    for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
+        struct tt_tape_held *rows = bucket(home, n);
+        for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
+            struct tt_tape_held *row = &rows[(first + k) % TT_TAPE_BUCKET];
+            *state = load(row);
+            if ((*state & TT_HELD_MASK) != TT_HELD_FREE || !turn(row, state, TT_HELD_BUSY))
+                continue;
+            row->value = as->value;
+            row->owner = as->owner;
+            row->entry = as->entry;
+            row->size = as->size;
+            row->count = as->count;
+            row->tid = as->tid;
+            row->also = as->also;
+            row->space = as->space;
+            row->kind = as->kind;
+            turn(row, state, TT_HELD_LIVE);
+            return row;
+        }
+        rows[0].overflow = 1;
+    }
+    tt_agent_drop(TT_DROP_HELD);
+    return NULL;
+}
+
+struct tt_tape_held *tt_held_put(const struct tt_tape_held *as)
+{
+    uint32_t state;
+    return insert(as, &state);
+}
+
+static void died(const struct tt_where *at, uint64_t entry, uint64_t size)
+{
+    uint32_t weight = tt_live_count_death(at->thread, entry, size);
+    if (TT_UNLIKELY(weight != 0))
+        tt_live_release(at->thread, entry, size, weight, at->slot, at->rbp);
+}
+
+int tt_held_take(const struct tt_where *at, struct tt_tape_held *row)
+{
+    uint32_t state = load(row);
+    uint64_t entry = row->entry, size = row->size;
+    if ((state & TT_HELD_MASK) != TT_HELD_LIVE || !turn(row, &state, TT_HELD_FREE))
+        return 0;
+    died(at, entry, size);
+    return 1;
+}
+
+int tt_held_drop(struct tt_tape_held *row)
+{
+    uint32_t state = load(row);
+    return (state & TT_HELD_MASK) == TT_HELD_LIVE && turn(row, &state, TT_HELD_FREE);
+}
+
+int tt_held_release(const struct tt_where *at, uint32_t space, uint64_t value)
+{
+    struct tt_tape_held *row = tt_held_find(space, value);
+    return row && tt_held_take(at, row);
+}
+
+struct tt_mark tt_held_mark(uint32_t space, uint64_t value)
+{
+    struct tt_mark mark = {tt_held_find(space, value), 0};
+    if (!mark.row)
+        return mark;
+    mark.state = load(mark.row);
+    if ((mark.state & TT_HELD_MASK) != TT_HELD_LIVE ||
+        !turn(mark.row, &mark.state, TT_HELD_LEAVING))
+        mark.row = NULL;
+    return mark;
+}
+
+void tt_held_leave(const struct tt_where *at, struct tt_mark mark)
+{
+    if (!mark.row)
+        return;
+    uint64_t entry = mark.row->entry, size = mark.row->size;
+    if (turn(mark.row, &mark.state, TT_HELD_FREE))
+        died(at, entry, size);
+}
+
+void tt_held_stay(struct tt_mark mark)
+{
+    if (mark.row)
+        turn(mark.row, &mark.state, TT_HELD_LIVE);
+}
+
+/* The value of a held unit has come anew: the unit is gone, in a call that has not come back yet or
+ * by a way that is not watched. Nobody knows where from. */
+static void gone(struct tt_tape_held *row)
+{
+    uint32_t state = load(row), seen = state & TT_HELD_MASK;
+    uint64_t entry = row->entry, size = row->size;
+    if (seen < TT_HELD_LIVE || !turn(row, &state, TT_HELD_FREE))
+        return;
+    if (seen == TT_HELD_LIVE)
+        tt_agent_drop(TT_DROP_UNSEEN);
+    tt_live_count_death(NULL, entry, size);
+}
+
+/* Whether the call itself has just acquired the unit through another watched function. */
+static int inner(const struct tt_thread *t, const struct tt_tape_held *row, uint32_t before)
+{
+    return t && before != ~0U && t->acquired != before && t->acquired_row == row &&
+           t->acquired_state == load(row);
+}
+
+/* The site of the call for units of a kind; the thread is entered. */
+static uint32_t site(const struct tt_where *at, uint32_t kind)
+{
+    struct tt_thread *t = at->thread;
+    if (!t) {
+        tt_agent_drop(TT_DROP_NESTED);
+        return 0;
+    }
+    uint32_t h = (uint32_t)(*at->slot + 2 * (uint64_t)at->slot + kind) * 0x9e3779b1u;
+    struct tt_memo *m = &t->memo[TT_MEMOS + (h >> 29 & (TT_WATCH_MEMOS - 1))];
+    if (TT_LIKELY(m->kind == kind && tt_hook_holds(m, at->slot, at->rbp)))
+        return m->site;
+    m->slot = 0;
+    m->kind = kind;
+    return tt_stack_site(t, at->slot, at->rbp, m);
+}
+
+struct tt_tape_held *tt_held_birth(const struct tt_where *at, const struct tt_unit *unit)
+{
+    struct tt_thread *t = at->thread;
+    uint32_t id = site(at, unit->kind), state;
+    const struct tt_tape_held as = {
+        .value = unit->value,
+        .owner = tt_owner_now(t),
+        .entry = tt_tape_entry(id, 0, tt_agent_tick()),
+        .size = unit->size,
+        .count = 1,
+        .tid = t ? t->tid : 0,
+        .also = unit->also,
+        .space = unit->space,
+        .kind = unit->kind,
+    };
+    struct tt_tape_held *row = insert(&as, &state);
+    if (TT_UNLIKELY(!row))
+        return NULL;
+    tt_live_count_birth(t, id, unit->size);
+    if (as.owner)
+        tt_owner_count(as.owner);
+    if (t) {
+        t->acquired++;
+        t->acquired_row = row;
+        t->acquired_state = state;
+    }
+    return row;
+}
+
+/* Takes the unit out at once if it went while the call that made it was under way. */
+static void look_early(const struct tt_unit *unit, struct tt_tape_held *row)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    uint32_t next = __atomic_load_n(&early_next, __ATOMIC_RELAXED), n = next - unit->early;
+    for (uint32_t i = 0; i < n && i < EARLY; i++) {
+        const struct early *e = &early[(next - 1 - i) % EARLY];
+        if (__atomic_load_n(&e->space, __ATOMIC_ACQUIRE) == unit->space &&
+            e->value == unit->value) {
+            const struct tt_where nowhere = {NULL, NULL, 0};
+            tt_held_take(&nowhere, row);
+            return;
+        }
+    }
+}
+
+static void raise_end(uint64_t fd)
+{
+    uint32_t end = __atomic_load_n(&fd_end, __ATOMIC_RELAXED);
+    while (fd >= end && fd < 0x7fffffff &&
+           !__atomic_compare_exchange_n(&fd_end, &end, (uint32_t)fd + 1, 0, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+        ;
+}
+
+void tt_held_acquire(const struct tt_where *at, const struct tt_unit *unit)
+{
+    struct tt_tape_held *row = tt_held_find(unit->space, unit->value);
+    if (TT_UNLIKELY(row != NULL)) {
+        if (unit->flags & TT_WATCH_COUNTED)
+            __atomic_fetch_add(&row->count, 1, __ATOMIC_RELAXED);
+        if (unit->flags & (TT_WATCH_COUNTED | TT_WATCH_ONCE) ||
+            inner(at->thread, row, unit->before))
+            return;
+        gone(row);
+    }
+    row = tt_held_birth(at, unit);
+    if (unit->space == TT_SPACE_FD)
+        raise_end(unit->value);
+    else if (row)
+        look_early(unit, row);
+}
+
+void tt_held_early(uint32_t space, uint64_t value)
+{
+    struct early *e = &early[__atomic_fetch_add(&early_next, 1, __ATOMIC_RELAXED) % EARLY];
+    __atomic_store_n(&e->space, 0, __ATOMIC_RELAXED);
+    e->value = value;
+    __atomic_store_n(&e->space, space, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void tt_held_not_early(uint32_t space, uint64_t value)
+{
+    uint32_t next = __atomic_load_n(&early_next, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < EARLY && i < next; i++) {
+        struct early *e = &early[(next - 1 - i) % EARLY];
+        if (e->value == value && e->space == space) {
+            __atomic_store_n(&e->space, 0, __ATOMIC_RELEASE);
+            return;
+        }
+    }
+}
+
+uint32_t tt_held_early_now(void)
+{
+    return __atomic_load_n(&early_next, __ATOMIC_RELAXED);
+}
+
+uint32_t tt_held_fd_end(void)
+{
+    return __atomic_load_n(&fd_end, __ATOMIC_RELAXED);
+}

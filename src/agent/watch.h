@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A watched call: what the entry in assembly (watch_x86_64.S) keeps of it on the caller's stack,
+ * and how what a row of the tape says (struct tt_tape_watch) is read from it. Also read by the
+ * assembler. Start: tt_watch_before in watch.c. */
+#ifndef TT_AGENT_WATCH_H
+#define TT_AGENT_WATCH_H
+
+#define TT_WATCH_CALL 144 /* sizeof(struct tt_watch_call) */
+#define TT_WATCH_STUB 72  /* offsets in it */
+#define TT_WATCH_ARG 80
+#define TT_WATCH_R10 128
+#define TT_WATCH_RAX 136
+#define TT_THREAD_VFORK 156 /* offsetof(struct tt_thread, vfork) */
+
+#ifndef __ASSEMBLER__
+#include "agent/held.h"
+
+struct tt_watch_call {
+    /* From before to after. */
+    union {
+        struct tt_mark mark[2];    /* the unit that goes; the descriptor inside it */
+        struct tt_tape_held moved; /* a mapping on its way; space 0: none */
+    };
+    uint64_t address; /* of the function, to know the row again */
+    uint32_t session, early, before, inside;
+    /* The call. */
+    const struct tt_watch_stub *stub;
+    uint64_t arg[6];
+    uint64_t r10, rax; /* afterwards the results, rdx and rax */
+};
+_Static_assert(sizeof(struct tt_watch_call) == TT_WATCH_CALL &&
+                   offsetof(struct tt_watch_call, stub) == TT_WATCH_STUB &&
+                   offsetof(struct tt_watch_call, arg) == TT_WATCH_ARG &&
+                   offsetof(struct tt_watch_call, r10) == TT_WATCH_R10 &&
+                   offsetof(struct tt_watch_call, rax) == TT_WATCH_RAX,
+               "watch_x86_64.S knows these offsets");
+
+/* Where stubs lead. */
+TT_HIDDEN void tt_watch_entry(void);
+/* The place behind the call of a real function: a frame of ours in other calls' stacks. */
+extern const char tt_watch_return[] TT_HIDDEN;
+
+/* Called by the entry. `slot`: where the return address lies. before: 0 to go straight on; below 0:
+ * vfork; else 1 + the number of words of arguments on the stack that the real function must find.
+ */
+TT_HIDDEN int64_t tt_watch_before(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
+TT_HIDDEN void tt_watch_after(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
+/* vfork returned to the parent. */
+TT_HIDDEN void tt_watch_vforked(const struct tt_watch_stub *stub, uint64_t child,
+                                const uint64_t *slot, uint64_t rbp);
+
+/* start.c: a recording begins (a tape that is new or a forked child's), or goes quiet. */
+TT_HIDDEN void tt_watch_begin(void);
+TT_HIDDEN void tt_watch_stop(void);
+
+/* The row's value, read from the call; 0: there is none. */
+static inline int tt_watch_read(const struct tt_watch_call *c, const struct tt_tape_watch *w,
+                                uint32_t from, uint64_t *value)
+{
+    if (from == TT_FROM_RETURN)
+        *value = c->rax;
+    else if (from >= TT_FROM_ARG0 && from < TT_FROM_ARG0 + 6)
+        *value = c->arg[from - TT_FROM_ARG0];
+    else if (from >= TT_FROM_AT_ARG0 && from < TT_FROM_AT_ARG0 + 6) {
+        const void *at = (const void *)c->arg[from - TT_FROM_AT_ARG0];
+        if (!at)
+            return 0;
+        *value = w->width == 8 ? *(const uint64_t *)at : *(const uint32_t *)at;
+        return 1;
+    } else {
+        return 0;
+    }
+    if (!(w->flags & TT_WATCH_WIDE))
+        *value = (uint32_t)*value;
+    return 1;
+}
+
+static inline int tt_watch_valid(const struct tt_watch_call *c, const struct tt_tape_watch *w)
+{
+    int64_t r = w->flags & TT_WATCH_WIDE ? (int64_t)c->rax : (int32_t)c->rax;
+    switch (w->valid) {
+    case TT_VALID_NOT_NEGATIVE:
+        return r >= 0;
+    case TT_VALID_NOT_NULL:
+        return r != 0;
+    case TT_VALID_ZERO:
+        return r == 0;
+    case TT_VALID_NOT_MINUS_ONE:
+        return r != -1;
+    default:
+        return 1;
+    }
+}
+
+#endif
+#endif

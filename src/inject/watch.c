@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Putting watches in place. Stubs, tape rows and, in an attached process, the records by which any
+ * later telltale takes the watches out again are written while the target runs: nothing leads there
+ * yet. Then all threads stand still for the jumps alone. Start: tt_inject_watch. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "inject/stub.h"
+#include "inject/watch.h"
+
+/* lea 9(%rip), %r11; jmp *19(%rip); 3 bytes of padding; struct tt_watch_stub; the agent's entry. */
+#define LEA_BYTES 7u
+#define JUMP_BYTES 6u
+#define DATA_AT 16u
+#define ENTRY_AT (DATA_AT + (unsigned)sizeof(struct tt_watch_stub))
+#define HEAD_BYTES (ENTRY_AT + 8u)
+_Static_assert(HEAD_BYTES <= TT_STUB_HEAD_MOST, "the head of a watch's stub");
+
+bool tt_inject_watch_frame(const struct tt_tape_watch *row)
+{
+    switch (row->what) {
+    case TT_WATCH_RELEASE:
+        return row->valid != TT_VALID_ALWAYS || (row->flags & TT_WATCH_COUNTED);
+    case TT_WATCH_RANGE:
+    case TT_WATCH_UNMAP:
+    case TT_WATCH_OWNER:
+    case TT_WATCH_IDLE:
+    case TT_WATCH_VFORK:
+        return false;
+    case TT_WATCH_FROM:
+        return row->from != TT_FROM_NONE;
+    default:
+        return true;
+    }
+}
+
+static int refuse(struct tt_inject_watch *w, int code, const char *why)
+{
+    w->result = code;
+    snprintf(w->why, sizeof w->why, "%s", why);
+    return code;
+}
+
+struct watching {
+    struct tt_target target;
+    struct tt_load load;
+    bool attached;
+    int tape;
+    uint64_t entry;                            /* of the agent */
+    struct tt_tape_watch row[TT_TAPE_WATCHES]; /* as they are in the tape */
+};
+
+static off_t row_offset(int index)
+{
+    return (off_t)(TT_TAPE_OFF_WATCHES + (uint64_t)index * sizeof(struct tt_tape_watch));
+}
+
+static int put_row(struct watching *s, int index, const struct tt_tape_watch *row)
+{
+    s->row[index] = *row;
+    return pwrite(s->tape, row, sizeof *row, row_offset(index)) == (ssize_t)sizeof *row ? 0 : -EIO;
+}
+
+/* Chooses the row of the tape. */
+static int choose_row(const struct watching *s, struct tt_inject_watch *w)
+{
+    int free_row = -1;
+    for (int i = 0; i < (int)TT_TAPE_WATCHES; i++) {
+        if (s->row[i].address == w->row.address)
+            return refuse(w, -EALREADY, "it is watched already");
+        if (free_row < 0 && s->row[i].address == 0)
+            free_row = i;
+    }
+    if (w->index < 0)
+        w->index = free_row;
+    if (w->index < 0 || w->index >= (int)TT_TAPE_WATCHES)
+        return refuse(w, -ENOSPC, "too many functions to watch");
+    return 0;
+}
+
+static void fill_head(const struct watching *s, const struct tt_inject_watch *w,
+                      struct tt_stub *stub)
+{
+    static const uint8_t lead[DATA_AT] = {0x4c,
+                                          0x8d,
+                                          0x1d,
+                                          DATA_AT - LEA_BYTES,
+                                          0,
+                                          0,
+                                          0, /* lea */
+                                          0xff,
+                                          0x25,
+                                          ENTRY_AT - LEA_BYTES - JUMP_BYTES,
+                                          0,
+                                          0,
+                                          0,
+                                          0xcc,
+                                          0xcc,
+                                          0xcc};
+    const struct tt_watch_stub data = {.real = stub->at + HEAD_BYTES, .index = (uint32_t)w->index};
+    memcpy(stub->code, lead, sizeof lead);
+    memcpy(stub->code + DATA_AT, &data, sizeof data);
+    memcpy(stub->code + ENTRY_AT, &s->entry, 8);
+}
+
+/* Everything but the jump. */
+static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads,
+                   struct tt_inject_watch *w, struct tt_stub *stub)
+{
+    const char *why = "";
+    if (choose_row(s, w))
+        return w->result;
+    if (s->attached && w->throws && tt_inject_watch_frame(&w->row))
+        return refuse(
+            w, -EOPNOTSUPP,
+            "an exception may pass through it, which ends a process that was attached to: "
+            "say :nothrow if none does");
+    int code =
+        tt_stub_plan(&s->target, pads, n_pads, w->row.address, w->size, HEAD_BYTES, stub, &why);
+    if (code)
+        return refuse(w, code, why);
+    fill_head(s, w, stub);
+    w->row.real = stub->at + HEAD_BYTES;
+    w->row.calls = 0;
+    if ((code = put_row(s, w->index, &w->row)) != 0)
+        return refuse(w, code, "the tape cannot be written");
+    code = tt_stub_write(&s->target, s->attached ? &s->load : NULL, stub);
+    /* The page becomes the process's own now rather than during the stop. */
+    if (code == 0)
+        code = tt_target_write(&s->target, stub->function, stub->original, sizeof stub->original);
+    return code ? refuse(w, code, "its code cannot be written") : 0;
+}
+
+/* Takes back what stands in tape and records. */
+static void withdraw(struct watching *s, const struct tt_inject_watch *w)
+{
+    const struct tt_tape_watch empty = {0};
+    if (w->index >= 0 && w->result != -EALREADY && s->row[w->index].address == w->row.address)
+        put_row(s, w->index, &empty);
+    for (uint32_t i = 0; s->attached && i < s->load.head.patch_count; i++) {
+        struct tt_blob_patch *r = &s->load.head.patch[i];
+        if (r->active && r->address == w->row.address && r->real + HEAD_BYTES == w->row.real) {
+            r->active = 0;
+            tt_load_put(&s->target, &s->load, r, sizeof *r);
+        }
+    }
+}
+
+/* Threads inside the bytes that change go on at the same instruction of the copy. */
+static int move_threads(const struct tt_stopped *stopped, const struct tt_stub *stub)
+{
+    for (size_t i = 0; i < stopped->threads.len; i++) {
+        struct user_regs_struct regs = stopped->threads.data[i].regs;
+        uint64_t in = regs.rip - stub->function;
+        if (in == 0 || in >= TT_RELOCATE_NEED)
+            continue;
+        if (stub->where[in] == TT_RELOCATE_NOWHERE)
+            return -EAGAIN;
+        regs.rip = stub->at + stub->head + stub->where[in];
+        if (ptrace(PTRACE_SETREGS, stopped->threads.data[i].tid, 0, &regs) != 0)
+            return -EAGAIN;
+    }
+    return 0;
+}
+
+static void redirect(const struct watching *s, const struct tt_stopped *stopped,
+                     struct tt_inject_watch *w, const struct tt_stub *stub)
+{
+    uint8_t now[TT_RELOCATE_NEED];
+    if (tt_target_read(&s->target, stub->function, now, sizeof now) ||
+        memcmp(now, stub->original, sizeof now) != 0)
+        refuse(w, -EAGAIN, "its code changed meanwhile");
+    else if (move_threads(stopped, stub))
+        refuse(w, -EAGAIN, "a thread stands in its first instructions");
+    else if (tt_target_write(&s->target, stub->function, stub->jump, sizeof stub->jump))
+        refuse(w, -EIO, "its code cannot be written");
+    else
+        w->result = 0;
+}
+
+/* All jumps, with every thread stopped. */
+static int apply(struct watching *s, struct tt_inject_watch *watches, const struct tt_stub *stubs,
+                 size_t n, uint64_t *stopped_ns, struct tt_error *err)
+{
+    struct tt_stopped stopped;
+    struct tt_window *windows = calloc(n, sizeof *windows);
+    bool *hit = calloc(n, sizeof *hit);
+    int code = windows && hit ? tt_inject_stop(s->target.pid, &stopped, err)
+                              : tt_error_set(err, -ENOMEM, "out of memory");
+    if (code)
+        goto out;
+    for (size_t i = 0; i < n; i++)
+        if (watches[i].result == -EINPROGRESS)
+            windows[i] =
+                (struct tt_window){stubs[i].function + 1, stubs[i].function + TT_RELOCATE_NEED};
+    tt_stacks_look(&s->target, &stopped, windows, n, TT_LOOK_FRAMES, hit);
+    for (size_t i = 0; i < n; i++) {
+        if (watches[i].result != -EINPROGRESS)
+            continue;
+        if (hit[i])
+            refuse(&watches[i], -EAGAIN, "a signal handler returns into its first instructions");
+        else
+            redirect(s, &stopped, &watches[i], &stubs[i]);
+    }
+    if (stopped_ns)
+        *stopped_ns = tt_clock_now() - stopped.since_ns;
+    tt_inject_resume(&stopped);
+out:
+    free(windows);
+    free(hit);
+    return code;
+}
+
+static int open_all(struct watching *s, pid_t pid, int tape_fd, struct tt_error *err)
+{
+    struct tt_tape_head *head = malloc(sizeof *head);
+    char path[64];
+    int code = 0;
+    s->target = (struct tt_target){.pid = pid, .handles = true, .mem = -1};
+    s->tape = tape_fd;
+    if (!head)
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    if (pread(tape_fd, head, sizeof *head, TT_TAPE_OFF_HEAD) != (ssize_t)sizeof *head ||
+        head->magic != TT_TAPE_MAGIC || head->version != TT_TAPE_VERSION ||
+        head->state != TT_STATE_RUNNING || !head->watch_entry ||
+        pread(tape_fd, s->row, sizeof s->row, row_offset(0)) != (ssize_t)sizeof s->row) {
+        code = tt_error_set(err, -ENOTSUP, "the agent in process %d does not record", (int)pid);
+        goto out;
+    }
+    s->entry = head->watch_entry;
+    snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
+    s->target.mem = open(path, O_RDWR | O_CLOEXEC);
+    if (s->target.mem < 0) {
+        code = tt_error_sys(err, -errno, "cannot open the memory of process %d", (int)pid);
+        goto out;
+    }
+    s->attached = tt_proc_maps_read(pid, &s->target.maps) == 0 &&
+                  tt_load_find(&s->target, "", &s->load) == 0 && s->load.head.attached;
+out:
+    free(head);
+    return code;
+}
+
+int tt_inject_watch(pid_t pid, struct tt_inject_pad *pads, size_t n_pads, int tape_fd,
+                    struct tt_inject_watch *watches, size_t n_watches, uint64_t *stopped_ns,
+                    struct tt_error *err)
+{
+    struct watching *s = calloc(1, sizeof *s);
+    struct tt_stub *stubs = calloc(n_watches ? n_watches : 1, sizeof *stubs);
+    int code = 0;
+    size_t ready = 0;
+    if (stopped_ns)
+        *stopped_ns = 0;
+    if (!s || !stubs) {
+        code = tt_error_set(err, -ENOMEM, "out of memory");
+    } else if ((code = open_all(s, pid, tape_fd, err)) == 0) {
+        for (size_t i = 0; i < n_watches; i++) {
+            watches[i].result = -EINPROGRESS;
+            watches[i].why[0] = '\0';
+            ready += prepare(s, pads, n_pads, &watches[i], &stubs[i]) == 0;
+        }
+        if (ready)
+            code = apply(s, watches, stubs, n_watches, stopped_ns, err);
+        for (size_t i = 0; i < n_watches; i++)
+            if (watches[i].result != 0)
+                withdraw(s, &watches[i]);
+    }
+    if (s)
+        tt_target_close(&s->target);
+    free(stubs);
+    free(s);
+    return code;
+}
