@@ -87,8 +87,17 @@ static void descriptor_closed(const struct tt_where *at, uint64_t fd)
         tt_held_release(at, TT_SPACE_PORT, fd);
 }
 
-static void descriptor_opened(const struct tt_where *at, const struct tt_watch_call *c, uint64_t fd,
-                              uint32_t kind)
+/* A new peer: its address, if the program asked for it, is there now. The socket is its own unit.
+ */
+static void accepted(struct tt_thread *t, const struct tt_watch_call *c)
+{
+    const void *address = (const void *)c->arg[1];
+    const uint32_t *bytes = (const uint32_t *)c->arg[2];
+    tt_owner_work(t, (uint32_t)c->rax, address, address && bytes ? *bytes : 0);
+}
+
+static void descriptor_opened(const struct tt_where *at, const struct tt_watch_call *c,
+                              const struct tt_tape_watch *w, uint64_t fd, uint32_t kind)
 {
     const struct tt_unit unit = {.value = fd,
                                  .size = 1,
@@ -96,8 +105,10 @@ static void descriptor_opened(const struct tt_where *at, const struct tt_watch_c
                                  .kind = (uint8_t)kind,
                                  .also = -1,
                                  .before = c->before};
-    tt_held_acquire(at, &unit);
     tt_owner_opened(fd, kind == TT_KIND_SOCKET);
+    if (w->what == TT_WATCH_ACCEPT && at->thread)
+        accepted(at->thread, c);
+    tt_held_acquire(at, &unit);
 }
 
 /* The descriptor inside the object (FILE, DIR) at `value`; -1 none. */
@@ -123,7 +134,7 @@ static void acquire_value(const struct tt_where *at, const struct tt_watch_call 
 {
     uint32_t kind = kind_like(c, w);
     if (w->space == TT_SPACE_FD) {
-        descriptor_opened(at, c, value, kind);
+        descriptor_opened(at, c, w, value, kind);
         return;
     }
     const struct tt_unit unit = {.value = value,
@@ -136,7 +147,7 @@ static void acquire_value(const struct tt_where *at, const struct tt_watch_call 
                                  .before = c->before};
     tt_held_acquire(at, &unit);
     if (unit.also >= 0 && !tt_held_find(TT_SPACE_FD, (uint32_t)unit.also))
-        descriptor_opened(at, c, (uint32_t)unit.also, TT_KIND_FD);
+        descriptor_opened(at, c, w, (uint32_t)unit.also, TT_KIND_FD);
 }
 
 static void acquire(const struct tt_where *at, const struct tt_watch_call *c,
@@ -145,7 +156,9 @@ static void acquire(const struct tt_where *at, const struct tt_watch_call *c,
     uint64_t value, size = 1;
     if (!tt_watch_read(c, w, w->from, &value))
         return;
-    if (w->size != TT_FROM_NONE && !tt_watch_read(c, w, w->size, &size))
+    if (w->size >= TT_FROM_ARG0 && w->size < TT_FROM_ARG0 + 6)
+        size = c->arg[w->size - TT_FROM_ARG0];
+    else if (w->size != TT_FROM_NONE && !tt_watch_read(c, w, w->size, &size))
         size = 1;
     acquire_value(at, c, w, value, size);
     if (w->flags & TT_WATCH_PAIR) {
@@ -177,7 +190,7 @@ static void passed(const struct tt_where *at, const struct tt_watch_call *c,
         for (uint64_t i = 0; what[0] == LEVEL_SOCKET && what[1] == TYPE_RIGHTS; i++) {
             if (16 + 4 * (i + 1) > length)
                 break;
-            descriptor_opened(at, c, (uint32_t)what[2 + i], w->kind);
+            descriptor_opened(at, c, w, (uint32_t)what[2 + i], w->kind);
         }
         offset += (length + 7) & ~7ULL;
     }
@@ -396,13 +409,6 @@ static void received(struct tt_thread *t, const struct tt_watch_call *c,
         tt_owner_work(t, (uint32_t)c->arg[0], NULL, 0);
 }
 
-static void accepted(struct tt_thread *t, const struct tt_watch_call *c)
-{
-    const void *address = (const void *)c->arg[1];
-    const uint32_t *bytes = (const uint32_t *)c->arg[2];
-    tt_owner_work(t, (uint32_t)c->rax, address, address && bytes ? *bytes : 0);
-}
-
 /* ---- the two sides ---- */
 
 /* How many words of arguments the caller may have put on its stack; an even number. More are read
@@ -550,13 +556,9 @@ static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, struct
         return;
     switch (w->what) {
     case TT_WATCH_ACQUIRE:
+    case TT_WATCH_ACCEPT:
     case TT_WATCH_SPAWN:
         acquire(at, c, w);
-        break;
-    case TT_WATCH_ACCEPT:
-        acquire(at, c, w);
-        if (t)
-            accepted(t, c);
         break;
     case TT_WATCH_FORK:
         if ((int32_t)c->rax > 0)

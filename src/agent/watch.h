@@ -57,20 +57,21 @@ TT_HIDDEN void tt_watch_stop(void);
 static inline int tt_watch_read(const struct tt_watch_call *c, const struct tt_tape_watch *w,
                                 uint32_t from, uint64_t *value)
 {
-    if (from == TT_FROM_RETURN)
+    uint32_t wide = w->width == 8;
+    if (from == TT_FROM_RETURN) {
         *value = c->rax;
-    else if (from >= TT_FROM_ARG0 && from < TT_FROM_ARG0 + 6)
+        wide = w->flags & TT_WATCH_WIDE;
+    } else if (from >= TT_FROM_ARG0 && from < TT_FROM_ARG0 + 6) {
         *value = c->arg[from - TT_FROM_ARG0];
-    else if (from >= TT_FROM_AT_ARG0 && from < TT_FROM_AT_ARG0 + 6) {
+    } else if (from >= TT_FROM_AT_ARG0 && from < TT_FROM_AT_ARG0 + 6) {
         const void *at = (const void *)c->arg[from - TT_FROM_AT_ARG0];
         if (!at)
             return 0;
-        *value = w->width == 8 ? *(const uint64_t *)at : *(const uint32_t *)at;
-        return 1;
+        *value = wide ? *(const uint64_t *)at : *(const uint32_t *)at;
     } else {
         return 0;
     }
-    if (!(w->flags & TT_WATCH_WIDE))
+    if (!wide)
         *value = (uint32_t)*value;
     return 1;
 }

@@ -169,7 +169,7 @@ enum tt_watch_from {
                             the real function for ACQUIRE, before for RELEASE */
 };
 
-/* Which results say that the function did what it is for. Results are 32 bits wide if `result4`. */
+/* Which results say that the function did what it is for. */
 enum tt_watch_valid {
     TT_VALID_ALWAYS = 0,
     TT_VALID_NOT_NEGATIVE,
@@ -185,8 +185,7 @@ enum tt_watch_flags {
     TT_WATCH_LIKE = 8,     /* the unit is of the kind of the one in argument 0, if held: dup */
     TT_WATCH_ALSO_FD = 16, /* the object at the value holds a descriptor at offset `also`: ACQUIRE
                               follows it as an fd unless it is held, RELEASE releases it too */
-    TT_WATCH_WIDE = 32,    /* the value and the result are 64 bits wide; else the lower 32 count,
-                              signed */
+    TT_WATCH_WIDE = 32,    /* the result is 64 bits wide; else the lower 32 count, signed */
 };
 
 /* A watched function. The recorder writes the row while the target stands still, then the stub,
@@ -201,7 +200,7 @@ struct tt_tape_watch {
     uint8_t valid;      /* R: enum tt_watch_valid */
     uint8_t size;       /* R: enum tt_watch_from of the size of the unit; NONE: 1 */
     uint8_t flags;      /* R: enum tt_watch_flags */
-    uint8_t width;      /* R: bytes of a value behind a pointer, 4 or 8 */
+    uint8_t width;      /* R: bytes of a value in or behind an argument, 4 or 8 */
     uint16_t also;      /* R: see TT_WATCH_ALSO_FD */
     uint8_t when;       /* R: ARG..: only calls with one of `values` there count; NONE: all */
     uint8_t reserved0;  /* 0 */
