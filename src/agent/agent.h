@@ -117,7 +117,7 @@ struct tt_thread {
     struct tt_key key[TT_KEYS];
     char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };
-#define TT_THREAD_BYTES 0x20000u
+#define TT_THREAD_BYTES 0x24000u
 _Static_assert(sizeof(struct tt_thread) <= TT_THREAD_BYTES, "a thread state fits its place");
 
 /* ---- per process ---- */

@@ -35,17 +35,15 @@ static int lock(const struct tt_where *at)
 {
     if (!order)
         return 0;
-    if (!at->thread) {
-        tt_agent_drop(TT_DROP_NESTED);
-        return 0;
-    }
-    tt_lock_take(&tt_agent.map_lock, at->thread->index + 1);
-    return 1;
+    if (at->thread && tt_lock_take(&tt_agent.map_lock, at->thread->index + 1))
+        return 1;
+    tt_agent_drop(TT_DROP_NESTED);
+    return 0;
 }
 
-static void unlock(void)
+static void unlock(const struct tt_where *at)
 {
-    tt_lock_give(&tt_agent.map_lock);
+    tt_lock_give(&tt_agent.map_lock, at->thread->index + 1);
 }
 
 /* The first row that starts at `start` or after it. */
@@ -160,7 +158,7 @@ void tt_mapping_acquire(const struct tt_where *at, uint64_t start, uint64_t size
         row = tt_held_birth(at, &unit);
     if (row)
         insert_at(after(start), row);
-    unlock();
+    unlock(at);
 }
 
 void tt_mapping_release(const struct tt_where *at, uint64_t start, uint64_t size)
@@ -169,7 +167,7 @@ void tt_mapping_release(const struct tt_where *at, uint64_t start, uint64_t size
         return;
     if (clear(at, start, pages(size)) == 0)
         tt_agent_drop(TT_DROP_NOT_HELD);
-    unlock();
+    unlock(at);
 }
 
 int tt_mapping_move(const struct tt_where *at, uint64_t start, uint64_t size,
@@ -185,7 +183,7 @@ int tt_mapping_move(const struct tt_where *at, uint64_t start, uint64_t size,
         remove_at(i);
         found = 0;
     }
-    unlock();
+    unlock(at);
     return found;
 }
 
@@ -208,5 +206,5 @@ void tt_mapping_put(const struct tt_where *at, const struct tt_tape_held *unit, 
         else
             tt_live_add(&site_of(unit)->death_bytes, unit->size - as.size);
     }
-    unlock();
+    unlock(at);
 }

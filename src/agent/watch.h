@@ -57,10 +57,11 @@ TT_HIDDEN void tt_watch_stop(void);
 static inline int tt_watch_read(const struct tt_watch_call *c, const struct tt_tape_watch *w,
                                 uint32_t from, uint64_t *value)
 {
-    uint32_t wide = w->width == 8;
+    int wide = (w->flags & TT_WATCH_WIDE) != 0;
+    if (from != TT_FROM_RETURN && w->width != 0)
+        wide = w->width == 8;
     if (from == TT_FROM_RETURN) {
         *value = c->rax;
-        wide = w->flags & TT_WATCH_WIDE;
     } else if (from >= TT_FROM_ARG0 && from < TT_FROM_ARG0 + 6) {
         *value = c->arg[from - TT_FROM_ARG0];
     } else if (from >= TT_FROM_AT_ARG0 && from < TT_FROM_AT_ARG0 + 6) {

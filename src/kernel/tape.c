@@ -131,7 +131,7 @@ struct tt_tape_held *tt_kernel_tape_find(const struct tt_kernel_tape *tape, uint
             if ((row[i].state & TT_HELD_MASK) == TT_HELD_LIVE && row[i].space == space &&
                 row[i].value == value)
                 return &row[i];
-        if (!(row->state & TT_HELD_OVERFLOW))
+        if (!row->overflow)
             break;
     }
     return NULL;
@@ -144,7 +144,7 @@ static struct tt_tape_held *room(const struct tt_kernel_tape *tape, uint32_t hom
         for (uint32_t i = 0; i < TT_TAPE_BUCKET; i++)
             if ((row[i].state & TT_HELD_MASK) == TT_HELD_FREE)
                 return &row[i];
-        row->state |= TT_HELD_OVERFLOW;
+        row->overflow = 1;
     }
     return NULL;
 }
@@ -173,6 +173,7 @@ struct tt_tape_held *tt_kernel_tape_put(struct tt_kernel_tape *tape, uint32_t sp
         .count = 1,
         .space = (uint8_t)space,
         .kind = tape->site[site].kind,
+        .overflow = row->overflow,
         .also = -1,
     };
     set_state(row, TT_HELD_LIVE);

@@ -200,7 +200,7 @@ struct tt_tape_watch {
     uint8_t valid;      /* R: enum tt_watch_valid */
     uint8_t size;       /* R: enum tt_watch_from of the size of the unit; NONE: 1 */
     uint8_t flags;      /* R: enum tt_watch_flags */
-    uint8_t width;      /* R: bytes of a value in or behind an argument, 4 or 8 */
+    uint8_t width;      /* R: bytes of a value in or behind an argument: 4, 8, 0 as WIDE */
     uint16_t also;      /* R: see TT_WATCH_ALSO_FD */
     uint8_t when;       /* R: ARG..: only calls with one of `values` there count; NONE: all */
     uint8_t reserved0;  /* 0 */
