@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The image of a frozen copy: all of its private memory read into one reservation, by two threads
- * in pieces of 4 MiB. A page that was never touched reads as zero here as it does there, so only
+/* The image of a frozen copy: its private memory in one reservation, read by two threads in pieces
+ * of 4 MiB, or where it is much, when it is looked at (pager.c). A page that was never touched reads as zero here as it does there, so only
  * touched pages are read and a reservation of terabytes costs nothing. Ranges that touch there
  * touch here too. What fork does not copy is read from the process itself: shared mappings, and
  * those with MADV_DONTFORK, as V8 makes for its heap. Start: tt_heap_image_frozen. */
@@ -21,6 +21,7 @@ enum {
     HUGE = 2 << 20,
     SHARED_MOST = 64 << 20,
     HOLE_LEAST = 64 << 20, /* untouched: a range of its own, not read */
+    LATE_LEAST = 32 << 20, /* touched: read when it is looked at */
     READERS = 2
 };
 
@@ -33,6 +34,7 @@ struct frozen {
 static void frozen_free(struct tt_heap_image *image)
 {
     struct frozen *f = image->owned;
+    tt_heap_pager_free(image->pager);
     if (f->memory)
         munmap(f->memory, f->size);
     tt_proc_maps_free(&f->maps);
@@ -53,7 +55,7 @@ struct job {
     uint64_t read, unread;
 };
 
-static uint64_t read_some(pid_t pid, uint64_t from, void *to, uint64_t n)
+uint64_t tt_heap_read_process(pid_t pid, uint64_t from, void *to, uint64_t n)
 {
     uint64_t done = 0;
     while (done < n) {
@@ -77,7 +79,7 @@ static void *reader(void *arg)
         const struct piece *p = &job->pieces.data[i];
         uint64_t done = 0, lost = 0;
         while (done < p->n) { /* behind a page that cannot be read the next one may be readable */
-            done += read_some(job->pid, p->from + done, p->to + done, p->n - done);
+            done += tt_heap_read_process(job->pid, p->from + done, p->to + done, p->n - done);
             if (done < p->n) {
                 uint64_t step = 4096 - ((p->from + done) & 4095);
                 step = step < p->n - done ? step : p->n - done;
@@ -120,8 +122,8 @@ struct pids {
 static int read_either(void *arg, uint64_t address, void *out, size_t n)
 {
     const struct pids *pids = arg;
-    return read_some(pids->copy, address, out, n) == n ||
-                   read_some(pids->target, address, out, n) == n
+    return tt_heap_read_process(pids->copy, address, out, n) == n ||
+                   tt_heap_read_process(pids->target, address, out, n) == n
                ? 0
                : -EFAULT;
 }
@@ -226,8 +228,25 @@ static int find_holes(struct tt_heap_image *image, struct frozen *f, const int p
     return rc;
 }
 
-/* Reserves one place for everything wanted, and lists the pieces to read. */
-static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemaps[2],
+/* Lists the touched parts of a range to read, but for [late, late_end). */
+static int add_runs(struct job *job, const struct tt_heap_range *r, const tt_heap_run_vec *runs,
+                    uint64_t late, uint64_t late_end)
+{
+    for (size_t k = 0; k < runs->len; k++) {
+        const struct tt_heap_run *run = &runs->data[k];
+        for (int part = 0; part < 2; part++) {
+            uint64_t start = part && late_end > run->start ? late_end : run->start;
+            uint64_t end = !part && late < run->end ? late : run->end;
+            if (start < end && (part == 0 || late < late_end) &&
+                add_pieces(job, start, end, (uint8_t *)r->bytes + (start - r->start)))
+                return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+/* Reserves one place for everything wanted, and lists the pieces to read at once. */
+static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemaps[2], bool whole,
                 struct job *own, struct job *target)
 {
     tt_heap_run_vec runs = {0};
@@ -242,6 +261,7 @@ static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemap
         total += r->end - r->start;
         before = r->end;
     }
+    total = (total + HUGE - 1) & ~(HUGE - 1ull);
     f->size = total + HUGE;
     void *memory = mmap(NULL, f->size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -267,19 +287,32 @@ static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemap
             continue;
         }
         runs.len = 0;
-        rc = tt_heap_resident(pagemap, r->start, r->end, &runs);
-        if (rc)
+        if (tt_heap_resident(pagemap, r->start, r->end, &runs)) {
             rc = add_pieces(job, r->start, r->end, (uint8_t *)r->bytes);
-        uint64_t touched = 0;
-        for (size_t k = 0; k < runs.len && rc == 0; k++) {
-            const struct tt_heap_run *run = &runs.data[k];
-            touched += run->end - run->start;
-            rc = add_pieces(job, run->start, run->end,
-                            (uint8_t *)r->bytes + (run->start - r->start));
+            continue;
         }
+        uint64_t touched = 0, late = r->end, late_end = r->end;
+        for (size_t k = 0; k < runs.len; k++)
+            touched += runs.data[k].end - runs.data[k].start;
+        if (rc == 0 && !whole && !r->live && touched >= LATE_LEAST) {
+            late = (r->start + HUGE - 1) & ~(HUGE - 1ull);
+            late_end = r->end & ~(HUGE - 1ull);
+            if (!image->pager)
+                image->pager = tt_heap_pager_make(own->pid, base,
+                                                  (f->size - HUGE) & ~(size_t)(HUGE - 1));
+            rc = image->pager ? tt_heap_pager_add(image->pager, late, late_end,
+                                                  (uint8_t *)r->bytes + (late - r->start), &runs)
+                              : 0;
+            if (!image->pager)
+                late = late_end = r->end;
+            else if (rc == 0)
+                image->read_bytes += touched;
+        }
+        if (rc == 0)
+            rc = add_runs(job, r, &runs, late, late_end);
         /* Huge pages halve the time of reading into fresh memory, but would make a sparse range
          * whole. */
-        if (size >= HUGE && touched >= size / 4 * 3)
+        if (size >= HUGE && touched >= size / 4 * 3 && late == r->end)
             madvise((void *)((uintptr_t)r->bytes & ~4095ul), size, MADV_HUGEPAGE);
     }
     tt_vec_free(&runs);
@@ -294,7 +327,8 @@ static int open_pagemap(pid_t pid)
 }
 
 int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
-                         size_t n_threads, struct tt_heap_image *out, struct tt_error *err)
+                         size_t n_threads, bool whole, struct tt_heap_image *out,
+                         struct tt_error *err)
 {
     struct job own = {.pid = copy}, shared = {.pid = target};
     struct pids pids = {copy, target};
@@ -319,14 +353,14 @@ int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *
     if (rc || (rc = take_maps(f, out)) != 0 ||
         (rc = tt_heap_image_classify(out, read_either, &pids)) != 0 ||
         (rc = find_holes(out, f, pagemaps)) != 0 ||
-        (rc = plan(out, f, pagemaps, &own, &shared)) != 0 ||
+        (rc = plan(out, f, pagemaps, whole, &own, &shared)) != 0 ||
         (rc = tt_heap_kernel_roots(target, out)) != 0) {
         tt_error_sys(err, rc, "no memory for the image of process %d", (int)target);
         goto out;
     }
     run(&own);
     run(&shared);
-    out->read_bytes = own.read + shared.read;
+    out->read_bytes += own.read + shared.read;
     out->unread_bytes = own.unread + shared.unread;
     if (own.read == 0)
         rc = tt_error_set(err, -EACCES,

@@ -28,7 +28,6 @@ static void totals(const struct tt_heap_index *x, const struct tt_heap_blocks *b
     for (size_t i = 0; i < lost->list.len; i++)
         out->lost_bytes += x->list[lost->list.data[i]].size;
     out->lost_roots = lost->roots;
-    out->unread_bytes = x->image->unread_bytes;
     out->doubt_bytes = blocks->doubt_bytes;
     out->tagged = marks->tagged_lost;
 }
@@ -133,7 +132,10 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
     if (rc)
         goto out;
     out->retain_ns = lap(&since);
-    rc = 0;
+    out->unread_bytes = image->unread_bytes + tt_heap_pager_unread(image->pager);
+    if (tt_heap_pager_broken(image->pager))
+        rc = tt_error_set(err, -EIO, "the copy of process %d ended before it was searched: try again",
+                          (int)image->pid);
 out:
     if (rc == -ENOMEM)
         tt_error_set(err, rc,

@@ -90,12 +90,17 @@ static void *work(void *arg)
         tt_error_sys(&search->err, search->code, "cannot search process %d", (int)search->pid);
     else
         search->code = tt_heap_image_frozen(search->frozen.copy, search->pid, threads.data,
-                                            threads.len, &search->heap, &search->err);
+                                            threads.len, false, &search->heap, &search->err);
     search->read_ns = search->ended_ns = tt_clock_now();
     tt_vec_free(&threads);
-    reach(search, TT_SEARCH_READ);
-    if (!search->code)
+    if (!search->code && search->heap.pager) { /* large: read while it is searched */
         tt_search_run(search);
+        reach(search, TT_SEARCH_READ);
+    } else {
+        reach(search, TT_SEARCH_READ);
+        if (!search->code)
+            tt_search_run(search);
+    }
     reach(search, TT_SEARCH_DONE);
     return NULL;
 }
@@ -106,6 +111,7 @@ int tt_search_start(struct tt_search *search)
     search->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sigset_t all, before;
     sigfillset(&all); /* signals are the recorder's */
+    sigdelset(&all, SIGSEGV);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int code = -pthread_create(&search->thread, NULL, work, search);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
