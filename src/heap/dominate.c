@@ -289,12 +289,31 @@ static int dominate_core(struct work *w)
 
 /* ---- shared leaves ---- */
 
+/* Ways up are mostly short. For those that are not (a list of objects that share one) there are
+ * jump pointers, made once they are worth it. */
 struct jumps {
     const uint32_t *idom;
-    uint32_t *depth, *jump;
+    uint64_t patience;      /* steps that may still be gone one by one */
+    uint32_t *depth, *jump; /* NULL: not made */
 };
 
-static uint32_t nearest_common(const struct jumps *j, uint32_t a, uint32_t b)
+static int make_jumps(struct jumps *j, uint32_t n)
+{
+    j->depth = tt_heap_array(n, sizeof *j->depth);
+    j->jump = tt_heap_array(n, sizeof *j->jump);
+    if (!j->depth || !j->jump)
+        return -ENOMEM;
+    for (uint32_t v = 1; v < n; v++) {
+        uint32_t up = j->idom[v], over = j->jump[up];
+        j->depth[v] = j->depth[up] + 1;
+        j->jump[v] = j->depth[up] - j->depth[over] == j->depth[over] - j->depth[j->jump[over]]
+                         ? j->jump[over]
+                         : up;
+    }
+    return 0;
+}
+
+static uint32_t jump_to_common(const struct jumps *j, uint32_t a, uint32_t b)
 {
     if (j->depth[a] < j->depth[b]) {
         uint32_t t = a;
@@ -311,63 +330,65 @@ static uint32_t nearest_common(const struct jumps *j, uint32_t a, uint32_t b)
     return a;
 }
 
-static int settle_leaves(struct work *w, const struct jumps *j)
+static int nearest_common(struct jumps *j, uint32_t n, uint32_t a, uint32_t b, uint32_t *out)
+{
+    for (; a != b && j->patience; j->patience--) { /* dominators have lower numbers */
+        if (a > b)
+            a = j->idom[a];
+        else
+            b = j->idom[b];
+    }
+    *out = a;
+    if (a == b)
+        return 0;
+    if (!j->depth && make_jumps(j, n))
+        return -ENOMEM;
+    *out = jump_to_common(j, a, b);
+    return 0;
+}
+
+static int settle_leaf(struct work *w, struct jumps *j, uint32_t from, uint32_t leaf)
 {
     struct tt_heap_graph *g = w->graph;
+    uint32_t common;
+    if (!leaf || !g->idom[leaf] || (from >= g->lasting && leaf < g->lasting))
+        return 0;
+    if (nearest_common(j, g->n, g->idom[leaf], from, &common))
+        return -ENOMEM;
+    if (tt_heap_bit(g->cross, leaf)) { /* its parent is kept already */
+        g->idom[leaf] = common;
+        return 0;
+    }
+    if (common != g->idom[leaf])
+        tt_heap_set_bit(g->cross, leaf);
+    return set_idom(g, leaf, common);
+}
+
+static int dominate_leaves(struct work *w)
+{
+    struct tt_heap_graph *g = w->graph;
+    struct jumps j = {.idom = g->idom, .patience = 4ull * g->n};
     uint32_t blocks = g->index->n;
-    for (uint32_t v = 1; v < g->n; v++) {
+    int rc = 0;
+    for (uint32_t v = 1; v < g->n && !rc; v++) {
         if (!tt_heap_bit(g->share, v))
             continue;
         uint32_t id = g->id[v], n = 1;
         const uint32_t *t =
             id < blocks ? tt_heap_targets(w->edges, id, &n) : &g->words.data[id - blocks].block;
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t u = tt_heap_bit(w->edges->leaf, t[i]) ? w->number[t[i]] : 0;
-            if (!u || !g->idom[u] || (v >= g->lasting && u < g->lasting))
-                continue;
-            uint32_t common = nearest_common(j, g->idom[u], v);
-            if (tt_heap_bit(g->cross, u)) { /* its parent is kept already */
-                g->idom[u] = common;
-            } else if (common != g->idom[u]) {
-                tt_heap_set_bit(g->cross, u);
-                if (set_idom(g, u, common))
-                    return -ENOMEM;
-            }
-        }
+        for (uint32_t i = 0; i < n && !rc; i++)
+            if (tt_heap_bit(w->edges->leaf, t[i]))
+                rc = settle_leaf(w, &j, v, w->number[t[i]]);
     }
-    return 0;
+    free(j.depth);
+    free(j.jump);
+    return rc;
 }
 
 static int by_node(const void *a, const void *b)
 {
     const struct tt_heap_parent *x = a, *y = b;
     return x->node < y->node ? -1 : x->node > y->node;
-}
-
-static int dominate_leaves(struct work *w)
-{
-    struct tt_heap_graph *g = w->graph;
-    bool any = false;
-    for (uint32_t i = 0; i <= g->n / 64; i++)
-        any |= g->share[i] != 0;
-    if (!any)
-        return 0;
-    struct jumps j = {g->idom, tt_heap_array(g->n, sizeof *j.depth),
-                      tt_heap_array(g->n, sizeof *j.jump)};
-    int rc = -ENOMEM;
-    if (j.depth && j.jump) {
-        for (uint32_t v = 1; v < g->n; v++) {
-            uint32_t up = g->idom[v], over = j.jump[up];
-            j.depth[v] = j.depth[up] + 1;
-            j.jump[v] = j.depth[up] - j.depth[over] == j.depth[over] - j.depth[j.jump[over]]
-                            ? j.jump[over]
-                            : up;
-        }
-        rc = settle_leaves(w, &j);
-    }
-    free(j.depth);
-    free(j.jump);
-    return rc;
 }
 
 int tt_heap_dominate(const struct tt_heap_edges *edges, struct tt_heap_graph *graph)

@@ -69,10 +69,10 @@ struct tt_heap_image {
 const struct tt_heap_range *tt_heap_range_at(const struct tt_heap_image *image, uint64_t address);
 const uint8_t *tt_heap_bytes(const struct tt_heap_image *image, uint64_t address, uint64_t n);
 
-/* Reads the memory of a stopped copy (tt_inject_frozen) in large pieces with process_vm_readv, on
- * both cores. `target`: the process itself, for fdinfo and shared mappings. With `whole` the copy is
- * no longer needed afterwards. Else large ranges are read when they are looked at, in a handler of
- * SIGSEGV, and the copy must stay until the image was freed. 0 or a negative errno. */
+/* Reads the memory of a stopped copy (tt_inject_frozen) in large pieces, on both cores. `target`:
+ * the process itself, for fdinfo and shared mappings. With `whole` the copy is no longer needed
+ * afterwards. Else large ranges are read when they are looked at, in a handler of SIGSEGV, and the
+ * copy must stay until the image was freed. 0 or a negative errno. */
 int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
                          size_t n_threads, bool whole, struct tt_heap_image *out,
                          struct tt_error *err);

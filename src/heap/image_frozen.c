@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The image of a frozen copy: its private memory in one reservation, read by two threads in pieces
- * of 4 MiB, or where it is much, when it is looked at (pager.c). A page that was never touched reads as zero here as it does there, so only
- * touched pages are read and a reservation of terabytes costs nothing. Ranges that touch there
- * touch here too. What fork does not copy is read from the process itself: shared mappings, and
- * those with MADV_DONTFORK, as V8 makes for its heap. Start: tt_heap_image_frozen. */
+ * of 4 MiB, or where it is much, when it is looked at (pager.c). A page that was never touched
+ * reads as zero here as it does there, so only touched pages are read and a reservation of
+ * terabytes costs nothing. Ranges that touch there touch here too. What fork does not copy is read
+ * from the process itself: shared mappings, and those with MADV_DONTFORK, as V8 makes for its heap.
+ * Start: tt_heap_image_frozen. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "heap/internal_image.h"
@@ -49,19 +49,19 @@ struct piece {
     size_t n;
 };
 struct job {
-    pid_t pid;
+    int mem; /* /proc/PID/mem */
     TT_VEC(struct piece) pieces;
     size_t next;
     uint64_t read, unread;
 };
 
-uint64_t tt_heap_read_process(pid_t pid, uint64_t from, void *to, uint64_t n)
+/* Not process_vm_readv(2): it pins pages, and a private page that a fork shares is copied before it
+ * is pinned (Linux 5.19), which takes as much memory again and four times as long. */
+uint64_t tt_heap_read_process(int mem, uint64_t from, void *to, uint64_t n)
 {
     uint64_t done = 0;
     while (done < n) {
-        struct iovec local = {(uint8_t *)to + done, n - done};
-        struct iovec remote = {(void *)(uintptr_t)(from + done), n - done};
-        ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+        ssize_t got = pread(mem, (uint8_t *)to + done, n - done, (off_t)(from + done));
         if (got <= 0)
             break;
         done += (uint64_t)got;
@@ -79,7 +79,7 @@ static void *reader(void *arg)
         const struct piece *p = &job->pieces.data[i];
         uint64_t done = 0, lost = 0;
         while (done < p->n) { /* behind a page that cannot be read the next one may be readable */
-            done += tt_heap_read_process(job->pid, p->from + done, p->to + done, p->n - done);
+            done += tt_heap_read_process(job->mem, p->from + done, p->to + done, p->n - done);
             if (done < p->n) {
                 uint64_t step = 4096 - ((p->from + done) & 4095);
                 step = step < p->n - done ? step : p->n - done;
@@ -115,15 +115,15 @@ static int add_pieces(struct job *job, uint64_t start, uint64_t end, uint8_t *to
     return 0;
 }
 
-struct pids {
-    pid_t copy, target;
+struct mems {
+    int copy, target;
 };
 
 static int read_either(void *arg, uint64_t address, void *out, size_t n)
 {
-    const struct pids *pids = arg;
-    return tt_heap_read_process(pids->copy, address, out, n) == n ||
-                   tt_heap_read_process(pids->target, address, out, n) == n
+    const struct mems *mems = arg;
+    return tt_heap_read_process(mems->copy, address, out, n) == n ||
+                   tt_heap_read_process(mems->target, address, out, n) == n
                ? 0
                : -EFAULT;
 }
@@ -298,8 +298,8 @@ static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemap
             late = (r->start + HUGE - 1) & ~(HUGE - 1ull);
             late_end = r->end & ~(HUGE - 1ull);
             if (!image->pager)
-                image->pager = tt_heap_pager_make(own->pid, base,
-                                                  (f->size - HUGE) & ~(size_t)(HUGE - 1));
+                image->pager =
+                    tt_heap_pager_make(own->mem, base, (f->size - HUGE) & ~(size_t)(HUGE - 1));
             rc = image->pager ? tt_heap_pager_add(image->pager, late, late_end,
                                                   (uint8_t *)r->bytes + (late - r->start), &runs)
                               : 0;
@@ -319,10 +319,10 @@ static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemap
     return rc;
 }
 
-static int open_pagemap(pid_t pid)
+static int open_of(pid_t pid, const char *what)
 {
     char name[64];
-    snprintf(name, sizeof name, "/proc/%d/pagemap", (int)pid);
+    snprintf(name, sizeof name, "/proc/%d/%s", (int)pid, what);
     return open(name, O_RDONLY | O_CLOEXEC);
 }
 
@@ -330,15 +330,15 @@ int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *
                          size_t n_threads, bool whole, struct tt_heap_image *out,
                          struct tt_error *err)
 {
-    struct job own = {.pid = copy}, shared = {.pid = target};
-    struct pids pids = {copy, target};
+    struct mems mems = {open_of(copy, "mem"), open_of(target, "mem")};
+    struct job own = {.mem = mems.copy}, shared = {.mem = mems.target};
     *out = (struct tt_heap_image){.pid = target};
     struct frozen *f = calloc(1, sizeof *f);
     if (!f)
         return tt_error_set(err, -ENOMEM, "out of memory");
     out->owned = f;
     out->free = frozen_free;
-    int pagemaps[2] = {open_pagemap(copy), open_pagemap(target)};
+    int pagemaps[2] = {open_of(copy, "pagemap"), open_of(target, "pagemap")};
     int rc = tt_proc_maps_read(copy, &f->maps);
     if (rc == 0)
         rc = tt_proc_maps_read(target, &f->live);
@@ -351,7 +351,7 @@ int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *
     for (size_t i = 0; i < n_threads && rc == 0; i++)
         rc = tt_vec_push(&out->threads, threads[i]);
     if (rc || (rc = take_maps(f, out)) != 0 ||
-        (rc = tt_heap_image_classify(out, read_either, &pids)) != 0 ||
+        (rc = tt_heap_image_classify(out, read_either, &mems)) != 0 ||
         (rc = find_holes(out, f, pagemaps)) != 0 ||
         (rc = plan(out, f, pagemaps, whole, &own, &shared)) != 0 ||
         (rc = tt_heap_kernel_roots(target, out)) != 0) {

@@ -40,17 +40,17 @@ int tt_heap_resident(int fd, uint64_t start, uint64_t end, tt_heap_run_vec *runs
 
 /* ---- image_frozen.c, pager.c ---- */
 
-/* Reads with process_vm_readv; returns how many bytes came. Safe in a signal handler. */
-uint64_t tt_heap_read_process(pid_t pid, uint64_t from, void *to, uint64_t n);
+/* Reads from /proc/PID/mem; returns how many bytes came. Safe in a signal handler. */
+uint64_t tt_heap_read_process(int mem, uint64_t from, void *to, uint64_t n);
 
 #define TT_HEAP_PAGE ((size_t)2 << 20) /* of the pager: as large as a huge page */
 struct tt_heap_pager;
 /* Of the memory [base, base + size), mapped privately and aligned to a TT_HEAP_PAGE as its size is,
- * parts can be added that are read from pid when they are touched first; pid must not run, and must
- * exist as long. NULL: not possible here, read all at once. */
-struct tt_heap_pager *tt_heap_pager_make(pid_t pid, uint8_t *base, size_t size);
-/* [start, end) of pid, to be seen at place; all are aligned. runs: those pages that were ever
- * touched, ascending; parts are added in ascending order too. 0 or a negative errno. */
+ * parts can be added that are read from a process when they are touched first; it must not run, and
+ * must exist as long. mem: its /proc/PID/mem. NULL: not possible here, read all at once. */
+struct tt_heap_pager *tt_heap_pager_make(int mem, uint8_t *base, size_t size);
+/* [start, end) of the process, to be seen at place; all are aligned. runs: those pages that were
+ * ever touched, ascending; parts are added in ascending order too. 0 or a negative errno. */
 int tt_heap_pager_add(struct tt_heap_pager *pager, uint64_t start, uint64_t end, uint8_t *place,
                       const tt_heap_run_vec *runs);
 uint64_t tt_heap_pager_unread(struct tt_heap_pager *pager); /* bytes, so far; of NULL 0 */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "heap/internal_image.h"
 
@@ -40,7 +41,7 @@ struct piece {
     _Atomic uint8_t state;
 };
 struct tt_heap_pager {
-    pid_t pid;
+    int mem;                        /* /proc/PID/mem */
     uint8_t *base, *slots, *mapped; /* mapped: slots, and what is left over by alignment */
     size_t n;                       /* pieces, and places for slots */
     struct piece *pieces;
@@ -132,14 +133,14 @@ static void read_run(struct tt_heap_pager *p, uint64_t from, uint8_t *to, uint64
 {
     while (n) {
         errno = 0;
-        uint64_t got = tt_heap_read_process(p->pid, from, to, n);
+        uint64_t got = tt_heap_read_process(p->mem, from, to, n);
         from += got;
         to += got;
         n -= got;
         if (!n)
             return;
         uint64_t skip = 4096 - (from & 4095); /* behind a page that cannot be read another may be */
-        if (errno == ESRCH || errno == EPERM) {
+        if (errno != EIO) { /* 0 without an error: the memory is gone, and the process with it */
             atomic_store(&p->broken, true);
             skip = n;
         }
@@ -290,13 +291,13 @@ static bool can_move(struct tt_heap_pager *p)
     return move(a, b) && b[0] == 1 && a[0] == 0 && move(b, a) && a[0] == 1;
 }
 
-struct tt_heap_pager *tt_heap_pager_make(pid_t pid, uint8_t *base, size_t size)
+struct tt_heap_pager *tt_heap_pager_make(int mem, uint8_t *base, size_t size)
 {
     struct tt_heap_pager *p = calloc(1, sizeof *p);
     sigset_t all, mask;
     if (!p)
         return NULL;
-    p->pid = pid;
+    p->mem = dup(mem);
     p->base = base;
     p->n = size / PIECE;
     p->most = SLOTS;
@@ -304,8 +305,9 @@ struct tt_heap_pager *tt_heap_pager_make(pid_t pid, uint8_t *base, size_t size)
     p->pieces = calloc(p->n + 1, sizeof *p->pieces);
     p->ring = calloc(p->n + 1, sizeof *p->ring);
     p->mapped = mmap(NULL, (p->n + 1) * PIECE, PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p->mapped == MAP_FAILED || !p->pieces || !p->ring || p->n < 2 || p->n > UINT32_MAX)
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p->mapped == MAP_FAILED || !p->pieces || !p->ring || p->mem < 0 || p->n < 2 ||
+        p->n > UINT32_MAX)
         goto fail;
     p->slots = (uint8_t *)(((uintptr_t)p->mapped + PIECE - 1) & ~(uintptr_t)(PIECE - 1));
     madvise(p->slots, p->n * PIECE, MADV_HUGEPAGE);
@@ -326,6 +328,8 @@ struct tt_heap_pager *tt_heap_pager_make(pid_t pid, uint8_t *base, size_t size)
 fail:
     if (p->mapped != MAP_FAILED)
         munmap(p->mapped, (p->n + 1) * PIECE);
+    if (p->mem >= 0)
+        close(p->mem);
     free(p->pieces);
     free(p->ring);
     free(p);
@@ -367,6 +371,7 @@ void tt_heap_pager_free(struct tt_heap_pager *p)
     }
     remove_it(p);
     sem_destroy(&p->wanted);
+    close(p->mem);
     munmap(p->mapped, (p->n + 1) * PIECE);
     free(p->pieces);
     free(p->ring);

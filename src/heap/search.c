@@ -134,7 +134,8 @@ int tt_heap_search(const struct tt_heap_image *image, const struct tt_heap_optio
     out->retain_ns = lap(&since);
     out->unread_bytes = image->unread_bytes + tt_heap_pager_unread(image->pager);
     if (tt_heap_pager_broken(image->pager))
-        rc = tt_error_set(err, -EIO, "the copy of process %d ended before it was searched: try again",
+        rc = tt_error_set(err, -EIO,
+                          "the copy of process %d ended before it was searched: try again",
                           (int)image->pid);
 out:
     if (rc == -ENOMEM)

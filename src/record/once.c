@@ -118,7 +118,8 @@ static int finish(struct once *once, const char *source, struct tt_error *err)
             put_module(once, r->path, r->start, r->end, r->file_offset);
     }
     tt_search_run(search);
-    tt_inject_thaw(&search->frozen, NULL); /* where it was not gone before; of a core there is none */
+    tt_inject_thaw(&search->frozen,
+                   NULL); /* where it was not gone before; of a core there is none */
     if (search->code) {
         *err = search->err;
         tt_session_finish(w, false, NULL);
@@ -178,8 +179,8 @@ int tt_record_snapshot(const struct tt_record_options *options, struct tt_record
         code = tt_vec_push(&threads, (struct tt_heap_thread){search->frozen.threads.data[i].tid,
                                                              search->frozen.threads.data[i].regs});
     if (!code)
-        code = tt_heap_image_frozen(search->frozen.copy, pid, threads.data, threads.len,
-                                    false, &search->heap, err);
+        code = tt_heap_image_frozen(search->frozen.copy, pid, threads.data, threads.len, false,
+                                    &search->heap, err);
     search->read_ns = tt_clock_now();
     if (!search->heap.pager)
         tt_inject_thaw(&search->frozen, NULL);

@@ -3,6 +3,7 @@
  * and files that are no cores. */
 #include <elf.h>
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -14,6 +15,8 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/procfs.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -216,10 +219,111 @@ static void segments_share_no_bytes(void **state)
     assert_non_null(strstr(err.text, "overlap"));
 }
 
+/* ---- large ranges, read when they are looked at ---- */
+
+enum { BIG = 192 << 20, GAP = 12 << 20 }; /* of GAP the last MiB is never touched */
+
+static bool is_gap(uint64_t offset)
+{
+    return offset % GAP >= GAP - (1 << 20);
+}
+
+static pid_t start_big(uint64_t *big)
+{
+    uint64_t *told = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(told, MAP_FAILED);
+    pid_t pid = fork();
+    if (pid == 0) {
+        uint8_t *p = mmap(NULL, BIG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED || ptrace(PTRACE_TRACEME, 0, 0, 0))
+            _exit(1);
+        for (uint64_t at = 0; at < BIG; at += 512)
+            if (!is_gap(at))
+                *(uint64_t *)(void *)(p + at) = (uint64_t)(uintptr_t)p + at + 1;
+        told[0] = (uint64_t)(uintptr_t)p;
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    *big = told[0];
+    munmap(told, 4096);
+    return pid;
+}
+
+struct reading {
+    const uint8_t *bytes;
+    uint64_t big, wrong, seed;
+};
+
+static void look(struct reading *r, uint64_t at)
+{
+    uint64_t word;
+    memcpy(&word, r->bytes + at, sizeof word);
+    r->wrong += word != (is_gap(at) ? 0 : r->big + at + 1);
+}
+
+static void *look_everywhere(void *arg)
+{
+    struct reading *r = arg;
+    for (uint64_t at = 0; at < BIG; at += 512) /* in order, so that pieces are read ahead */
+        look(r, at);
+    for (uint64_t x = r->seed, i = 0; i < 4000; i++) { /* and not: pieces come and go */
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        look(r, x % BIG & ~511ull);
+    }
+    return NULL;
+}
+
+static void late(void **state)
+{
+    (void)state;
+    struct tt_error err = {0};
+    struct tt_heap_image image;
+    uint64_t big;
+    pid_t pid = start_big(&big);
+    struct tt_heap_thread thread = {.tid = pid};
+    assert_int_equal(ptrace(PTRACE_GETREGS, pid, 0, &thread.regs), 0);
+    assert_int_equal(tt_heap_image_frozen(pid, pid, &thread, 1, false, &image, &err), 0);
+    if (!image.pager) {
+        print_message("this kernel does not move pages: all was read at once\n");
+    } else {
+        struct reading r[3];
+        pthread_t threads[3];
+        for (unsigned i = 0; i < 3; i++) {
+            r[i] = (struct reading){tt_heap_bytes(&image, big, BIG), big, 0, i + 1};
+            assert_non_null(r[i].bytes);
+            assert_int_equal(pthread_create(&threads[i], NULL, look_everywhere, &r[i]), 0);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+            assert_int_equal(pthread_join(threads[i], NULL), 0);
+            assert_int_equal(r[i].wrong, 0);
+        }
+        assert_int_equal(tt_heap_pager_unread(image.pager), 0);
+        assert_false(tt_heap_pager_broken(image.pager));
+    }
+    tt_heap_image_free(&image);
+    /* A copy that dies is noticed. */
+    assert_int_equal(tt_heap_image_frozen(pid, pid, &thread, 1, false, &image, &err), 0);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    if (image.pager) {
+        struct reading r = {tt_heap_bytes(&image, big, BIG), big, 0, 1};
+        look(&r, BIG / 2);
+        assert_int_equal(r.wrong, 1);
+        assert_true(tt_heap_pager_broken(image.pager));
+    }
+    tt_heap_image_free(&image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frozen),
+        cmocka_unit_test(late),
         cmocka_unit_test(not_cores),
         cmocka_unit_test(segments_share_no_bytes),
     };

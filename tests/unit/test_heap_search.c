@@ -934,6 +934,36 @@ static void test_deep_list(void **unused)
     end(&f);
 }
 
+/* Neither must one of objects that share another, which every one of them points to. */
+static void test_deep_list_that_shares(void **unused)
+{
+    (void)unused;
+    struct fake f;
+    start(&f, 64 << 20);
+    uint64_t next = 0, shared = block(&f, 24), beside = block(&f, 24);
+    for (int i = 0; i < 300000; i++) {
+        uint64_t node = block(&f, 40);
+        *word(&f, node) = next;
+        *word(&f, node + 8) = shared;
+        next = node;
+    }
+    uint64_t first = block(&f, 40); /* the list's first points to a leaf that its second has too */
+    *word(&f, first) = next;
+    *word(&f, first + 8) = beside;
+    *word(&f, next + 16) = beside;
+    *word(&f, DATA) = first;
+    mark(&f, 2);
+    assert_int_equal(tt_heap_dominate(&f.edges, &f.graph), 0);
+    for (uint32_t v = 1; v < f.graph.n; v++) {
+        uint32_t id = f.graph.id[v];
+        if (id == tt_heap_find(&f.index, shared))
+            assert_int_equal(f.graph.id[f.graph.idom[v]], tt_heap_find(&f.index, next));
+        if (id == tt_heap_find(&f.index, beside))
+            assert_int_equal(f.graph.id[f.graph.idom[v]], tt_heap_find(&f.index, first));
+    }
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -953,6 +983,7 @@ int main(void)
         cmocka_unit_test(test_random_dominators),
         cmocka_unit_test(test_holders),
         cmocka_unit_test(test_deep_list),
+        cmocka_unit_test(test_deep_list_that_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
