@@ -70,12 +70,15 @@ const struct tt_heap_range *tt_heap_range_at(const struct tt_heap_image *image, 
 const uint8_t *tt_heap_bytes(const struct tt_heap_image *image, uint64_t address, uint64_t n);
 
 /* Reads the memory of a stopped copy (tt_inject_frozen) in large pieces, on both cores. `target`:
- * the process itself, for fdinfo and shared mappings. With `whole` the copy is no longer needed
- * afterwards. Else large ranges are read when they are looked at, in a handler of SIGSEGV, and the
- * copy must stay until the image was freed. 0 or a negative errno. */
+ * the process itself, for fdinfo and shared mappings. After it the copy is no longer needed. 0 or a
+ * negative errno. */
 int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
-                         size_t n_threads, bool whole, struct tt_heap_image *out,
-                         struct tt_error *err);
+                         size_t n_threads, struct tt_heap_image *out, struct tt_error *err);
+/* The same, but large ranges are read when they are looked at, in a handler of SIGSEGV: much less
+ * memory and time. If there are such, out->pager is not NULL, and the copy must stay until the
+ * image was searched. */
+int tt_heap_image_late(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
+                       size_t n_threads, struct tt_heap_image *out, struct tt_error *err);
 /* Maps a core file (ELF, also compressed pages absent: holes are unread). exe: the program's file,
  * NULL: as NT_FILE/NT_PRPSINFO say; needed for what the core left out. */
 int tt_heap_image_core(const char *core, const char *exe, struct tt_heap_image *out,

@@ -326,9 +326,8 @@ static int open_of(pid_t pid, const char *what)
     return open(name, O_RDONLY | O_CLOEXEC);
 }
 
-int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
-                         size_t n_threads, bool whole, struct tt_heap_image *out,
-                         struct tt_error *err)
+static int make(pid_t copy, pid_t target, const struct tt_heap_thread *threads, size_t n_threads,
+                bool whole, struct tt_heap_image *out, struct tt_error *err)
 {
     struct mems mems = {open_of(copy, "mem"), open_of(target, "mem")};
     struct job own = {.mem = mems.copy}, shared = {.mem = mems.target};
@@ -376,4 +375,16 @@ out:
     if (rc)
         tt_heap_image_free(out);
     return rc;
+}
+
+int tt_heap_image_frozen(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
+                         size_t n_threads, struct tt_heap_image *out, struct tt_error *err)
+{
+    return make(copy, target, threads, n_threads, true, out, err);
+}
+
+int tt_heap_image_late(pid_t copy, pid_t target, const struct tt_heap_thread *threads,
+                       size_t n_threads, struct tt_heap_image *out, struct tt_error *err)
+{
+    return make(copy, target, threads, n_threads, false, out, err);
 }

@@ -179,8 +179,8 @@ int tt_record_snapshot(const struct tt_record_options *options, struct tt_record
         code = tt_vec_push(&threads, (struct tt_heap_thread){search->frozen.threads.data[i].tid,
                                                              search->frozen.threads.data[i].regs});
     if (!code)
-        code = tt_heap_image_frozen(search->frozen.copy, pid, threads.data, threads.len, false,
-                                    &search->heap, err);
+        code = tt_heap_image_late(search->frozen.copy, pid, threads.data, threads.len,
+                                  &search->heap, err);
     search->read_ns = tt_clock_now();
     if (!search->heap.pager)
         tt_inject_thaw(&search->frozen, NULL);

@@ -89,8 +89,8 @@ static void *work(void *arg)
     if (search->code)
         tt_error_sys(&search->err, search->code, "cannot search process %d", (int)search->pid);
     else
-        search->code = tt_heap_image_frozen(search->frozen.copy, search->pid, threads.data,
-                                            threads.len, false, &search->heap, &search->err);
+        search->code = tt_heap_image_late(search->frozen.copy, search->pid, threads.data,
+                                          threads.len, &search->heap, &search->err);
     search->read_ns = search->ended_ns = tt_clock_now();
     tt_vec_free(&threads);
     if (!search->code && search->heap.pager) { /* large: read while it is searched */

@@ -29,7 +29,7 @@ static void finish(pid_t pid, struct tt_heap_image *image)
         assert_int_equal(ptrace(PTRACE_CONT, pid, 0, 0), 0);
     }
     assert_int_equal(ptrace(PTRACE_GETREGS, pid, 0, &thread.regs), 0);
-    int rc = tt_heap_image_frozen(pid, pid, &thread, 1, true, image, &err);
+    int rc = tt_heap_image_frozen(pid, pid, &thread, 1, image, &err);
     if (rc)
         print_error("%s\n", err.text);
     assert_int_equal(rc, 0);

@@ -287,7 +287,7 @@ static void late(void **state)
     pid_t pid = start_big(&big);
     struct tt_heap_thread thread = {.tid = pid};
     assert_int_equal(ptrace(PTRACE_GETREGS, pid, 0, &thread.regs), 0);
-    assert_int_equal(tt_heap_image_frozen(pid, pid, &thread, 1, false, &image, &err), 0);
+    assert_int_equal(tt_heap_image_late(pid, pid, &thread, 1, &image, &err), 0);
     if (!image.pager) {
         print_message("this kernel does not move pages: all was read at once\n");
     } else {
@@ -307,7 +307,7 @@ static void late(void **state)
     }
     tt_heap_image_free(&image);
     /* A copy that dies is noticed. */
-    assert_int_equal(tt_heap_image_frozen(pid, pid, &thread, 1, false, &image, &err), 0);
+    assert_int_equal(tt_heap_image_late(pid, pid, &thread, 1, &image, &err), 0);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
     if (image.pager) {
