@@ -107,6 +107,7 @@ struct tt_thread {
     uint32_t owner;   /* id of whom it works for */
     /* The latest unit that it acquired: how many so far, and which row in which state. */
     uint32_t acquired, acquired_state;
+    uint32_t reaped; /* the child that it waited for last, if that was held */
     const struct tt_tape_held *acquired_row;
     struct tt_step step[TT_TAPE_DEPTH];
     struct tt_check never;               /* does not hold: ends the comparing loops */

@@ -103,9 +103,11 @@ static void descriptor_opened(const struct tt_where *at, const struct tt_watch_c
                                  .size = 1,
                                  .space = TT_SPACE_FD,
                                  .kind = (uint8_t)kind,
+                                 .flags = w->flags & TT_WATCH_ONCE,
                                  .also = -1,
                                  .before = c->before};
-    tt_owner_opened(fd, kind == TT_KIND_SOCKET);
+    if (!(w->flags & TT_WATCH_ONCE) || !tt_held_find(TT_SPACE_FD, fd))
+        tt_owner_opened(fd, kind == TT_KIND_SOCKET);
     if (w->what == TT_WATCH_ACCEPT && at->thread)
         accepted(at->thread, c);
     tt_held_acquire(at, &unit);
@@ -201,7 +203,7 @@ static void bound(const struct tt_where *at, const struct tt_watch_call *c,
                   const struct tt_tape_watch *w)
 {
     const uint8_t *address = (const uint8_t *)c->arg[1];
-    if (!address || (int64_t)(uint32_t)c->arg[2] < 4)
+    if ((int32_t)c->rax != 0 || !address || (uint32_t)c->arg[2] < 4)
         return;
     uint32_t family = (uint32_t)address[0] | (uint32_t)address[1] << 8;
     if (family != FAMILY_INET && family != FAMILY_INET6)
@@ -212,7 +214,7 @@ static void bound(const struct tt_where *at, const struct tt_watch_call *c,
                                  .space = TT_SPACE_PORT,
                                  .kind = w->kind,
                                  .flags = TT_WATCH_ONCE,
-                                 .also = w->from == TT_FROM_NONE ? 0 : port,
+                                 .also = w->valid == TT_VALID_ALWAYS ? 0 : port,
                                  .early = tt_held_early_now(),
                                  .before = ~0U};
     __atomic_store_n(&ports, 1, __ATOMIC_RELAXED);
@@ -339,11 +341,16 @@ static uint32_t argument(const struct tt_watch_call *c, uint32_t from)
 
 static void reaped(const struct tt_where *at, const struct tt_tape_watch *w, uint32_t pid)
 {
+    struct tt_thread *t = at->thread;
+    int inner = t && t->reaped == pid; /* by wait4, within wait */
     tt_held_early(w->space, pid);
-    if (tt_held_release(at, w->space, pid))
+    int held = tt_held_release(at, w->space, pid);
+    if (held || inner)
         tt_held_not_early(w->space, pid);
     else
         tt_agent_drop(TT_DROP_NOT_HELD);
+    if (t)
+        t->reaped = held || inner ? pid : 0;
 }
 
 static void waited(const struct tt_where *at, const struct tt_watch_call *c,
@@ -396,17 +403,25 @@ static void remap_after(const struct tt_where *at, const struct tt_watch_call *c
 
 /* ---- owners ---- */
 
-/* The sender's address of recvfrom: `from` the address, the next argument where its length is. */
-static void received(struct tt_thread *t, const struct tt_watch_call *c,
-                     const struct tt_tape_watch *w)
+static void received(struct tt_thread *t, const struct tt_watch_call *c)
 {
-    uint32_t i = (uint32_t)w->from - TT_FROM_ARG0;
-    const void *address = i < 5 ? (const void *)c->arg[i] : NULL;
-    const uint32_t *bytes = i < 5 ? (const uint32_t *)c->arg[i + 1] : NULL;
+    const void *address = (const void *)c->arg[4];
+    const uint32_t *bytes = (const uint32_t *)c->arg[5];
     if (address && bytes && *bytes)
         tt_owner_sender(t, (uint32_t)c->arg[0], address, *bytes);
     else
         tt_owner_work(t, (uint32_t)c->arg[0], NULL, 0);
+}
+
+static void received_message(const struct tt_where *at, const struct tt_watch_call *c,
+                             const struct tt_tape_watch *w)
+{
+    const struct message *m = (const struct message *)c->arg[1];
+    if (at->thread && m->name && m->name_bytes)
+        tt_owner_sender(at->thread, (uint32_t)c->arg[0], m->name, m->name_bytes);
+    else if (at->thread)
+        tt_owner_work(at->thread, (uint32_t)c->arg[0], NULL, 0);
+    passed(at, c, w, m);
 }
 
 /* ---- the two sides ---- */
@@ -459,6 +474,15 @@ static void work_for(uint64_t fd)
         tt_owner_work(t, fd, NULL, 0);
 }
 
+static int64_t spawning(struct tt_watch_call *c, struct tt_thread *t)
+{
+    if (!t)
+        return 0;
+    t->vfork++;
+    c->inside = 1;
+    return 1;
+}
+
 static int64_t before(struct tt_watch_call *c, const struct tt_tape_watch *w, struct tt_thread *t,
                       const struct tt_where *at)
 {
@@ -481,7 +505,7 @@ static int64_t before(struct tt_watch_call *c, const struct tt_tape_watch *w, st
         remap_before(at, c);
         return 1;
     case TT_WATCH_FROM:
-        if (t && (w->from == TT_FROM_NONE || c->arg[(w->from - TT_FROM_ARG0) % 6] == 0)) {
+        if (t && w->size == TT_FROM_NONE && c->arg[4] == 0) {
             tt_owner_work(t, (uint32_t)c->arg[0], NULL, 0);
             return 0;
         }
@@ -490,12 +514,10 @@ static int64_t before(struct tt_watch_call *c, const struct tt_tape_watch *w, st
         if (t)
             t->owner = 0;
         return 0;
+    case TT_WATCH_ACQUIRE:
+        return w->space != TT_SPACE_CHILD || spawning(c, t);
     case TT_WATCH_SPAWN:
-        if (!t)
-            return 0;
-        t->vfork++;
-        c->inside = 1;
-        return 1;
+        return spawning(c, t);
     default:
         return 1;
     }
@@ -515,7 +537,7 @@ int64_t tt_watch_before(struct tt_watch_call *c, const uint64_t *slot, uint64_t 
         (w->when != TT_FROM_NONE && given != w->values[0] && given != w->values[1]))
         return 0;
     struct tt_thread *t = tt_thread_get();
-    if (TT_UNLIKELY(t && t->vfork))
+    if (TT_UNLIKELY(t && t->vfork) || *slot - w->own[0] < w->own[1] - w->own[0])
         return 0;
     if (w->what == TT_WATCH_VFORK)
         return -1;
@@ -530,8 +552,7 @@ int64_t tt_watch_before(struct tt_watch_call *c, const uint64_t *slot, uint64_t 
     return frame;
 }
 
-static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, struct tt_thread *t,
-                  const struct tt_where *at)
+static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, const struct tt_where *at)
 {
     switch (w->what) {
     case TT_WATCH_RELEASE:
@@ -575,18 +596,17 @@ static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, struct
         bound(at, c, w);
         break;
     case TT_WATCH_FROM:
-        if (t)
-            received(t, c, w);
+        if ((int64_t)c->rax < 0)
+            break;
+        if (w->size != TT_FROM_NONE)
+            received_message(at, c, w);
+        else if (at->thread)
+            received(at->thread, c);
         break;
-    case TT_WATCH_PASSED: {
-        const struct message *m = (const struct message *)c->arg[1];
-        if (t && m->name && m->name_bytes)
-            tt_owner_sender(t, (uint32_t)c->arg[0], m->name, m->name_bytes);
-        else if (t)
-            tt_owner_work(t, (uint32_t)c->arg[0], NULL, 0);
-        passed(at, c, w, m);
+    case TT_WATCH_PASSED:
+        if ((int64_t)c->rax >= 0)
+            received_message(at, c, w);
         break;
-    }
     default:
         break;
     }
@@ -603,7 +623,7 @@ void tt_watch_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
     if (TT_UNLIKELY(w->address != c->address))
         return;
     struct tt_where at = enter(t, slot, rbp);
-    after(c, w, t, &at);
+    after(c, w, &at);
     leave(&at);
 }
 

@@ -86,7 +86,7 @@ static inline int tt_watch_valid(const struct tt_watch_call *c, const struct tt_
     case TT_VALID_NOT_NULL:
         return r != 0;
     case TT_VALID_ZERO:
-        return r == 0;
+        return (int32_t)c->rax == 0;
     case TT_VALID_NOT_MINUS_ONE:
         return r != -1;
     default:

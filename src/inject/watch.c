@@ -109,6 +109,17 @@ static void fill_head(const struct watching *s, const struct tt_inject_watch *w,
     memcpy(stub->code + ENTRY_AT, &s->entry, 8);
 }
 
+/* Where the code of the object lies that an address is in. */
+static void own_code(const struct tt_target *target, uint64_t address, uint64_t own[2])
+{
+    const struct tt_proc_map *m = tt_proc_map_at(&target->maps, address);
+    own[0] = own[1] = 0;
+    if (m && m->inode) {
+        own[0] = m->start;
+        own[1] = m->end;
+    }
+}
+
 /* Everything but the jump. */
 static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads,
                    struct tt_inject_watch *w, struct tt_stub *stub)
@@ -128,6 +139,9 @@ static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads
     fill_head(s, w, stub);
     w->row.real = stub->at + HEAD_BYTES;
     w->row.calls = 0;
+    w->row.own[0] = w->row.own[1] = 0;
+    if (w->row.space == TT_SPACE_MAPPING)
+        own_code(&s->target, w->row.address, w->row.own);
     if ((code = put_row(s, w->index, &w->row)) != 0)
         return refuse(w, code, "the tape cannot be written");
     code = tt_stub_write(&s->target, s->attached ? &s->load : NULL, stub);

@@ -131,30 +131,33 @@ enum tt_watch_what {
     TT_WATCH_RANGE,   /* close_range(first, last, flags): releases all in the range. With `size`
                          TT_FROM_NONE there is no last one and no flags: closefrom(first) */
     TT_WATCH_MAP,     /* mmap, mmap64: acquires the interval from the result, argument 1 long; what
-                         MAP_FIXED covers is released. Space MAPPING */
+                         MAP_FIXED covers is released. Space MAPPING. Of this and the next two, calls
+                         by the library that defines them (`own`) do not count: malloc's, stacks */
     TT_WATCH_UNMAP,   /* munmap: releases [argument 0, + argument 1): a unit may keep its start,
                          its end, or both and so become two */
     TT_WATCH_REMAP,   /* mremap: argument 0's interval of argument 1 goes on as the result's of
                          argument 2; it keeps site and age */
     TT_WATCH_PASSED,  /* recvmsg: acquires every descriptor of SCM_RIGHTS messages in the struct
                          msghdr of argument 1; as FROM with the address there */
-    TT_WATCH_BIND,    /* bind (`from` AT_ARG1) and connect (`from` NONE) that succeed: the
+    TT_WATCH_BIND,    /* bind (`valid` ZERO) and connect (`valid` ALWAYS) that return 0: the
                          descriptor in argument 0 now holds a local port, if the address in argument
-                         1 is of AF_INET or AF_INET6; once for a descriptor */
+                         1 is of AF_INET or AF_INET6; once for a descriptor. A connect that goes on
+                         (EINPROGRESS) does not count */
     TT_WATCH_THREAD,  /* pthread_create: ACQUIRE through argument 0, unless the attributes in
                          argument 1 say detached */
     TT_WATCH_FORK,    /* fork: a positive result is acquired */
     TT_WATCH_VFORK,   /* vfork: likewise; and what the child does before exec or _exit with its
                          parent's memory is not done to the table. No frame in the child's way */
-    TT_WATCH_SPAWN,  /* posix_spawn, posix_spawnp: ACQUIRE; of what they do within nothing counts */
-    TT_WATCH_WAIT,   /* wait, waitpid, wait3, wait4: status `from`, options `size` (NONE: 0).
-                        Releases the result if the child has ended and not only stopped */
-    TT_WATCH_WAITID, /* waitid(type, id, info, options) likewise */
-    TT_WATCH_OWNER,  /* read, readv: from now on the thread works for the peer of the socket in
-                        argument 0, if it is one. No unit, no frame */
-    TT_WATCH_FROM,   /* recv, recvfrom: as OWNER; and what comes with a sender's address (struct
-                        sockaddr `from` ARG.., its length behind the next argument; NONE: never) is
-                        work for that sender */
+    TT_WATCH_SPAWN,   /* posix_spawn, posix_spawnp: ACQUIRE; of what they do within nothing counts.
+                         ACQUIRE in space CHILD is the same */
+    TT_WATCH_WAIT,    /* wait, waitpid, wait3, wait4: status `from`, options `size` (NONE: 0).
+                         Releases the result if the child has ended and not only stopped */
+    TT_WATCH_WAITID,  /* waitid(type, id, info, options) likewise */
+    TT_WATCH_OWNER, /* read, readv, recv: from now on the thread works for the peer of the socket in
+                       argument 0, if it is one. No unit, no frame */
+    TT_WATCH_FROM,  /* recvfrom: as OWNER; but what comes with a sender's address (in argument 4,
+                       its length behind 5) is work for that sender. `size` AT_ARG1: recvmsg, as
+                       PASSED */
     TT_WATCH_ACCEPT, /* accept, accept4: ACQUIRE, and the new peer (address in argument 1, length
                         through 2, if given) is the thread's owner from now on */
     TT_WATCH_IDLE,   /* epoll_wait, poll, ...: the thread works for nobody from now on. No frame */
@@ -174,7 +177,7 @@ enum tt_watch_valid {
     TT_VALID_ALWAYS = 0,
     TT_VALID_NOT_NEGATIVE,
     TT_VALID_NOT_NULL,
-    TT_VALID_ZERO,
+    TT_VALID_ZERO, /* of the lower 32 bits */
     TT_VALID_NOT_MINUS_ONE,
 };
 
@@ -206,8 +209,8 @@ struct tt_tape_watch {
     uint8_t reserved0;  /* 0 */
     uint32_t values[2]; /* R: fcntl: F_DUPFD and F_DUPFD_CLOEXEC; shmctl: IPC_RMID twice */
     uint32_t reserved1;
-    uint64_t calls; /* that the row counts, without OWNER and IDLE; failed ones too */
-    uint64_t reserved2[2];
+    uint64_t calls;  /* that the row counts, without OWNER and IDLE; failed ones too */
+    uint64_t own[2]; /* R, by src/inject: see TT_WATCH_MAP; from and to, 0 0: none */
 };
 
 /* A unit held. The place: bucket tt_tape_home(space, value) and, while buckets' first rows say

@@ -78,14 +78,13 @@ static const struct function functions[] = {
       .from = AT(1),
       .valid = TT_VALID_ZERO}},
     {"connect",
-     {.what = TT_WATCH_BIND, .space = TT_SPACE_PORT, .kind = TT_KIND_PORT, .valid = TT_VALID_ZERO}},
+     {.what = TT_WATCH_BIND,
+      .space = TT_SPACE_PORT,
+      .kind = TT_KIND_PORT,
+      .valid = TT_VALID_ALWAYS}},
     {"read", {.what = TT_WATCH_OWNER}},
-    {"recv", {.what = TT_WATCH_FROM, .valid = TT_VALID_NOT_NEGATIVE}},
-    {"recvfrom",
-     {.what = TT_WATCH_FROM,
-      .from = ARG(4),
-      .valid = TT_VALID_NOT_NEGATIVE,
-      .flags = TT_WATCH_WIDE}},
+    {"recv", {.what = TT_WATCH_OWNER}},
+    {"recvfrom", {.what = TT_WATCH_FROM}},
 #define STREAM(what_, from_, valid_, also_)                                                        \
     {                                                                                              \
         .what = TT_WATCH_##what_, .space = (also_) ? TT_SPACE_STREAM : TT_SPACE_DIRECTORY,         \
@@ -125,6 +124,8 @@ static const struct function functions[] = {
     {"vfork", CHILD(VFORK, TT_FROM_RETURN, NOT_NEGATIVE)},
     {"posix_spawn", CHILD(SPAWN, AT(0), ZERO)},
     {"posix_spawnp", CHILD(SPAWN, AT(0), ZERO)},
+    {"wait", CHILD(WAIT, AT(0), ALWAYS)},
+    {"waitpid", CHILD(WAIT, AT(1), ALWAYS, .size = ARG(2))},
     {"wait4", CHILD(WAIT, AT(1), ALWAYS, .size = ARG(2))},
     {"waitid", CHILD(WAITID, TT_FROM_NONE, ALWAYS)},
 #define DECLARED(what_, from_, valid_, ...)                                                        \
@@ -512,6 +513,7 @@ static void threads(void **state)
     assert_int_equal(count_held(&w, TT_SPACE_THREAD, 0), 1);
     do_and_check(&w, 'R'); /* four at once */
     assert_int_equal(count_held(&w, TT_SPACE_THREAD, 0), 1);
+    assert_int_equal(count_held(&w, TT_SPACE_MAPPING, 0), 0); /* stacks are libc's own */
     finish(&w);
 }
 
@@ -531,6 +533,7 @@ static void children(void **state)
     start(&w, *state != NULL);
     do_and_check(&w, 'c');
     assert_int_equal(count_held(&w, TT_SPACE_CHILD, 0), 2);
+    assert_int_equal(dropped(&w, TT_DROP_NOT_HELD), 0);
     finish(&w);
 }
 
