@@ -15,10 +15,15 @@ void tt_case_free(struct tt_case *c)
         tt_vec_free(&s->survivors);
         tt_vec_free(&s->releases);
         tt_vec_free(&s->release_ages);
+        for (unsigned k = 0; k < TT_CASE_CLOCKS; k++)
+            tt_vec_free(&s->clocks[k].live);
+        tt_vec_free(&s->owners);
+        tt_vec_free(&s->with);
     }
     for (size_t i = 0; i < c->processes.len; i++) {
         tt_vec_free(&c->processes.data[i].rows);
         tt_vec_free(&c->processes.data[i].limits);
+        tt_vec_free(&c->processes.data[i].amounts);
         tt_vec_free(&c->processes.data[i].modules);
     }
     for (size_t i = 0; i < c->operations.len; i++)
@@ -32,6 +37,7 @@ void tt_case_free(struct tt_case *c)
     tt_vec_free(&c->helds);
     tt_vec_free(&c->stales);
     tt_vec_free(&c->attaches);
+    tt_vec_free(&c->owners);
     tt_vec_free(&c->labels);
     tt_vec_free(&c->processes);
     tt_vec_free(&c->sites);

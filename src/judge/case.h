@@ -30,10 +30,24 @@ struct tt_case_release {
     uint64_t samples, weight;
 };
 
+/* Clocks that start after a unit's birth: when the peer for whom it was acquired went away; when a
+ * socket's peer hung up; when a child ended that nobody waited for. */
+enum tt_case_clock_kind { TT_CASE_OWNER_END, TT_CASE_CLOSE_WAIT, TT_CASE_ENDED, TT_CASE_CLOCKS };
+struct tt_case_clock {
+    TT_VEC(struct tt_case_unit) live; /* tick: of its start */
+    uint64_t deaths[TT_STATS_BINS];   /* by age on it */
+};
+
+struct tt_case_share_of {
+    size_t which; /* index into tt_case.owners + 1, 0: nobody known; or a site id */
+    double units;
+};
+
 struct tt_case_site {
     size_t process; /* index into tt_case.processes */
     int64_t id, stack;
-    char resource[24];
+    char resource[24],
+        place[96]; /* place: where units come from that nothing was seen to acquire */
     unsigned thin; /* a followed birth stands for 2^thin */
     uint32_t size_min, size_max;
     TT_VEC(struct tt_case_row) rows; /* ascending t */
@@ -41,6 +55,23 @@ struct tt_case_site {
     TT_VEC(struct tt_case_unit) survivors; /* at the process's last look */
     TT_VEC(struct tt_case_release) releases;
     TT_VEC(struct tt_stats_age) release_ages; /* exact ages of the sampled deaths */
+    struct tt_case_clock clocks[TT_CASE_CLOCKS];
+    TT_VEC(struct tt_case_share_of) owners; /* live units by owner */
+    TT_VEC(struct tt_case_share_of) with;   /* live units that go with one of another site */
+};
+
+/* For whom units are held. */
+struct tt_case_owner {
+    size_t process;
+    char address[64], exe[160]; /* "127.0.0.1:4711"; "" unknown */
+    int64_t pid;                /* 0 unknown */
+    double began, ended;        /* ended 0: has not */
+};
+
+/* What there is of a kind of resource, at the last epoch that tells. */
+struct tt_case_amount {
+    char resource[24];
+    double held, counted; /* counted by the kernel, -1: it does not tell */
 };
 
 struct tt_case_stack {
@@ -88,6 +119,7 @@ struct tt_case_process {
     double look; /* when the survivors were listed */
     TT_VEC(struct tt_case_proc_row) rows;
     TT_VEC(struct tt_case_limit) limits;
+    TT_VEC(struct tt_case_amount) amounts;
     TT_VEC(struct tt_case_module) modules;
 };
 
@@ -173,6 +205,7 @@ struct tt_case {
     TT_VEC(struct tt_case_held) helds;
     TT_VEC(struct tt_case_stale) stales;
     TT_VEC(struct tt_case_attach) attaches;
+    TT_VEC(struct tt_case_owner) owners;
     TT_VEC(struct tt_case_stack) stacks;
     struct tt_map stack_of; /* tt_case_stack_key -> index into stacks */
     TT_VEC(uint64_t *) pcs; /* owned blocks that stacks point into */

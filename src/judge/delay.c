@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Is there a timer in this site's releases (METHODS 2.3 ii)? Exact ages of sampled releases where
  * there are enough, else the half-octave bins. Start: tt_judge_delay. */
+#include <string.h>
+
 #include "judge/dossier.h"
 
 #define MIN_SAMPLES 8u
@@ -20,7 +22,9 @@ int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
     }
     if (!rc && samples >= MIN_SAMPLES)
         rc = tt_stats_delay_find(ages.data, ages.len, &tt_stats_delay_defaults, &d->delay);
-    else if (!rc && !d->by_series)
+    /* of kinds that are rare few releases are sampled, but all are in the bins */
+    bool rare = strcmp(d->resource, "heap") != 0 && !d->delay.found;
+    if (!rc && !d->by_series && (samples < MIN_SAMPLES || rare))
         tt_stats_delay_find_binned(d->death_bins, &tt_stats_delay_defaults, &d->delay);
     tt_vec_free(&ages);
     double deaths = 0, looked_at = 0;

@@ -93,7 +93,10 @@ struct tt_dossier {
         bool known, untouched; /* nearly all of them are untouched */
         double objects, share, lower, seconds;
         uint32_t epochs;
-    } stale;        /* staleness.c */
+    } stale;                    /* staleness.c */
+    struct tt_state_fact state; /* state.c */
+    double exhausted; /* limit.c: since then its limit is used up, and no more can be acquired;
+                         INFINITY: it is not */
     double horizon; /* seconds after which a live unit of this site counts as retained: that of all
                        sites, or less where snapshots have shown that they are lost */
     struct {
@@ -215,6 +218,24 @@ double tt_dossier_end(const struct tt_case *c, size_t process);
 
 /* cost.c: heap bytes that an allocator spends on a block of `size` bytes; 0 unknown. */
 double tt_judge_cost(const char *allocator, double size);
+
+/* owner.c: for whom live units were acquired; the evidence of it. 0 or -ENOMEM. */
+void tt_judge_owner(const struct tt_dossiers *all, const struct tt_dossier *d,
+                    struct tt_finding *f);
+int tt_judge_tell_owner(struct tt_finding *f);
+/* state.c: units whose peer has gone. 0 or -ENOMEM. */
+int tt_judge_state(const struct tt_dossiers *all, struct tt_dossier *d);
+int tt_judge_tell_state(const struct tt_dossiers *all, const struct tt_dossier *d,
+                        struct tt_finding *f);
+/* limit.c: the nearest limit on a resource that is no memory; false: none is known. */
+bool tt_judge_limit(const struct tt_dossiers *all, const struct tt_dossier *d,
+                    struct tt_limit_fact *out);
+/* limit.c: fills d->exhausted. What comes to an end there says nothing of itself. */
+void tt_judge_exhausted(const struct tt_dossiers *all, struct tt_dossier *d);
+/* with.c: drops findings that are the consequence of others. 0 or -ENOMEM. */
+int tt_judge_with(struct tt_dossiers *all, struct tt_findings *out);
+/* The dossier of a finding, NULL when it has none. */
+struct tt_dossier *tt_dossier_of(struct tt_dossiers *all, const struct tt_finding *f);
 
 /* forecast.c, account.c, weigh.c */
 void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d,

@@ -8,6 +8,7 @@ const char *tt_verdict_word(enum tt_verdict verdict)
         [TT_VERDICT_LEAK_LOST] = "leak-lost",
         [TT_VERDICT_LEAK_RETAINED] = "leak-retained",
         [TT_VERDICT_UNDETERMINED] = "undetermined",
+        [TT_VERDICT_CAPACITY] = "capacity limit",
         [TT_VERDICT_DELAYED_RELEASE] = "delayed release",
         [TT_VERDICT_BACKLOG] = "backlog",
         [TT_VERDICT_CACHE] = "cache",

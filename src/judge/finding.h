@@ -16,6 +16,7 @@ enum tt_verdict {
     TT_VERDICT_LEAK_LOST,       /* "leak-lost": nothing points to it any more */
     TT_VERDICT_LEAK_RETAINED,   /* "leak-retained": outlives its operation beyond the horizon */
     TT_VERDICT_UNDETERMINED,    /* "undetermined" */
+    TT_VERDICT_CAPACITY,        /* "capacity limit": released late, so that the limit is reached */
     TT_VERDICT_DELAYED_RELEASE, /* "delayed release" */
     TT_VERDICT_BACKLOG,         /* "backlog" */
     TT_VERDICT_CACHE,           /* "cache" */
@@ -103,6 +104,7 @@ struct tt_law_text {
 struct tt_forecast {
     bool known;
     char limit_name[64];
+    bool counts;                 /* the limit is one of units, also where these have bytes */
     double limit;                /* bytes or units */
     double seconds;              /* until exhaustion at the measured rate */
     struct tt_interval interval; /* 90 % */
@@ -128,6 +130,42 @@ struct tt_holding {
     double units, bytes;        /* of the finding's site */
 };
 
+/* For whom the live units of a site were acquired. */
+struct tt_owner_fact {
+    bool known;            /* of nearly all of them; else the rest says nothing */
+    double units, unknown; /* with an owner that is known, and without */
+    double owners;         /* how many */
+    double outlived;       /* units whose owner went away longer ago than the grace (5 s), */
+    double released;       /* and those that were released that long after their owner had gone */
+    bool outlives;         /* hardly any is released then */
+    char address[64], host[64], exe[160]; /* common to all of them, "" not */
+    int64_t pid;                          /* likewise, 0 not */
+    char text[200]; /* "only on behalf of clients from 10.0.0.7, in 12 connections" */
+};
+
+/* What the kernel says of live units. */
+struct tt_state_fact {
+    const char *name, *words; /* "CLOSE_WAIT"; what that means */
+    double now, units, of;    /* in that state; for longer than the horizon; live */
+    double first, last,
+        oldest; /* seconds: when the first and the last of `units` came to it; age */
+    size_t moments;
+    bool holds; /* enough for a verdict */
+};
+
+/* A limit that binds a resource. */
+struct tt_limit_fact {
+    const char *name;
+    double value, used;
+};
+
+/* A resource that is released late and reaches its limit by the rate at which it is acquired. */
+struct tt_capacity_fact {
+    bool known;
+    char limit_name[64];
+    double limit, peak, delay, plateau; /* units; delay in seconds */
+};
+
 /* Lost blocks of one shape that no site is known for. */
 struct tt_lost_group {
     uint64_t fingerprint;
@@ -138,7 +176,8 @@ struct tt_lost_group {
 
 struct tt_finding {
     int id;               /* 1.. in the order of the report */
-    const char *resource; /* "heap" */
+    const char *resource; /* "heap", "fd", ... or a declared name */
+    char place[96];       /* of units that nothing was seen to acquire; "" */
     enum tt_verdict verdict;
     double severity; /* heap-cost bytes per day lost, for ordering; 0 when not a leak */
     int64_t process, site, stack;
@@ -176,6 +215,9 @@ struct tt_finding {
         double units, of;    /* followed units found unreachable, of those live then */
         bool holds, doubted; /* enough to say lost; unread memory or tagged pointers forbid it */
     } unreachable;
+    struct tt_owner_fact owner;
+    struct tt_state_fact state;
+    struct tt_capacity_fact capacity;
     struct { /* of this site, lost before recording began; also units that were not sampled */
         bool looked;
         double units, bytes; /* usable bytes */

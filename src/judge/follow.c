@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "resource/resource.h"
+
 #define MIN_POINTS 20u
 #define GROWTH_SHARE 0.02 /* of births: retained units per birth that would not matter */
 
@@ -14,6 +16,16 @@ static double gauge_at(const struct tt_case_process *p, double t, unsigned which
     for (size_t i = 0; i < p->rows.len && p->rows.data[i].t <= t; i++)
         value = which == 0 ? p->rows.data[i].fds : p->rows.data[i].threads;
     return value;
+}
+
+/* A gauge that the site's own units are part of explains nothing. */
+static bool counts_itself(const char *resource, unsigned which)
+{
+    const struct tt_resource *kind = tt_resource_named(resource);
+    return kind &&
+           (which == 0 ? kind->space == TT_SPACE_FD || kind->space == TT_SPACE_PORT ||
+                             kind->space == TT_SPACE_STREAM || kind->space == TT_SPACE_DIRECTORY
+                       : kind->space == TT_SPACE_THREAD);
 }
 
 int tt_judge_follow(const struct tt_dossiers *all, struct tt_dossier *d)
@@ -34,6 +46,8 @@ int tt_judge_follow(const struct tt_dossiers *all, struct tt_dossier *d)
     for (size_t k = 0; k < m; k++)
         units[k] = tt_dossier_live(d, from + k);
     for (unsigned which = 0; which < 2; which++) {
+        if (counts_itself(d->resource, which))
+            continue;
         for (size_t k = 0; k < m; k++)
             gauge[k] = gauge_at(p, all->grid.data[from + k], which);
         struct tt_stats_load load;

@@ -20,15 +20,17 @@ static double used_of(const struct tt_case_proc_row *row, const char *limit)
     return -1; /* not a limit on heap memory */
 }
 
-void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d,
-                       struct tt_finding *f)
+static void set_limit(struct tt_finding *f, const char *name, double limit, double seconds)
 {
-    const struct tt_case_process *p = &all->c->processes.data[d->process];
-    double unit = f->unit_cost > 0 ? f->unit_cost : d->retained.bytes / fmax(1, d->retained.units);
-    double rate = f->rate.per_second * unit;
-    f->forecast.per_day = rate * DAY;
-    if (!(rate > 0) || strcmp(d->resource, "heap") != 0 || !p->rows.len)
-        return;
+    snprintf(f->forecast.limit_name, sizeof f->forecast.limit_name, "%s", name);
+    f->forecast.limit = limit;
+    f->forecast.seconds = seconds;
+    f->forecast.known = true;
+}
+
+/* Memory: the limit that is reached first at so many bytes a second. */
+static void forecast_bytes(const struct tt_case_process *p, double rate, struct tt_finding *f)
+{
     const struct tt_case_proc_row *now = &p->rows.data[p->rows.len - 1];
     double soonest = INFINITY;
     for (size_t i = 0; i < p->limits.len; i++) {
@@ -39,15 +41,37 @@ void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d
         if (seconds >= soonest)
             continue;
         soonest = seconds;
-        snprintf(f->forecast.limit_name, sizeof f->forecast.limit_name, "%s",
-                 p->limits.data[i].name);
-        f->forecast.limit = limit;
+        set_limit(f, p->limits.data[i].name, limit, seconds);
     }
-    if (!isfinite(soonest))
+}
+
+static void forecast_units(const struct tt_dossiers *all, const struct tt_dossier *d,
+                           struct tt_finding *f)
+{
+    struct tt_limit_fact limit;
+    if (!tt_judge_limit(all, d, &limit))
+        return;
+    set_limit(f, limit.name, limit.value, fmax(0, limit.value - limit.used) / f->rate.per_second);
+    f->forecast.counts = true;
+}
+
+void tt_judge_forecast(const struct tt_dossiers *all, const struct tt_dossier *d,
+                       struct tt_finding *f)
+{
+    const struct tt_case_process *p = &all->c->processes.data[d->process];
+    bool heap = strcmp(d->resource, "heap") == 0;
+    double unit = f->unit_cost > 0 ? f->unit_cost : d->retained.bytes / fmax(1, d->retained.units);
+    double rate = f->rate.per_second * unit;
+    f->forecast.per_day = rate * DAY;
+    if (!(rate > 0))
+        return;
+    if (heap && p->rows.len)
+        forecast_bytes(p, rate, f);
+    else if (!heap)
+        forecast_units(all, d, f);
+    if (!f->forecast.known)
         return;
     double k = fmax(1, fmin((double)d->retained.slices, d->retained.followed));
-    f->forecast.known = true;
-    f->forecast.seconds = soonest;
-    f->forecast.interval.lo = soonest * k / tt_stats_gamma_quantile(0.95, k);
-    f->forecast.interval.hi = soonest * k / tt_stats_gamma_quantile(0.05, k);
+    f->forecast.interval.lo = f->forecast.seconds * k / tt_stats_gamma_quantile(0.95, k);
+    f->forecast.interval.hi = f->forecast.seconds * k / tt_stats_gamma_quantile(0.05, k);
 }

@@ -203,6 +203,8 @@ static int weigh_site(const struct tt_dossiers *all, struct tt_dossier *d, struc
     if (!rc)
         rc = tt_judge_follow(all, d);
     tt_judge_staleness(all, d);
+    if (!rc)
+        rc = tt_judge_state(all, d);
     return rc ? rc : tt_judge_weigh(all, d, f);
 }
 
@@ -234,7 +236,7 @@ static int judge_other(struct tt_dossiers *all)
     return rc;
 }
 
-static struct tt_dossier *dossier_of(struct tt_dossiers *all, const struct tt_finding *f)
+struct tt_dossier *tt_dossier_of(struct tt_dossiers *all, const struct tt_finding *f)
 {
     for (size_t i = 0; i < all->list.len; i++) {
         struct tt_dossier *d = &all->list.data[i];
@@ -272,12 +274,15 @@ int tt_judge_cases(const struct tt_judge_input *input, const struct tt_case *cas
     for (size_t s = 1; !rc && s < input->n_sessions; s++)
         if (input->sessions[s].role == TT_JUDGE_FIXED)
             rc = judge_other(&all[s]);
+    out->sites_looked_at = out->list.len;
+    if (!rc)
+        rc = tt_judge_with(&all[0], out);
     for (size_t i = 0; !rc && i < out->list.len; i++)
         if (tt_verdict_is_leak(out->list.data[i].verdict))
-            rc = tell_leak(input, all, dossier_of(&all[0], &out->list.data[i]), &out->list.data[i]);
+            rc = tell_leak(input, all, tt_dossier_of(&all[0], &out->list.data[i]),
+                           &out->list.data[i]);
     if (!rc)
         rc = tt_judge_account(&all[0], out);
-    out->sites_looked_at = out->list.len;
     if (!rc)
         rc = tt_judge_frozen(&all[0], out);
     if (!rc)

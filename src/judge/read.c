@@ -333,6 +333,8 @@ int tt_judge_read(struct tt_session *session, const char *name, struct tt_case *
         rc = read_operations(&r);
     if (!rc)
         rc = tt_judge_read_frozen(session, out, r.origin, &r.process_of, err);
+    if (!rc)
+        rc = tt_judge_read_resource(session, out, r.origin, &site_of, err);
     tt_map_free(&r.process_of);
     tt_map_free(&site_of);
     return rc;

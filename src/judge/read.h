@@ -18,4 +18,9 @@ int tt_judge_read(struct tt_session *session, const char *name, struct tt_case *
 int tt_judge_read_frozen(struct tt_session *session, struct tt_case *out, uint64_t origin_ns,
                          const struct tt_map *process_of, struct tt_error *err);
 
+/* read_resource.c: the rows about resources other than heap blocks. site_of: tt_case_stack_key of a
+ * process index and a site id to the site's index. Part of tt_judge_read. */
+int tt_judge_read_resource(struct tt_session *session, struct tt_case *out, uint64_t origin_ns,
+                           const struct tt_map *site_of, struct tt_error *err);
+
 #endif

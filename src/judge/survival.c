@@ -64,7 +64,7 @@ static int weigh_lifetimes(const struct tt_dossiers *all, const struct tt_dossie
 
 static bool births_go_on(const struct tt_dossiers *all, const struct tt_dossier *d)
 {
-    double old_enough = d->until - all->horizon / 2;
+    double old_enough = fmin(d->until - all->horizon / 2, d->exhausted);
     double born = 0, last = 0, span = old_enough - d->first;
     if (span <= 0)
         return false;
@@ -142,6 +142,7 @@ int tt_judge_survival(struct tt_dossiers *all)
     int rc = log_e && rejected && which ? 0 : -ENOMEM;
     for (size_t i = 0; !rc && i < n; i++) {
         struct tt_dossier *d = &all->list.data[i];
+        tt_judge_exhausted(all, d);
         rc = read_lifetimes(all, d, log(1 / all->alpha));
         tt_dossier_count_retained(all, d);
         d->eligible = births_go_on(all, d) && reached(d) >= MIN_REACHED;

@@ -48,6 +48,11 @@ void tt_judge_tell_lost(const struct tt_dossiers *all, struct tt_dossier *d, str
     f->lost_bytes = d->retained.bytes;
     f->lost_cost = f->unit_cost * d->retained.units;
     f->estimate_sd = sqrt(d->retained.variance);
+    if (f->verdict == TT_VERDICT_LEAK_RETAINED && d->state.holds &&
+        d->state.units > d->retained.units) {
+        f->lost_units = (uint64_t)llround(d->state.units);
+        f->lost_bytes = d->state.units;
+    }
     if (f->verdict != TT_VERDICT_LEAK_LOST ||
         (d->lost.explains && d->lost.units <= d->retained.units))
         return; /* else the copy is younger than the last look, or the site keeps others too */
@@ -126,7 +131,21 @@ static int tell_staleness(const struct tt_dossier *d, struct tt_finding *f)
 int tt_judge_tell(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f,
                   double middle, double late)
 {
-    int rc = d->lost.looked ? tell_unreachable(d, f) : 0;
+    bool heap = strcmp(d->resource, "heap") == 0;
+    int rc = heap && d->lost.looked ? tell_unreachable(d, f) : 0;
+    if (!rc)
+        rc = tt_judge_tell_state(all, d, f);
+    if (!rc && isfinite(d->exhausted)) {
+        struct tt_limit_fact limit;
+        struct tt_evidence e = {.kind = "exhausted", .value = d->exhausted, .log_e = NAN};
+        tt_judge_limit(all, d, &limit);
+        snprintf(e.text, sizeof e.text,
+                 "%s = %.0f is used up since %.0f s: %.0f in use, %.0f of them of this site",
+                 limit.name, limit.value, d->exhausted, limit.used, d->live);
+        rc = add_evidence(f, e);
+    }
+    if (!rc)
+        rc = tt_judge_tell_owner(f);
     if (!rc && d->stale.known)
         rc = tell_staleness(d, f);
     if (!rc && d->retention.n > 0) {

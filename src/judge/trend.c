@@ -58,8 +58,8 @@ static void gather(const struct tt_dossiers *all, const struct tt_dossier *d, bo
      */
     bool aged = d->retained.units >= MIN_EVENTS;
     uint32_t min_age = aged ? all->horizon_ticks : 0;
-    *e = (struct events){.from = INFINITY, .until = d->until};
-    e->to = d->until - (aged ? all->horizon : 0);
+    *e = (struct events){.from = INFINITY, .until = fmin(d->until, d->exhausted)};
+    e->to = fmin(d->until - (aged ? all->horizon : 0), d->exhausted);
     for (size_t i = 0; i < d->units.len; i++)
         if (d->units.data[i].age >= min_age)
             e->from = fmin(e->from, d->units.data[i].tick / TT_STATS_TICKS_PER_SECOND);

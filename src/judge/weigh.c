@@ -24,6 +24,8 @@
 #define OVER 0.6       /* births are over: none in the rest of the active time */
 #define NEARLY_ALL 0.95
 #define AT_ONCE 0.05
+#define REACHED 0.9        /* of a limit */
+#define ABANDONED 0.9      /* confidence when the kernel says that the peer has gone */
 #define SHORT_PROCESS 0.25 /* of the recording */
 #define AT_BOUND                                                                                   \
     0.02               /* variance of the live count over its mean; 1 by chance, 0 in a full cache \
@@ -170,6 +172,13 @@ static bool is_leak(const struct view *v, struct tt_finding *f)
            d->stack != 0;
 }
 
+/* Sockets whose peer has gone and children that have ended, ever more of them (state.c). */
+static bool is_abandoned(const struct view *v, struct tt_finding *f)
+{
+    f->note[0] = '\0';
+    return v->d->state.holds;
+}
+
 static bool is_released(const struct view *v, struct tt_finding *f)
 {
     const struct tt_dossier *d = v->d;
@@ -202,7 +211,8 @@ static bool is_short_process(const struct view *v, struct tt_finding *f)
     return true;
 }
 
-static bool is_delayed(const struct view *v, struct tt_finding *f)
+/* Units come and go by a timer: hardly any is older. */
+static bool by_timer(const struct view *v)
 {
     const struct tt_stats_delay *delay = &v->d->delay;
     if (!delay->found || at_once(v))
@@ -214,15 +224,51 @@ static bool is_delayed(const struct view *v, struct tt_finding *f)
             older += (double)v->d->units.data[i].count;
     }
     double idle = v->d->until - v->d->last_birth;
-    bool full = held_at_bound(v) && !paced(v);
     bool stays = all >= FEW && idle > 1.5 * delay->tau; /* births ended, entries stayed */
-    if (full || stays || older > fmax(FEW / 4, 0.2 * all))
-        return false;
+    return !stays && older <= fmax(FEW / 4, 0.2 * all);
+}
+
+static double timed_plateau(const struct view *v)
+{
     double rate = (v->d->births - v->d->live) / fmax(1, v->d->last_birth - v->d->first);
+    return tt_stats_delay_plateau(rate, v->d->delay.tau);
+}
+
+/* The timer holds so many of them that the limit is reached: what is acquired in the delay's time
+ * is all there is. Not a leak: it recovers within the delay once the load ends. */
+static bool is_capacity(const struct view *v, struct tt_finding *f)
+{
+    struct tt_limit_fact limit;
+    if (!by_timer(v) || !tt_judge_limit(v->all, v->d, &limit))
+        return false;
+    double plateau = timed_plateau(v);
+    if (fmax(v->shape.peak, plateau) < REACHED * limit.value)
+        return false;
+    f->capacity = (struct tt_capacity_fact){.known = true,
+                                            .limit = limit.value,
+                                            .peak = v->shape.peak,
+                                            .delay = v->d->delay.tau,
+                                            .plateau = plateau};
+    snprintf(f->capacity.limit_name, sizeof f->capacity.limit_name, "%s", limit.name);
+    char span[32];
+    snprintf(
+        f->note, sizeof f->note,
+        "%.0f of %.0f (%s) in use: each comes back %.3g s after it was acquired, more than %.3g "
+        "a second exhaust it; recovers in %s without load",
+        v->shape.peak, limit.value, limit.name, v->d->delay.tau,
+        limit.value / fmax(v->d->delay.tau, 0.125), tt_text_duration(span, v->d->delay.tau));
+    return true;
+}
+
+static bool is_delayed(const struct view *v, struct tt_finding *f)
+{
+    const struct tt_stats_delay *delay = &v->d->delay;
+    if (!by_timer(v) || (held_at_bound(v) && !paced(v)))
+        return false;
     snprintf(f->note, sizeof f->note,
              delay->binned ? "released after about %.3g s; levels off near %.0f units"
                            : "%.1f s timer; levels off near %.0f units",
-             delay->tau, tt_stats_delay_plateau(rate, delay->tau));
+             delay->tau, timed_plateau(v));
     return true;
 }
 
@@ -337,7 +383,8 @@ static bool is_undetermined(const struct view *v, struct tt_finding *f)
     char span[32], kept[32];
     double missing = seconds_missing(v);
     tt_text_count(kept, (uint64_t)llround(d->live));
-    snprintf(f->note, sizeof f->note, "%s units kept so far", kept);
+    snprintf(f->note, sizeof f->note, "%s units kept so far%s", kept,
+             f->owner.outlives ? "; they outlive those for whom they were acquired" : "");
     if (d->stack == 0)
         snprintf(f->would_change_it, sizeof f->would_change_it,
                  "a known call stack: these units were made where none could be read");
@@ -366,8 +413,10 @@ static const struct rule {
 } rules[] = {
     {TT_VERDICT_LEAK_LOST, is_lost, 0}, /* confidence from the evidence */
     {TT_VERDICT_LEAK_RETAINED, is_leak, 0},
+    {TT_VERDICT_LEAK_RETAINED, is_abandoned, 0},
     {TT_VERDICT_STEADY, is_short_process, 0.95},
     /* what comes and goes by a rule of its own */
+    {TT_VERDICT_CAPACITY, is_capacity, 0.9},
     {TT_VERDICT_DELAYED_RELEASE, is_delayed, 0.95},
     {TT_VERDICT_STEADY, is_released, 0.99},
     {TT_VERDICT_LOAD_FOLLOWING, is_load_following, 0.9},
@@ -389,6 +438,8 @@ static double leak_confidence(const struct view *v, const struct tt_finding *f)
     double level = v->all->alpha * exp(v->all->log_threshold - v->d->retention.log_e);
     double cap = f->horizon_short ? CAP_SHORT : CAP_FULL;
     double retained = v->d->rejected ? fmin(cap, 1 - fmin(0.5, level)) : 0;
+    if (f->verdict == TT_VERDICT_LEAK_RETAINED && v->d->state.holds)
+        retained = fmax(retained, ABANDONED);
     if (f->verdict == TT_VERDICT_LEAK_RETAINED)
         return v->d->stale.untouched ? 1 - (1 - retained) / 2 : retained;
     double once = v->d->lost.snapshots > 1 ? CAP_LOST_TWICE : CAP_LOST;
@@ -403,6 +454,10 @@ static void tell_doubt(const struct view *v, struct tt_finding *f)
         snprintf(f->would_change_it, sizeof f->would_change_it,
                  "a pointer to these units that a scan of memory cannot see: encoded, in a device "
                  "or in another process");
+    else if (d->state.holds && !d->rejected)
+        snprintf(f->would_change_it, sizeof f->would_change_it,
+                 "that they are closed later than %.0f s after their peer has gone: none was seen",
+                 v->all->horizon);
     else
         snprintf(f->would_change_it, sizeof f->would_change_it,
                  "a release later than %.0f s after birth: none was seen, units up to %.0f s old "
@@ -424,6 +479,8 @@ int tt_judge_weigh(const struct tt_dossiers *all, struct tt_dossier *d, struct t
     f->live = (uint64_t)llround(fmax(0, d->live));
     f->horizon = all->horizon;
     f->horizon_short = all->horizon < TT_JUDGE_HORIZON_S;
+    snprintf(f->place, sizeof f->place, "%s", all->c->sites.data[d->members.data[0].site].place);
+    tt_judge_owner(all, d, f);
     const struct rule *rule = rules;
     while (!rule->holds(&v, f))
         rule++; /* the last one always holds */

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One loss, one finding: a port goes with its socket, the descriptor inside of a stream with the
+ * stream. Where units that stay are the consequence of others that stay, their finding is dropped
+ * and the other one says so. Start: tt_judge_with. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "judge/dossier.h"
+#include "resource/resource.h"
+
+#define NEARLY_ALL 0.9
+
+static struct tt_finding *finding_at(struct tt_findings *out, int64_t process, int64_t site)
+{
+    for (size_t i = 0; i < out->list.len; i++)
+        if (out->list.data[i].process == process && out->list.data[i].site == site)
+            return &out->list.data[i];
+    return NULL;
+}
+
+/* Whether the verdict says at least as much as another. */
+static bool says_as_much(const struct tt_finding *main, const struct tt_finding *other)
+{
+    return tt_verdict_is_leak(main->verdict) || !tt_verdict_is_leak(other->verdict);
+}
+
+/* The finding that explains most units of a dossier: NULL when none explains nearly all. */
+static struct tt_finding *explained_by(const struct tt_dossiers *all, const struct tt_dossier *d,
+                                       struct tt_findings *out)
+{
+    struct tt_finding *best = NULL;
+    double most = 0, units = 0;
+    for (size_t i = 0; i < d->members.len; i++) {
+        const struct tt_case_site *s = &all->c->sites.data[d->members.data[i].site];
+        for (size_t k = 0; k < s->with.len; k++) {
+            struct tt_finding *f = finding_at(out, all->c->processes.data[s->process].id,
+                                              (int64_t)s->with.data[k].which);
+            units += f ? s->with.data[k].units : 0;
+            if (f && s->with.data[k].units > most) {
+                best = f;
+                most = s->with.data[k].units;
+            }
+        }
+    }
+    return units >= NEARLY_ALL * d->live ? best : NULL;
+}
+
+int tt_judge_with(struct tt_dossiers *all, struct tt_findings *out)
+{
+    int rc = 0;
+    bool *drop = calloc(out->list.len ? out->list.len : 1, sizeof *drop);
+    if (!drop)
+        return -ENOMEM;
+    for (size_t i = 0; !rc && i < out->list.len; i++) {
+        struct tt_finding *f = &out->list.data[i];
+        const struct tt_dossier *d = tt_dossier_of(all, f);
+        struct tt_finding *main = d && d->live >= 1 ? explained_by(all, d, out) : NULL;
+        if (!main || main == f || drop[main - out->list.data] || !says_as_much(main, f))
+            continue;
+        const struct tt_resource *kind = tt_resource_named(f->resource);
+        char units[32];
+        struct tt_evidence e = {.kind = "with", .value = (double)f->live, .log_e = NAN};
+        snprintf(e.text, sizeof e.text, "with them stay %s %s", tt_text_count(units, f->live),
+                 !kind          ? f->resource
+                 : f->live == 1 ? kind->one
+                                : kind->many);
+        rc = tt_vec_push(&main->evidence, e);
+        drop[i] = true;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < out->list.len; i++) {
+        if (drop[i])
+            tt_finding_free(&out->list.data[i]);
+        else
+            out->list.data[kept++] = out->list.data[i];
+    }
+    out->list.len = kept;
+    free(drop);
+    return rc;
+}
