@@ -29,7 +29,10 @@ void tt_cause_place(struct tt_text *out, const struct tt_subject *subject)
     const struct tt_finding *f = subject->finding;
     struct tt_report_stack stack;
     if (!fetch(subject, 0, f->process, f->stack, &stack)) {
-        tt_text_add(out, "site %lld", (long long)f->site);
+        if (*f->place)
+            tt_text_add(out, "%s", f->place);
+        else
+            tt_text_add(out, "site %lld", (long long)f->site);
         return;
     }
     const struct tt_symbol_frame *top = &stack.frames[tt_report_top_frame(stack.frames, stack.n)];
@@ -196,16 +199,20 @@ void tt_section_cause(struct tt_article *article, const struct tt_subject *subje
             tt_article_add(article, TT_BLOCK_PARA, "Blocks like the lost ones are acquired here%s:",
                            tt_phrase_text(about.data));
         else
-            tt_article_add(article, TT_BLOCK_PARA, "The %s acquired here%s %s:", word,
+            tt_article_add(article, TT_BLOCK_PARA, "The %s acquired here%s are %s:", word,
                            tt_phrase_text(about.data),
-                           f->verdict == TT_VERDICT_UNDETERMINED ? "are the ones that stay"
-                                                                 : "are not released");
+                           f->verdict == TT_VERDICT_UNDETERMINED ? "the ones that stay"
+                                                                 : tt_phrase_lost(f->resource));
         tt_text_free(&about);
         add_stack(article, &stack, &view);
     } else {
-        tt_article_add(article, TT_BLOCK_PARA,
-                       "The call stack of the acquisition was not recorded (site %lld).",
-                       (long long)f->site);
+        if (*f->place)
+            tt_article_add(article, TT_BLOCK_PARA, "No call was seen to acquire them (%s).",
+                           f->place);
+        else
+            tt_article_add(article, TT_BLOCK_PARA,
+                           "The call stack of the acquisition was not recorded (site %lld).",
+                           (long long)f->site);
     }
     if (f->verdict != TT_VERDICT_LEAK_LOST)
         tt_section_holders(article, f->holders.data, f->holders.len, "They are held by:");

@@ -110,9 +110,14 @@ static bool is_undecided(enum tt_verdict verdict)
     return verdict == TT_VERDICT_UNDETERMINED;
 }
 
+static bool is_capacity(enum tt_verdict verdict)
+{
+    return verdict == TT_VERDICT_CAPACITY;
+}
+
 static bool is_no_leak(enum tt_verdict verdict)
 {
-    return !tt_verdict_is_leak(verdict) && !is_undecided(verdict);
+    return !tt_verdict_is_leak(verdict) && !is_undecided(verdict) && !is_capacity(verdict);
 }
 
 static void add_healthy(struct tt_article *article, const struct tt_report_input *input)
@@ -227,6 +232,9 @@ void tt_article_compose(struct tt_article *article, const struct tt_report_input
     if (all->leak)
         add_list(article, input, "ALSO LOST", NULL, tt_verdict_is_leak, written, 0);
     add_list(article, input, "NOT DECIDED", NULL, is_undecided, all->leak ? 0 : written, 0);
+    add_list(article, input, "CAPACITY LIMITS",
+             "These are given back, but so late that a limit is reached at this load:", is_capacity,
+             0, 0);
     add_list(article, input, "NOT LEAKS", NULL, is_no_leak, 0, all->sites_not_listed);
     if (!overview)
         tt_section_groups(article, input);

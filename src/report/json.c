@@ -303,6 +303,47 @@ static json_t *holder_list(const struct tt_holding *holders, size_t n)
     return list;
 }
 
+/* Text, or null where it is unknown or differs. */
+static json_t *common(const char *text)
+{
+    return *text ? tt_json_text(text) : json_null();
+}
+
+static json_t *owner_object(const struct tt_finding *f)
+{
+    const struct tt_owner_fact *o = &f->owner;
+    if (!o->known)
+        return json_null();
+    return json_pack("{so so so so so so so so so so sb}", "text", tt_json_text(o->text), "units",
+                     tt_json_number(o->units), "unknown_units", tt_json_number(o->unknown),
+                     "owners", tt_json_number(o->owners), "address", common(o->address), "host",
+                     common(o->host), "exe", common(o->exe), "pid",
+                     o->pid ? json_integer(o->pid) : json_null(), "outlived",
+                     tt_json_number(o->outlived), "released", tt_json_number(o->released),
+                     "outlives", (int)o->outlives);
+}
+
+static json_t *state_object(const struct tt_finding *f)
+{
+    const struct tt_state_fact *s = &f->state;
+    if (!s->name)
+        return json_null();
+    return json_pack("{ss so so so so}", "name", s->name, "units", tt_json_number(s->units), "now",
+                     tt_json_number(s->now), "of", tt_json_number(s->of), "oldest_seconds",
+                     tt_json_number(s->oldest));
+}
+
+static json_t *capacity_object(const struct tt_finding *f)
+{
+    const struct tt_capacity_fact *c = &f->capacity;
+    if (!c->known)
+        return json_null();
+    return json_pack("{so so so so so so}", "limit", tt_json_number(c->limit), "limit_name",
+                     tt_json_text(c->limit_name), "peak", tt_json_number(c->peak), "delay_seconds",
+                     tt_json_number(c->delay), "plateau", tt_json_number(c->plateau),
+                     "recovers_within_seconds", tt_json_number(c->delay));
+}
+
 static json_t *finding_object(const struct tt_report_input *input, const struct tt_finding *f)
 {
     const struct tt_report_session *session = &input->sessions[0];
@@ -314,12 +355,15 @@ static json_t *finding_object(const struct tt_report_input *input, const struct 
     add(o, "verdict", tt_json_text(tt_verdict_word(f->verdict)));
     add(o, "severity", tt_json_number(f->severity));
     add(o, "site",
-        json_pack("{so so so sb so so so}", "frames", frames, "process",
+        json_pack("{so so so sb so so so so}", "frames", frames, "process",
                   tt_json_number((double)f->process), "id", tt_json_number((double)f->site), "cut",
                   (int)cut, "size_min", sized ? tt_json_number(f->size_min) : json_null(),
                   "size_max", sized ? tt_json_number(f->size_max) : json_null(), "unit_cost",
-                  positive(f->unit_cost)));
-    add(o, "owner", json_null());
+                  positive(f->unit_cost), "place",
+                  *f->place ? tt_json_text(f->place) : json_null()));
+    add(o, "owner", owner_object(f));
+    add(o, "state", state_object(f));
+    add(o, "capacity", capacity_object(f));
     add(o, "lost", lost_object(f, session));
     add(o, "rate", rate_object(f));
     add(o, "law", law_object(&f->law));

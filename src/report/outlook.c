@@ -123,14 +123,20 @@ void tt_section_forecast(struct tt_article *article, const struct tt_subject *su
         tt_article_add(article, TT_BLOCK_PARA, "At the load of the recording: %s%s a day.",
                        tt_phrase_about(f, false), daily);
     }
+    tt_phrase_size(limit, forecast->limit);
+    if (!sized || forecast->counts)
+        tt_phrase_number(limit, forecast->limit);
+    /* a declared one is called "limit of port" */
+    const char *named = strncmp(forecast->limit_name, "limit of ", 9) == 0 ? "" : "limit ";
+    if (forecast->known && !(forecast->seconds > 0)) {
+        tt_article_more(article, "The %s%s = %s is reached.", named, forecast->limit_name, limit);
+        return;
+    }
     if (!forecast->known || !tt_phrase_known(forecast->seconds)) {
         tt_article_more(article, "No limit is known that this would reach.");
         return;
     }
-    tt_phrase_size(limit, forecast->limit);
-    if (!sized)
-        tt_phrase_number(limit, forecast->limit);
-    tt_article_more(article, "The limit %s = %s is reached in %s", forecast->limit_name, limit,
+    tt_article_more(article, "The %s%s = %s is reached in %s", named, forecast->limit_name, limit,
                     tt_text_duration(span, forecast->seconds));
     if (tt_phrase_known(forecast->interval.lo) && tt_phrase_known(forecast->interval.hi)) {
         tt_article_more(article, "(90 %%: %s to %s).", tt_text_duration(lo, forecast->interval.lo),
@@ -220,7 +226,7 @@ void tt_section_status(struct tt_article *article, const struct tt_subject *subj
                             tt_text_duration(span, f->quiet_seconds));
         else
             tt_article_more(article, "and were not released.");
-        if (tt_phrase_sized(f->resource) && !f->unreachable.looked)
+        if (!strcmp(tt_phrase_text(f->resource), "heap") && !f->unreachable.looked)
             tt_article_more(article, "Whether anything still points to the %s was not looked at.",
                             tt_phrase_word(f->resource, true));
         tt_section_reached(article, subject);

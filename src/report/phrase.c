@@ -7,36 +7,33 @@
 #include <string.h>
 #include <time.h>
 
-/* Words for the resource kinds of DESIGN.md; a kind declared by the program is its own word. */
-static const struct {
-    const char *resource, *one, *many;
-    bool sized;
-} words[] = {
-    {"heap", "block", "blocks", true},
-    {"fd", "file descriptor", "file descriptors", false},
-    {"socket", "socket", "sockets", false},
-    {"port", "port", "ports", false},
-    {"thread", "thread", "threads", false},
-    {"mapping", "mapping", "mappings", true},
-    {"child", "child process", "child processes", false},
-    {"timer", "timer", "timers", false},
-    {"ipc", "IPC object", "IPC objects", false},
-};
+#include "resource/resource.h"
 
+/* A kind that the user declared is its own word. */
 const char *tt_phrase_word(const char *resource, bool plural)
 {
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (resource && !strcmp(resource, words[i].resource))
-            return plural ? words[i].many : words[i].one;
-    return plural ? "units" : "unit";
+    static _Thread_local char many[40];
+    const struct tt_resource *kind = tt_resource_named(resource);
+    if (kind)
+        return plural ? kind->many : kind->one;
+    if (!resource || !*resource)
+        return plural ? "units" : "unit";
+    if (strcmp(resource, "heap") == 0)
+        return plural ? "blocks" : "block";
+    snprintf(many, sizeof many, "%.30s%s", resource, plural ? "s" : "");
+    return many;
+}
+
+const char *tt_phrase_lost(const char *resource)
+{
+    const struct tt_resource *kind = tt_resource_named(resource);
+    return kind ? kind->lost : "not released";
 }
 
 bool tt_phrase_sized(const char *resource)
 {
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (resource && !strcmp(resource, words[i].resource))
-            return words[i].sized;
-    return false;
+    const struct tt_resource *kind = tt_resource_named(resource);
+    return kind ? kind->sized : resource && strcmp(resource, "heap") == 0;
 }
 
 const char *tt_phrase_text(const char *s)

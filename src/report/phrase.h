@@ -19,7 +19,9 @@ char *tt_phrase_size(tt_phrase buf, double bytes);
 char *tt_phrase_sizes(tt_phrase buf, const struct tt_finding *finding);
 /* "2 blocks", "1 file descriptor": count and the resource's word. */
 char *tt_phrase_units(tt_phrase buf, const char *resource, double n);
-/* The word alone, singular or plural. */
+/* What did not happen to lost ones: "never closed", "not released". */
+const char *tt_phrase_lost(const char *resource);
+/* The word alone, singular or plural; valid until the next call. */
 const char *tt_phrase_word(const char *resource, bool plural);
 /* " (95 %: 1.88 to 1.99)", or "" when an end is not finite or both print alike. */
 char *tt_phrase_interval(tt_phrase buf, const char *level, double lo, double hi);

@@ -99,6 +99,13 @@ static bool loss_by_law(struct tt_text *out, const struct tt_finding *f)
     return true;
 }
 
+/* Whether nearly all that stay are in a state that says why. */
+static bool in_state(const struct tt_finding *f)
+{
+    double stay = f->lost_units ? (double)f->lost_units : (double)f->live;
+    return f->state.name && f->state.units >= 1 && f->state.units >= 0.9 * stay;
+}
+
 static void title(struct tt_text *out, const struct tt_subject *subject)
 {
     const struct tt_finding *f = subject->finding;
@@ -131,6 +138,8 @@ static void title(struct tt_text *out, const struct tt_subject *subject)
             tt_text_add(out, " (%s)", tt_phrase_size(size, f->lost_bytes));
     }
     when(out, subject);
+    if (in_state(f))
+        tt_text_add(out, " (%s)", f->state.name);
     if (undecided)
         tt_text_add(out, "; not decided");
 }
@@ -276,6 +285,31 @@ static void symptom_total(struct tt_article *article, const struct tt_subject *s
     tt_text_free(&text);
 }
 
+/* "48 of them are in CLOSE_WAIT for longer than 600 s: the peer has gone, ..." */
+static void symptom_state(struct tt_article *article, const struct tt_finding *f)
+{
+    tt_phrase units, horizon;
+    if (!f->state.name || f->state.units < 1)
+        return;
+    tt_article_add(article, TT_BLOCK_PARA, "%s of them %s in %s for longer than %s s: %s.",
+                   tt_phrase_number(units, f->state.units), f->state.units < 1.5 ? "is" : "are",
+                   f->state.name, tt_phrase_number(horizon, f->horizon), f->state.words);
+}
+
+static void symptom_owner(struct tt_article *article, const struct tt_finding *f)
+{
+    tt_phrase held, of;
+    if (!f->owner.known || (!tt_verdict_is_leak(f->verdict) && !f->owner.outlives))
+        return;
+    tt_article_add(article, TT_BLOCK_PARA, "They were acquired %s.", f->owner.text);
+    if (f->owner.outlives)
+        tt_article_more(article,
+                        "They outlive their owner: %s of %s are still held after the client "
+                        "has gone.",
+                        tt_phrase_number(held, f->owner.outlived),
+                        tt_phrase_number(of, f->owner.outlived + f->owner.released));
+}
+
 void tt_section_symptoms(struct tt_article *article, const struct tt_subject *subject)
 {
     const struct tt_finding *f = subject->finding;
@@ -294,5 +328,7 @@ void tt_section_symptoms(struct tt_article *article, const struct tt_subject *su
     if (f->quiet_seconds >= 1)
         tt_article_more(article, "In the last %s none was acquired and the survivors stayed.",
                         tt_text_duration(span, f->quiet_seconds));
+    symptom_state(article, f);
+    symptom_owner(article, f);
     tt_plot_add(article, subject);
 }
