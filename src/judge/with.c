@@ -11,6 +11,7 @@
 #include "resource/resource.h"
 
 #define NEARLY_ALL 0.9
+#define EACH_MOST 16.0 /* blocks that the library makes for one unit */
 
 static struct tt_finding *finding_at(struct tt_findings *out, int64_t process, int64_t site)
 {
@@ -47,6 +48,71 @@ static struct tt_finding *explained_by(const struct tt_dossiers *all, const stru
     return units >= NEARLY_ALL * d->live ? best : NULL;
 }
 
+static bool in_c_library(const struct tt_case *c, size_t process, uint64_t pc)
+{
+    static const char *const prefixes[] = {"libc.so",    "libc-2.", "ld-linux", "ld-2.",
+                                           "libpthread", "ld-musl", "libc.musl"};
+    const struct tt_case_module *m = tt_case_module(c, process, pc);
+    const char *slash = m ? strrchr(m->path, '/') : NULL;
+    const char *base = slash ? slash + 1 : m ? m->path : "";
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (strncmp(base, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a stack is another one with at least one more frame inside, all of them the library's. */
+static bool made_inside(const struct tt_dossiers *all, const struct tt_dossier *d,
+                        const struct tt_dossier *outer)
+{
+    const struct tt_case_stack *s = tt_case_stack(all->c, d->process, d->stack),
+                               *o = tt_case_stack(all->c, outer->process, outer->stack);
+    if (!s || !o || d->process != outer->process || !o->n || s->n <= o->n ||
+        memcmp(s->pc + (s->n - o->n), o->pc, o->n * sizeof *o->pc) != 0)
+        return false;
+    for (size_t i = 0; i < s->n - o->n; i++)
+        if (!in_c_library(all->c, d->process, s->pc[i]))
+            return false;
+    return true;
+}
+
+/* So many for each of the other: a whole number, nearly. */
+static bool in_step(double units, double others)
+{
+    double each = units / others, whole = round(each);
+    return whole >= 1 && whole <= EACH_MOST && fabs(each - whole) <= 0.1 * whole;
+}
+
+/* The finding of another kind in whose acquisition the library made these units. */
+static struct tt_finding *made_for(struct tt_dossiers *all, const struct tt_dossier *d,
+                                   struct tt_findings *out)
+{
+    for (size_t i = 0; i < out->list.len; i++) {
+        struct tt_finding *f = &out->list.data[i];
+        const struct tt_dossier *outer = tt_dossier_of(all, f);
+        if (outer && outer != d && outer->live >= 1 && strcmp(outer->resource, "heap") != 0 &&
+            strcmp(outer->resource, d->resource) != 0 && made_inside(all, d, outer) &&
+            in_step(d->live, outer->live))
+            return f;
+    }
+    return NULL;
+}
+
+static int tell_main(struct tt_finding *main, const struct tt_finding *f)
+{
+    const struct tt_resource *kind = tt_resource_named(f->resource);
+    bool heap = strcmp(f->resource, "heap") == 0, one = f->live == 1;
+    char units[32];
+    struct tt_evidence e = {.kind = "with", .value = (double)f->live, .log_e = NAN};
+    snprintf(e.text, sizeof e.text, "with them stay%s %s %s", one ? "s" : "",
+             tt_text_count(units, f->live),
+             heap    ? one ? "block" : "blocks"
+             : !kind ? f->resource
+             : one   ? kind->one
+                     : kind->many);
+    return tt_vec_push(&main->evidence, e);
+}
+
 int tt_judge_with(struct tt_dossiers *all, struct tt_findings *out)
 {
     int rc = 0;
@@ -57,16 +123,11 @@ int tt_judge_with(struct tt_dossiers *all, struct tt_findings *out)
         struct tt_finding *f = &out->list.data[i];
         const struct tt_dossier *d = tt_dossier_of(all, f);
         struct tt_finding *main = d && d->live >= 1 ? explained_by(all, d, out) : NULL;
+        if (!main && d && d->live >= 1)
+            main = made_for(all, d, out);
         if (!main || main == f || drop[main - out->list.data] || !says_as_much(main, f))
             continue;
-        const struct tt_resource *kind = tt_resource_named(f->resource);
-        char units[32];
-        struct tt_evidence e = {.kind = "with", .value = (double)f->live, .log_e = NAN};
-        snprintf(e.text, sizeof e.text, "with them stay %s %s", tt_text_count(units, f->live),
-                 !kind          ? f->resource
-                 : f->live == 1 ? kind->one
-                                : kind->many);
-        rc = tt_vec_push(&main->evidence, e);
+        rc = tell_main(main, f);
         drop[i] = true;
     }
     size_t kept = 0;

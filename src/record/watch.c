@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "record/internal.h"
 
-#pragma weak tt_inject_watch
 #define AGAIN_NS (2 * TT_SECOND)
 #define TRIES_MOST 40 /* a thread may stand in the way that often */
 #define SAY_NS TT_SECOND
@@ -240,8 +239,6 @@ void tt_watch_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t no
     if (!image->id || !image->alive || !image->visible || !image->map_base ||
         image->tape.head.state != TT_STATE_RUNNING || !image->tape.head.watch_entry ||
         (!o->resources && !o->n_handles))
-        return;
-    if (!tt_inject_watch)
         return;
     bool fresh = !image->watches_listed;
     if (fresh) {
