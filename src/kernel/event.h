@@ -74,6 +74,13 @@ struct tt_kernel_event {
     __u32 reserved;
 };
 
+/* An EXEC record. */
+#define TT_KERNEL_PATH 256u
+struct tt_kernel_exec {
+    struct tt_kernel_event event;
+    char path[TT_KERNEL_PATH]; /* as given to execve */
+};
+
 /* A stack that was unwound: the words that led the way. Written by the loader under `seq` (odd
  * while it writes). */
 struct tt_kernel_known {

@@ -6,6 +6,7 @@
  * Start: take, tt_kernel_visit. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,7 +94,8 @@ static void free_slot(struct tt_kernel *kernel, uint32_t slot)
     tt_kernel_slot_give(&kernel->load, slot);
 }
 
-static void make_image(struct tt_kernel *kernel, uint32_t slot, pid_t pid)
+/* path: of the program, in case /proc cannot tell any more; NULL: not known. */
+static void make_image(struct tt_kernel *kernel, uint32_t slot, pid_t pid, const char *path)
 {
     struct tt_kernel_image *image = calloc(1, sizeof *image);
     int fd = -1;
@@ -110,6 +112,9 @@ static void make_image(struct tt_kernel *kernel, uint32_t slot, pid_t pid)
             free_image(kernel, image);
         return;
     }
+    if (path && !*image->tape.head->exe)
+        snprintf(image->tape.head->exe, sizeof image->tape.head->exe, "%.*s",
+                 (int)TT_KERNEL_PATH - 1, path);
     for (unsigned i = 0; i < 2; i++) {
         enum tt_kernel_kind kind = i ? TT_KERNEL_SOCKET : TT_KERNEL_FD;
         uint32_t site = tt_kernel_tape_site(&image->tape, kinds[kind].kind, NULL, 0, true);
@@ -308,8 +313,9 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
 
 static void flush(struct tt_kernel *kernel, struct tt_kernel_image *image);
 
-static void executed(struct tt_kernel *kernel, const struct tt_kernel_event *e)
+static void executed(struct tt_kernel *kernel, const struct tt_kernel_exec *exec)
 {
+    const struct tt_kernel_event *e = &exec->event;
     uint32_t before = (uint32_t)e->value[1] % TT_KERNEL_SLOTS;
     struct tt_kernel_image *old = kernel->image[before];
     if (old) {
@@ -317,7 +323,7 @@ static void executed(struct tt_kernel *kernel, const struct tt_kernel_event *e)
         kernel->options.replaced(kernel->options.arg, old->pid);
     }
     free_slot(kernel, before);
-    make_image(kernel, e->slot, (pid_t)e->value[0]);
+    make_image(kernel, e->slot, (pid_t)e->value[0], exec->path);
 }
 
 static int take(void *arg, void *data, size_t n)
@@ -328,11 +334,12 @@ static int take(void *arg, void *data, size_t n)
         (!e->site && e->ip && n < sizeof *e + (size_t)e->pages * 4096))
         return 0;
     if (e->what == TT_KERNEL_FORK) {
-        make_image(kernel, e->slot, (pid_t)e->value[0]);
+        make_image(kernel, e->slot, (pid_t)e->value[0], NULL);
         return 0;
     }
     if (e->what == TT_KERNEL_EXEC) {
-        executed(kernel, e);
+        if (n >= sizeof(struct tt_kernel_exec))
+            executed(kernel, data);
         return 0;
     }
     struct tt_kernel_image *image = kernel->image[e->slot];
@@ -467,7 +474,7 @@ int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_err
     }
     kernel->shared->slot[slot].pid = (uint32_t)pid;
     if (!fresh)
-        make_image(kernel, (uint32_t)slot, pid);
+        make_image(kernel, (uint32_t)slot, pid, NULL);
     return 0;
 }
 

@@ -198,7 +198,7 @@ static __always_inline int send(struct tt_kernel_event *from)
         if (!e)
             return 0;
         fill(e, from);
-        bpf_ringbuf_submit(e, wake());
+        bpf_ringbuf_submit(e, from->what == TT_KERNEL_FORK ? BPF_RB_FORCE_WAKEUP : wake());
     } else if (READ(shared.deep)) {
         struct raw_deep *raw = bpf_ringbuf_reserve(&ring, sizeof *raw, 0);
         if (!raw)
@@ -653,9 +653,21 @@ int executed(struct bpf_raw_tracepoint_args *ctx)
     if (before < 0)
         return 0;
     __u32 pid = (__u32)(bpf_get_current_pid_tgid() >> 32);
+    struct linux_binprm *bprm = (struct linux_binprm *)ctx->args[2];
     int slot = take_slot(pid, before);
-    if (slot >= 0)
-        report(HEAD(slot, TT_KERNEL_EXEC, 0, 0), pid, (__u32)before, 0, 0);
+    if (slot < 0)
+        return 0;
+    struct tt_kernel_exec *e = bpf_ringbuf_reserve(&ring, sizeof *e, 0);
+    if (!e) {
+        __sync_fetch_and_add(&shared.lost_slots, 1);
+        return 0;
+    }
+    const struct tt_kernel_event head = {
+        .what = TT_KERNEL_EXEC, .slot = (__u32)slot, .value = {pid, (__u32)before}};
+    fill(&e->event, &head);
+    if (bpf_probe_read_kernel_str(e->path, sizeof e->path, BPF_CORE_READ(bprm, filename)) < 0)
+        e->path[0] = 0;
+    bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP); /* it may not run for long */
     return 0;
 }
 

@@ -11,6 +11,9 @@
 struct task_struct {
     int pid, tgid;
 };
+struct linux_binprm {
+    const char *filename;
+};
 struct pt_regs { /* x86-64 */
     unsigned long bp, r10, r9, r8, dx, si, di, ip, sp;
 };

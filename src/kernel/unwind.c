@@ -152,7 +152,8 @@ struct tt_kernel_unwind {
     pid_t pid;
     struct tt_proc_maps maps;
     TT_VEC(struct row *) rows;
-    struct tt_map row_at; /* program counter to index */
+    struct tt_map row_at;     /* program counter to index */
+    struct tt_map wrapper_at; /* program counter to whether it is in a wrapper */
 };
 
 static void drop_rows(struct tt_kernel_unwind *u)
@@ -163,6 +164,7 @@ static void drop_rows(struct tt_kernel_unwind *u)
     }
     tt_vec_free(&u->rows);
     tt_map_free(&u->row_at);
+    tt_map_free(&u->wrapper_at);
 }
 
 struct tt_kernel_unwind *tt_kernel_unwind_new(struct tt_kernel_files *files, pid_t pid)
@@ -260,6 +262,21 @@ static void describe(struct row *row, Dwarf_Frame *frame)
     }
 }
 
+/* A program counter as the file's own address. */
+static bool address_in(const struct file *f, const struct tt_proc_map *map, uint64_t pc,
+                       uint64_t *address)
+{
+    uint64_t at = pc - map->start + map->offset;
+    for (size_t i = 0; i < f->segments.len; i++) {
+        const struct segment *s = &f->segments.data[i];
+        if (at >= s->offset && at < s->end) {
+            *address = at - s->offset + s->address;
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct row *compute(struct tt_kernel_unwind *u, uint64_t pc)
 {
     const struct tt_proc_map *map = code_at(u, pc);
@@ -269,19 +286,13 @@ static struct row *compute(struct tt_kernel_unwind *u, uint64_t pc)
         return NULL;
     if (map && map->inode)
         file = file_of(u->files, u->pid, map, tt_proc_map_path(&u->maps, map));
-    uint64_t at = map ? pc - map->start + map->offset : 0;
-    for (size_t i = 0; file && i < file->segments.len; i++) {
-        const struct segment *s = &file->segments.data[i];
-        if (at < s->offset || at >= s->end)
-            continue;
-        Dwarf_Addr address = at - s->offset + s->address;
-        Dwarf_Frame *frame = NULL;
-        if ((file->eh && dwarf_cfi_addrframe(file->eh, address, &frame) == 0) ||
-            (debug_frame(file) && dwarf_cfi_addrframe(file->debug, address, &frame) == 0)) {
-            describe(row, frame);
-            row->frame = frame;
-        }
-        break;
+    Dwarf_Addr address;
+    Dwarf_Frame *frame = NULL;
+    if (file && address_in(file, map, pc, &address) &&
+        ((file->eh && dwarf_cfi_addrframe(file->eh, address, &frame) == 0) ||
+         (debug_frame(file) && dwarf_cfi_addrframe(file->debug, address, &frame) == 0))) {
+        describe(row, frame);
+        row->frame = frame;
     }
     return row;
 }
@@ -475,6 +486,29 @@ static int step(struct walk *w, const struct row *row)
     return ip ? 1 : 0;
 }
 
+/* Whether the function at an address is also known by a name of the C library's own: so are its
+ * wrappers of system calls ("open" is __libc_open64), and what is written for it is not. */
+static bool reserved(const struct file *f, uint64_t address)
+{
+    for (Elf_Scn *scn = NULL; f->elf && (scn = elf_nextscn(f->elf, scn)) != NULL;) {
+        GElf_Shdr head;
+        Elf_Data *data;
+        if (!gelf_getshdr(scn, &head) || head.sh_type != SHT_SYMTAB || !head.sh_entsize ||
+            !(data = elf_getdata(scn, NULL)))
+            continue;
+        for (int i = 0; i < (int)(head.sh_size / head.sh_entsize); i++) {
+            GElf_Sym s;
+            const char *name;
+            if (gelf_getsym(data, i, &s) && GELF_ST_TYPE(s.st_info) == STT_FUNC &&
+                address > s.st_value && address - s.st_value <= s.st_size &&
+                (name = elf_strptr(f->elf, head.sh_link, s.st_name)) != NULL && name[0] == '_' &&
+                name[1] == '_')
+                return true;
+        }
+    }
+    return false;
+}
+
 static bool begins(const char *name, const char *const *with)
 {
     for (; *with; with++)
@@ -483,8 +517,7 @@ static bool begins(const char *name, const char *const *with)
     return false;
 }
 
-static void name_place(const struct tt_kernel_unwind *u, uint64_t pc,
-                       struct tt_kernel_frames *frames)
+static void name_place(struct tt_kernel_unwind *u, uint64_t pc, struct tt_kernel_frames *frames)
 {
     static const char *const libc[] = {"libc.so", "libc-2.", "libpthread",
                                        "ld-musl", "librt",   NULL};
@@ -494,6 +527,17 @@ static void name_place(const struct tt_kernel_unwind *u, uint64_t pc,
     name = name ? name + 1 : path;
     frames->wrapper = begins(name, libc);
     frames->loader = begins(name, loader);
+    if (frames->wrapper || frames->loader || !map || !map->inode)
+        return;
+    const uint64_t *known = tt_map_get(&u->wrapper_at, pc);
+    if (known) {
+        frames->wrapper = *known;
+        return;
+    }
+    const struct file *f = file_of(u->files, u->pid, map, path);
+    uint64_t address;
+    frames->wrapper = f && address_in(f, map, pc, &address) && reserved(f, address);
+    tt_map_put(&u->wrapper_at, pc, frames->wrapper);
 }
 
 void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped *stopped,
