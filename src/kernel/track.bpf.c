@@ -109,23 +109,26 @@ static __always_inline int take_slot(__u32 pid, int before)
 
 /* ---- whose stack it is ---- */
 
-struct compare {
-    const struct stack *stack;
-    const struct tt_kernel_known *known;
-    __u64 sp;
-    __u32 differ;
-};
-static long compare_word(__u32 i, void *arg)
+/* Whether the words of a known stack stand in the copy of this one. A function of its own, so that
+ * the kernel proves the loop once and not for every way to it. */
+__noinline __u32 same_words(__u32 place, __u64 sp)
 {
-    struct compare *c = arg;
-    if (i >= TT_KERNEL_WORDS)
-        return 1;
-    __u32 at = c->known->at[i];
-    __u64 word = *(const __u64 *)&c->stack->byte[at & (TT_KERNEL_SPAN - 8)];
-    if (at & 1)
-        word -= c->sp;
-    c->differ = word != c->known->word[i];
-    return c->differ;
+    __u32 zero = 0;
+    const struct stack *stack = bpf_map_lookup_elem(&scratch, &zero);
+    const struct tt_kernel_known *k = &shared.known[place & (TT_KERNEL_CACHE - 1)];
+    __u32 n = READ(k->n);
+    if (!stack)
+        return 0;
+#pragma clang loop unroll(disable)
+    for (__u32 i = 0; i < TT_KERNEL_WORDS; i++) {
+        if (i >= n)
+            return 1;
+        __u32 at = k->at[i];
+        __u64 word = *(const __u64 *)&stack->byte[at & (TT_KERNEL_SPAN - 8)];
+        if ((at & 1 ? word - sp : word) != k->word[i])
+            return 0;
+    }
+    return 1;
 }
 
 /* The site of a stack that was unwound before and is still the same; 0: not known. */
@@ -137,7 +140,7 @@ __noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
         return 0;
     for (__u32 way = 0; way < TT_KERNEL_WAYS; way++) {
         struct tt_kernel_known *k = &shared.known[(place + way) & (TT_KERNEL_CACHE - 1)];
-        __u32 seq = READ(k->seq), span = READ(k->span), n = READ(k->n);
+        __u32 seq = READ(k->seq), span = READ(k->span);
         if ((seq & 1) || k->ip != ip || k->key != key || (k->need_bp && bp - sp != k->bp))
             continue;
         if (span > have) {
@@ -145,10 +148,8 @@ __noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
                 continue;
             have = span;
         }
-        struct compare c = {stack, k, sp, 0};
-        bpf_loop(n, compare_word, &c, 0);
         __u32 site = READ(k->site);
-        if (!c.differ && READ(k->seq) == seq)
+        if (same_words(place + way, sp) && READ(k->seq) == seq)
             return site;
     }
     return 0;
@@ -285,41 +286,48 @@ static __always_inline void take_fd(__u32 slot, __u32 fd)
         __sync_fetch_and_add(&shared.foreign, 1);
 }
 
-/* One or two descriptors came to be by this call. */
-__noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
+/* The same where the stack is not known: pending until the loader has unwound it. */
+__noinline int acquired_raw(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
 {
     struct pt_regs *regs = regs_here();
+    __u32 tick = READ(shared.tick);
     struct tt_kernel_event e = {
         .what = TT_KERNEL_OPEN,
         .slot = slot,
         .kind = kind,
         .n = n,
+        .serial = __sync_fetch_and_add(&shared.serial, 2) & 0xfffff,
         .value = {first, second},
         .ip = regs->ip,
         .sp = regs->sp,
         .bp = regs->bp,
     };
-    __u32 site = known_site(e.ip, e.sp, e.bp, (__u64)slot << 8 | kind);
-    __u32 tick = READ(shared.tick);
-    __u64 entry = TT_KERNEL_ENTRY(site, 0, tick), other = entry;
-    if (!site) {
-        e.serial = __sync_fetch_and_add(&shared.serial, 2) & 0xfffff;
-        entry = TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial, tick);
-        other = TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial + 1, tick);
-    }
+    put_fd(slot, first, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial, tick));
+    if (n > 1)
+        put_fd(slot, second, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial + 1, tick));
+    if (send(&e))
+        return 0;
+    __u32 site = READ(shared.slot[slot & (TT_KERNEL_SLOTS - 1)].unknown[kind == TT_KERNEL_SOCKET]);
+    put_fd(slot, first, TT_KERNEL_ENTRY(site, 0, tick));
+    if (n > 1)
+        put_fd(slot, second, TT_KERNEL_ENTRY(site, 0, tick));
+    __sync_fetch_and_add(&shared.lost_stacks, n);
+    __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);
+    return 0;
+}
+
+/* One or two descriptors came to be by this call. */
+__noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
+{
+    struct pt_regs *regs = regs_here();
+    __u32 site = known_site(regs->ip, regs->sp, regs->bp, (__u64)slot << 8 | kind);
+    if (!site)
+        return acquired_raw(slot, kind, n, first, second);
+    __u64 entry = TT_KERNEL_ENTRY(site, 0, READ(shared.tick));
     put_fd(slot, first, entry);
     if (n > 1)
-        put_fd(slot, second, other);
-    if (!site && !send(&e)) {
-        __sync_fetch_and_add(&shared.lost_stacks, 1);
-        site = READ(shared.slot[slot & (TT_KERNEL_SLOTS - 1)].unknown[kind == TT_KERNEL_SOCKET]);
-        entry = TT_KERNEL_ENTRY(site, 0, tick);
-        put_fd(slot, first, entry);
-        if (n > 1)
-            put_fd(slot, second, entry);
-    }
-    if (site)
-        __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);
+        put_fd(slot, second, entry);
+    __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);
     return 0;
 }
 
