@@ -679,12 +679,16 @@ int executed(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
+/* A thread that ends by itself. Those that go with their process are what it still had. */
+#define SIGNAL_GROUP_EXIT 4
 SEC("raw_tp/sched_process_exit")
 int exited(struct bpf_raw_tracepoint_args *ctx)
 {
+    struct task_struct *task = (struct task_struct *)ctx->args[0];
     __u64 id = bpf_get_current_pid_tgid();
     int slot = slot_of((__u32)(id >> 32));
-    if (slot >= 0 && (__u32)id != (__u32)(id >> 32))
+    if (slot >= 0 && (__u32)id != (__u32)(id >> 32) &&
+        !(BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT))
         report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_THREAD, 0), (__u32)id, 0, 0, 0);
     return 0;
 }

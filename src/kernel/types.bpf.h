@@ -8,8 +8,12 @@
 #include <linux/types.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct signal_struct {
+    unsigned int flags;
+};
 struct task_struct {
     int pid, tgid;
+    struct signal_struct *signal;
 };
 struct linux_binprm {
     const char *filename;

@@ -517,16 +517,26 @@ static bool begins(const char *name, const char *const *with)
     return false;
 }
 
+static const char *name_at(const struct tt_kernel_unwind *u, uint64_t pc)
+{
+    const struct tt_proc_map *map = code_at(u, pc);
+    const char *path = map ? tt_proc_map_path(&u->maps, map) : "", *name = strrchr(path, '/');
+    return name ? name + 1 : path;
+}
+
+static bool in_loader(const struct tt_kernel_unwind *u, uint64_t pc)
+{
+    static const char *const loader[] = {"ld-linux", "ld-2.", NULL};
+    return begins(name_at(u, pc), loader);
+}
+
 static void name_place(struct tt_kernel_unwind *u, uint64_t pc, struct tt_kernel_frames *frames)
 {
     static const char *const libc[] = {"libc.so", "libc-2.", "libpthread",
                                        "ld-musl", "librt",   NULL};
-    static const char *const loader[] = {"ld-linux", "ld-2.", NULL};
     const struct tt_proc_map *map = code_at(u, pc);
-    const char *path = map ? tt_proc_map_path(&u->maps, map) : "", *name = strrchr(path, '/');
-    name = name ? name + 1 : path;
-    frames->wrapper = begins(name, libc);
-    frames->loader = begins(name, loader);
+    frames->wrapper = begins(name_at(u, pc), libc);
+    frames->loader = in_loader(u, pc);
     if (frames->wrapper || frames->loader || !map || !map->inode)
         return;
     const uint64_t *known = tt_map_get(&u->wrapper_at, pc);
@@ -534,7 +544,7 @@ static void name_place(struct tt_kernel_unwind *u, uint64_t pc, struct tt_kernel
         frames->wrapper = *known;
         return;
     }
-    const struct file *f = file_of(u->files, u->pid, map, path);
+    const struct file *f = file_of(u->files, u->pid, map, tt_proc_map_path(&u->maps, map));
     uint64_t address;
     frames->wrapper = f && address_in(f, map, pc, &address) && reserved(f, address);
     tt_map_put(&u->wrapper_at, pc, frames->wrapper);
@@ -567,7 +577,8 @@ void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped
         if (went == 0)
             break;
         if (went < 0 || !code_at(u, w.pc)) {
-            frames->cut = true;
+            /* the loader's first code has no rules that say so */
+            frames->cut = !in_loader(u, frames->pc[frames->n - 1]);
             frames->short_copy = w.out;
             break;
         }

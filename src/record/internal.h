@@ -8,6 +8,7 @@
  *   setting.c what is changed in the caller         loop.c    the loop
  *   run.c     recording a command                   attach.c  recording what runs already
  *   kernel.c  recording from the kernel's side
+ *   hold.c    a command held at its end
  *   ask.c     requests to a recorder                shadow.c  the shadow as it was at a moment
  *   snapshot.c frozen copies, and when to make one  search.c  one copy searched, and its rows
  *   stale.c   sampled objects not touched           once.c    one snapshot, or a core file
@@ -309,6 +310,21 @@ struct tt_given {
 
 struct tt_search; /* search.c */
 
+/* hold.c */
+struct tt_hold {
+    pid_t pid;
+    int asked, answered; /* eventfds */
+    bool runs;
+    pthread_t thread;
+};
+/* Holds a child of this thread, which has not called exec yet, when it exits within a second. */
+void tt_hold_start(struct tt_hold *hold, pid_t pid);
+/* Whether it is held now and waits for tt_hold_answer; `asked` is readable then. */
+bool tt_hold_asked(const struct tt_hold *hold);
+void tt_hold_answer(const struct tt_hold *hold);
+/* Waits for the thread; within two seconds. Does nothing if nothing was started. */
+void tt_hold_end(struct tt_hold *hold);
+
 /* The functions of one C library that are watched, where its symbol table has them. */
 struct tt_library_function {
     const char *name; /* of a row of the resource table, up to the next space */
@@ -351,6 +367,7 @@ struct tt_recorder {
     struct tt_kernel *kernel;   /* NULL: not used, or not to be had */
     struct tt_error kernel_why; /* then */
     uint64_t kernel_due;
+    struct tt_hold hold;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;
     TT_VEC(struct tt_library) libraries; /* read so far */
@@ -377,7 +394,7 @@ void tt_record_dir_remove(struct tt_recorder *rec);
 void tt_record_dir_clean(void);
 
 /* loop.c */
-enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FD_KERNEL, TT_FDS };
+enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FD_KERNEL, TT_FD_HOLD, TT_FDS };
 
 /* Timer, signals, directory. 0 or a negative errno. */
 int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_error *err);

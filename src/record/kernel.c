@@ -76,10 +76,10 @@ void tt_kernel_start(struct tt_recorder *rec)
 
 int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_error *err)
 {
-    if (rec->kernel)
-        return tt_kernel_add(rec->kernel, pid, fresh, err);
     if (kill(pid, 0) < 0 && errno == ESRCH)
         return tt_error_set(err, -ESRCH, "no process %d", (int)pid);
+    if (rec->kernel)
+        return tt_kernel_add(rec->kernel, pid, fresh, err);
     arrive_refused(rec, pid);
     return 0;
 }
@@ -87,6 +87,18 @@ int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_er
 int tt_kernel_poll_fd(const struct tt_recorder *rec)
 {
     return rec->kernel ? tt_kernel_fd(rec->kernel) : -1;
+}
+
+/* At once when code came or went: it may be over soon. */
+static void read_modules(struct tt_image *image, uint64_t now_ns, bool again)
+{
+    uint64_t epoch;
+    if (pread(image->tape.fd, &epoch, sizeof epoch, offsetof(struct tt_tape_head, module_epoch)) !=
+            sizeof epoch ||
+        (epoch == image->modules_epoch && !again))
+        return;
+    image->modules_epoch = epoch;
+    tt_modules_read(image, now_ns);
 }
 
 void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
@@ -97,6 +109,14 @@ void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
     if (due)
         rec->kernel_due = now_ns + RECONCILE_NS;
     tt_kernel_visit(rec->kernel, tt_record_tick_at(rec, now_ns), due);
+    bool held = tt_hold_asked(&rec->hold);
+    for (size_t i = 0; i < rec->images.len; i++) {
+        struct tt_image *image = rec->images.data[i];
+        if (image->kernel && image->alive && image->id && !image->kernel_left)
+            read_modules(image, now_ns, held);
+    }
+    if (held)
+        tt_hold_answer(&rec->hold);
 }
 
 void tt_kernel_leave(struct tt_recorder *rec, struct tt_image *image)
@@ -125,4 +145,5 @@ void tt_kernel_stop(struct tt_recorder *rec)
                                    &(struct tt_session_dropped){0, names[i], counts[i]});
     tt_kernel_close(rec->kernel);
     rec->kernel = NULL;
+    tt_hold_end(&rec->hold);
 }

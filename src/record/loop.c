@@ -95,7 +95,7 @@ static void reap(struct tt_recorder *rec)
 {
     int status;
     /* A child that we trace for a moment also reports stops. */
-    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG) == rec->child &&
+    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG | __WNOTHREAD) == rec->child &&
         !WIFSTOPPED(status)) {
         rec->child_ended = true;
         rec->result->status = status;
@@ -333,6 +333,7 @@ void tt_loop(struct tt_recorder *rec, struct pollfd fds[TT_FDS])
     for (;;) {
         fds[TT_FD_SEARCH].fd = tt_snapshot_fd(rec);
         fds[TT_FD_KERNEL].fd = tt_kernel_poll_fd(rec);
+        fds[TT_FD_HOLD].fd = rec->hold.runs ? rec->hold.asked : -1;
         poll(fds, TT_FDS, starting ? SOON_MS : -1);
         drain(fds[TT_FD_TIMER].fd);
         drain(fds[TT_FD_TAPES].fd);
@@ -387,7 +388,8 @@ int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_e
 
 void tt_loop_close(struct pollfd fds[TT_FDS])
 {
-    fds[TT_FD_SEARCH].fd = fds[TT_FD_KERNEL].fd = -1; /* the search's own, and the kernel's */
+    fds[TT_FD_SEARCH].fd = fds[TT_FD_KERNEL].fd = fds[TT_FD_HOLD].fd =
+        -1; /* the search's own, and the kernel's */
     for (int i = 0; i < TT_FDS; i++)
         if (fds[i].fd >= 0)
             close(fds[i].fd);

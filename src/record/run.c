@@ -109,6 +109,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     if (options->no_inject) {
         tt_kernel_start(&rec);
         tt_kernel_begin(&rec, launch.pid, true, err);
+        tt_hold_start(&rec.hold, launch.pid);
     }
     code = tt_launch_go(&launch);
     if (code) {

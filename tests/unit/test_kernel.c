@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* src/kernel without a kernel's help: a tape written from outside, mappings as intervals, and a
+ * real child's stack unwound from a copy of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernel/internal.h"
+
+/* ---- the tape ---- */
+
+static void make(struct tt_kernel_tape *tape)
+{
+    int fd = -1;
+    assert_int_equal(tt_kernel_tape_make(tape, getpid(), &fd), 0);
+    assert_int_equal(tape->head->magic, TT_TAPE_MAGIC);
+    close(fd);
+}
+
+static void same_stack_same_site(void **state)
+{
+    struct tt_kernel_tape tape;
+    const uint64_t a[] = {1, 2, 3}, b[] = {1, 2, 4};
+    (void)state;
+    make(&tape);
+    uint32_t site = tt_kernel_tape_site(&tape, TT_KIND_FD, a, 3, false);
+    assert_int_not_equal(site, 0);
+    assert_int_equal(tt_kernel_tape_site(&tape, TT_KIND_FD, a, 3, false), site);
+    assert_int_not_equal(tt_kernel_tape_site(&tape, TT_KIND_FD, b, 3, false), site);
+    assert_int_not_equal(tt_kernel_tape_site(&tape, TT_KIND_SOCKET, a, 3, false), site);
+    assert_int_equal(tape.site[site].depth, 3);
+    assert_int_equal(tape.site[site].kind, TT_KIND_FD);
+    assert_int_equal(tape.head->site_count, 4);
+    tt_kernel_tape_free(&tape);
+}
+
+/* More units than a bucket holds, of spaces that meet in the same ones. */
+static void held_units_are_found_again(void **state)
+{
+    struct tt_kernel_tape tape;
+    const uint64_t maps = 30000, fds = 2000, base = 0x7f0000000000;
+    (void)state;
+    make(&tape);
+    uint32_t site = tt_kernel_tape_site(&tape, TT_KIND_MAPPING, NULL, 0, true), lost = 0;
+    for (uint64_t i = 0; i < maps; i++)
+        lost += !tt_kernel_tape_put(&tape, TT_SPACE_MAPPING, base + i * 4096, site, 5, i);
+    for (uint64_t i = 0; i < fds; i++)
+        lost += !tt_kernel_tape_put(&tape, TT_SPACE_FD, i, site, 6, 1);
+    assert_int_equal(lost, 0);
+    assert_int_equal(tape.head->dropped[TT_DROP_HELD], 0);
+    for (uint64_t i = 0; i < fds; i += 2)
+        tt_kernel_tape_take(tt_kernel_tape_find(&tape, TT_SPACE_FD, i));
+    for (uint64_t i = 0; i < maps; i++) {
+        const struct tt_tape_held *held =
+            tt_kernel_tape_find(&tape, TT_SPACE_MAPPING, base + i * 4096);
+        assert_non_null(held);
+        assert_int_equal(held->size, i);
+        assert_int_equal(tt_tape_entry_tick(held->entry), 5);
+    }
+    for (uint64_t i = 0; i < fds; i++)
+        assert_int_equal(tt_kernel_tape_find(&tape, TT_SPACE_FD, i) != NULL, i % 2);
+    tt_kernel_tape_free(&tape);
+}
+
+/* ---- intervals ---- */
+
+static uint64_t deaths(const struct tt_tape_site *site)
+{
+    uint64_t n = site->early_deaths;
+    for (unsigned bin = 1; bin < TT_TAPE_BINS; bin++)
+        n += site->deaths[bin];
+    return n;
+}
+
+static void expect_spans(const struct tt_kernel_image *image, const uint64_t (*spans)[2], size_t n)
+{
+    uint64_t bytes = 0;
+    assert_int_equal(image->spans.len, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(image->spans.data[i].start, spans[i][0]);
+        assert_int_equal(image->spans.data[i].end, spans[i][1]);
+        const struct tt_tape_held *held =
+            tt_kernel_tape_find(&image->tape, TT_SPACE_MAPPING, spans[i][0]);
+        assert_non_null(held);
+        assert_int_equal(held->size, spans[i][1] - spans[i][0]);
+        bytes += held->size;
+    }
+    /* what the site counts is what is there */
+    const struct tt_tape_site *site = &image->tape.site[1];
+    assert_int_equal(site->births - deaths(site), n);
+    assert_int_equal(site->birth_bytes - site->death_bytes, bytes);
+}
+
+static void mappings_keep_their_account(void **state)
+{
+    struct tt_kernel_image image = {0};
+    (void)state;
+    make(&image.tape);
+    uint32_t site = tt_kernel_tape_site(&image.tape, TT_KIND_MAPPING, NULL, 0, true);
+    assert_int_equal(site, 1);
+    tt_kernel_spans_add(&image, 0x10000, 0x20000, site, 1);
+    tt_kernel_spans_add(&image, 0x30000, 0x40000, site, 1);
+    expect_spans(&image, (const uint64_t[][2]){{0x10000, 0x20000}, {0x30000, 0x40000}}, 2);
+    /* start, end, and the middle of one */
+    tt_kernel_spans_cut(&image, 0x0f000, 0x11000, 9);
+    tt_kernel_spans_cut(&image, 0x1f000, 0x21000, 9);
+    expect_spans(&image, (const uint64_t[][2]){{0x11000, 0x1f000}, {0x30000, 0x40000}}, 2);
+    tt_kernel_spans_cut(&image, 0x15000, 0x16000, 9);
+    expect_spans(&image,
+                 (const uint64_t[][2]){{0x11000, 0x15000}, {0x16000, 0x1f000}, {0x30000, 0x40000}},
+                 3);
+    /* over several, of which one stays in part; and where nothing is */
+    tt_kernel_spans_cut(&image, 0x14000, 0x31000, 9);
+    tt_kernel_spans_cut(&image, 0x50000, 0x60000, 9);
+    expect_spans(&image, (const uint64_t[][2]){{0x11000, 0x14000}, {0x31000, 0x40000}}, 2);
+    /* a fixed mapping covers what was there */
+    tt_kernel_spans_add(&image, 0x13000, 0x32000, site, 9);
+    expect_spans(&image,
+                 (const uint64_t[][2]){{0x11000, 0x13000}, {0x13000, 0x32000}, {0x32000, 0x40000}},
+                 3);
+    /* moved and grown; keeps its birth */
+    tt_kernel_spans_move(&image, (const uint64_t[]){0x80000, 0x83000},
+                         (const uint64_t[]){0x11000, 0x13000}, site, 20);
+    expect_spans(&image,
+                 (const uint64_t[][2]){{0x13000, 0x32000}, {0x32000, 0x40000}, {0x80000, 0x83000}},
+                 3);
+    assert_int_equal(image.spans.data[2].tick, 1);
+    /* shrunk in place */
+    tt_kernel_spans_move(&image, (const uint64_t[]){0x80000, 0x81000},
+                         (const uint64_t[]){0x80000, 0x83000}, site, 20);
+    expect_spans(&image,
+                 (const uint64_t[][2]){{0x13000, 0x32000}, {0x32000, 0x40000}, {0x80000, 0x81000}},
+                 3);
+    tt_kernel_spans_cut(&image, 0, UINT64_MAX, 30);
+    expect_spans(&image, NULL, 0);
+    tt_vec_free(&image.spans);
+    tt_kernel_tape_free(&image.tape);
+}
+
+/* ---- stacks ---- */
+
+static volatile int kept;
+
+static __attribute__((noinline)) void innermost(int ready, int wait)
+{
+    char byte = 'r';
+    kept += (int)write(ready, &byte, 1);
+    kept += (int)read(wait, &byte, 1); /* here it is looked at */
+    kept++;
+}
+static __attribute__((noinline)) void middle(int ready, int wait, size_t room)
+{
+    volatile char *on_stack = __builtin_alloca(room); /* a frame that only its pointer finds */
+    on_stack[0] = 1;
+    innermost(ready, wait);
+    kept += on_stack[0];
+}
+static __attribute__((noinline)) void outer(int ready, int wait, size_t room)
+{
+    middle(ready, wait, room);
+    kept++;
+}
+
+static bool within(uint64_t pc, void (*function)(void))
+{
+    return pc > (uint64_t)(uintptr_t)function && pc < (uint64_t)(uintptr_t)function + 160;
+}
+
+struct seen {
+    struct tt_kernel_frames frames;
+    struct tt_kernel_words words;
+    uint64_t sp;
+};
+
+static void look_at_child(size_t room, size_t bytes, struct seen *out)
+{
+    int ready[2], go[2], status;
+    char byte = 'g';
+    assert_int_equal(pipe(ready) | pipe(go), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        outer(ready[1], go[0], room);
+        _exit(0);
+    }
+    assert_int_equal(read(ready[0], &byte, 1), 1);
+    assert_int_equal(ptrace(PTRACE_SEIZE, pid, NULL, NULL), 0);
+    struct user_regs_struct regs = {0};
+    for (;;) { /* until it stands in read(2) */
+        assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSTOPPED(status));
+        ptrace(PTRACE_GETREGS, pid, NULL, &regs);
+        if (regs.orig_rax == 0 && (int)regs.rdi == go[0])
+            break;
+        ptrace(PTRACE_CONT, pid, NULL, NULL);
+    }
+    static uint8_t copy[64 << 10];
+    uint64_t base = regs.rsp & ~4095ULL;
+    const struct iovec to = {copy, bytes}, from = {(void *)(uintptr_t)base, bytes};
+    ssize_t got = process_vm_readv(pid, &to, 1, &from, 1, 0);
+    assert_true(got > 0);
+    struct tt_kernel_files *files = tt_kernel_files_new();
+    struct tt_kernel_unwind *unwind = tt_kernel_unwind_new(files, pid);
+    assert_non_null(unwind);
+    const struct tt_kernel_stopped stopped = {regs.rip, regs.rsp, regs.rbp,
+                                              copy,     base,     (size_t)got};
+    out->sp = regs.rsp;
+    tt_kernel_unwind(unwind, &stopped, &out->frames, &out->words);
+    for (uint32_t i = 0; i < out->words.n; i++) { /* what was noted is what stands there */
+        uint64_t word;
+        memcpy(&word, copy + (regs.rsp - base) + (out->words.at[i] & ~7u), sizeof word);
+        assert_int_equal(out->words.at[i] & 1 ? word - regs.rsp : word, out->words.word[i]);
+    }
+    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    assert_int_equal(write(go[1], "g", 1), 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    for (int i = 0; i < 2; i++) {
+        close(ready[i]);
+        close(go[i]);
+    }
+    tt_kernel_unwind_free(unwind);
+    tt_kernel_files_free(files);
+}
+
+static void a_stack_is_unwound_from_its_copy(void **state)
+{
+    struct seen seen;
+    (void)state;
+    look_at_child(100, 16 << 10, &seen);
+    assert_true(seen.frames.n >= 5);
+    assert_true(seen.frames.wrapper); /* read(3) */
+    assert_true(within(seen.frames.pc[1], (void (*)(void))innermost));
+    assert_true(within(seen.frames.pc[2], (void (*)(void))middle));
+    assert_true(within(seen.frames.pc[3], (void (*)(void))outer));
+    assert_false(seen.frames.cut && seen.frames.short_copy);
+    assert_true(seen.words.n >= seen.frames.n - 1);
+}
+
+static void a_stack_beyond_its_copy_is_cut(void **state)
+{
+    struct seen seen;
+    (void)state;
+    look_at_child(20000, 8 << 10, &seen);
+    assert_true(seen.frames.cut);
+    assert_true(seen.frames.short_copy);
+    assert_true(within(seen.frames.pc[1], (void (*)(void))innermost));
+    look_at_child(20000, 36 << 10, &seen);
+    assert_true(within(seen.frames.pc[3], (void (*)(void))outer));
+    assert_false(seen.words.whole); /* too far apart to be compared in the kernel */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_stack_same_site),
+        cmocka_unit_test(held_units_are_found_again),
+        cmocka_unit_test(mappings_keep_their_account),
+        cmocka_unit_test(a_stack_is_unwound_from_its_copy),
+        cmocka_unit_test(a_stack_beyond_its_copy_is_cut),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

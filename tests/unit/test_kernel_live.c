@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* src/kernel with the programs in the kernel: a child does what it is told, and its tape says
+ * exactly that. Skipped where eBPF is not allowed, which is said. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernel/internal.h"
+
+#define TAPES 8
+
+static struct {
+    struct tt_kernel *kernel;
+    struct {
+        pid_t pid;
+        int fd;
+        bool replaced;
+    } tape[TAPES];
+    int tapes;
+} world;
+
+static void arrived(void *arg, pid_t pid, int tape)
+{
+    (void)arg;
+    assert_true(world.tapes < TAPES);
+    world.tape[world.tapes].pid = pid;
+    world.tape[world.tapes++].fd = tape;
+}
+
+static void replaced(void *arg, pid_t pid)
+{
+    (void)arg;
+    for (int i = 0; i < world.tapes; i++)
+        world.tape[i].replaced |= world.tape[i].pid == pid;
+}
+
+/* ---- the child ---- */
+
+static int told[2], done[2];
+
+static void send_descriptor(int over, int fd)
+{
+    char byte = 'x', control[CMSG_SPACE(sizeof fd)] = {0};
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    sendmsg(over, &message, 0);
+}
+
+static void receive_descriptor(int over)
+{
+    char byte, control[256];
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    recvmsg(over, &message, 0);
+}
+
+static __attribute__((noinline)) int opens(const char *path)
+{
+    return open(path, O_RDONLY);
+}
+
+static void act(char what)
+{
+    int pair[2], fd;
+    timer_t timer;
+    struct sigevent none = {.sigev_notify = SIGEV_NONE};
+    switch (what) {
+    case 'o': /* ten opened, seven closed, at one place */
+        for (int i = 0; i < 10; i++) {
+            fd = opens("/dev/null");
+            if (i < 7)
+                close(fd);
+        }
+        break;
+    case 'm': /* thousands, most of which the kernel's side counts alone */
+        for (int i = 0; i < 5000; i++) {
+            fd = opens("/dev/zero");
+            close(fd);
+        }
+        break;
+    case 'h': { /* beyond the table of low descriptors */
+        struct rlimit most = {8192, 8192};
+        setrlimit(RLIMIT_NOFILE, &most);
+        fd = fcntl(opens("/dev/null"), F_DUPFD, 5000);
+        fcntl(fd, F_DUPFD, 6000);
+        close(fd);
+        break;
+    }
+    case 'd': /* onto a live one, which is closed by it */
+        fd = opens("/dev/null");
+        dup2(opens("/dev/null"), fd);
+        break;
+    case 'r': /* a range */
+        fd = opens("/dev/null");
+        opens("/dev/null");
+        opens("/dev/null");
+        syscall(SYS_close_range, fd, fd + 2, 0);
+        break;
+    case 'p':
+        if (pipe(pair) == 0)
+            close(pair[0]);
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0)
+            close(pair[1]);
+        break;
+    case 's': /* comes by a message, which no tracepoint tells of */
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0) {
+            send_descriptor(pair[0], 0);
+            receive_descriptor(pair[1]);
+        }
+        break;
+    case 'f': /* fails: nothing comes and nothing goes */
+        close(opens("/nonexistent"));
+        close(999);
+        break;
+    case 't':
+        if (timer_create(CLOCK_MONOTONIC, &none, &timer) == 0)
+            timer_delete(timer);
+        timer_create(CLOCK_MONOTONIC, &none, &timer);
+        break;
+    case 'c': { /* two children, of which one is waited for */
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        waitpid(pid, NULL, 0);
+        if (fork() == 0)
+            _exit(0);
+        break;
+    }
+    case 'i': {
+        int id = shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600);
+        shmctl(id, IPC_RMID, NULL);
+        break;
+    }
+    case 'x':
+        execl("/bin/sleep", "sleep", "100", (char *)NULL);
+        break;
+    default:
+        break;
+    }
+}
+
+static pid_t start(void)
+{
+    assert_int_equal(pipe(told) | pipe(done), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char what;
+        while (read(told[0], &what, 1) == 1) {
+            act(what);
+            if (write(done[1], &what, 1) != 1)
+                break;
+        }
+        _exit(0);
+    }
+    return pid;
+}
+
+static void tell(const char *what)
+{
+    char byte;
+    for (; *what; what++) {
+        assert_int_equal(write(told[1], what, 1), 1);
+        assert_int_equal(read(done[0], &byte, 1), 1);
+    }
+}
+
+static void finish(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    for (int i = 0; i < 2; i++) {
+        close(told[i]);
+        close(done[i]);
+    }
+}
+
+/* ---- what the tape says ---- */
+
+struct sum {
+    uint64_t births, deaths, held, sites;
+};
+
+static struct sum sum_of(int tape, enum tt_tape_kind kind)
+{
+    static struct tt_tape_held held[TT_TAPE_HELD];
+    struct tt_tape_head head;
+    struct sum sum = {0};
+    assert_int_equal(pread(world.tape[tape].fd, &head, sizeof head, 0), sizeof head);
+    for (uint32_t i = 1; i < head.site_count; i++) {
+        struct tt_tape_site site;
+        assert_int_equal(pread(world.tape[tape].fd, &site, sizeof site,
+                               (off_t)(TT_TAPE_OFF_SITES + i * sizeof site)),
+                         sizeof site);
+        if (site.kind != kind || !site.births)
+            continue;
+        sum.sites++;
+        sum.births += site.births;
+        sum.deaths += site.early_deaths;
+        for (unsigned bin = 1; bin < TT_TAPE_BINS; bin++)
+            sum.deaths += site.deaths[bin];
+    }
+    assert_int_equal(pread(world.tape[tape].fd, held, sizeof held, TT_TAPE_OFF_HELD), sizeof held);
+    for (uint32_t i = 0; i < TT_TAPE_HELD; i++)
+        sum.held += (held[i].state & TT_HELD_MASK) == TT_HELD_LIVE && held[i].kind == kind;
+    return sum;
+}
+
+static void expect(int tape, enum tt_tape_kind kind, uint64_t births, uint64_t deaths)
+{
+    struct sum sum = sum_of(tape, kind);
+    assert_int_equal(sum.births, births);
+    assert_int_equal(sum.deaths, deaths);
+    assert_int_equal(sum.held, births - deaths); /* the table and the counts agree */
+}
+
+/* ---- tests ---- */
+
+static int set_up(void **state)
+{
+    const struct tt_kernel_options options = {
+        .follow = true, .arrived = arrived, .replaced = replaced};
+    struct tt_error err = {0};
+    *state = &world;
+    world.kernel = tt_kernel_open(&options, &err);
+    if (!world.kernel) {
+        printf("skipped: %s\n", err.text);
+        exit(77);
+    }
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tt_kernel_close(world.kernel);
+    for (int i = 0; i < world.tapes; i++)
+        close(world.tape[i].fd);
+    return 0;
+}
+
+static void each_way_is_counted(void **state)
+{
+    (void)state;
+    uint64_t births = 0, deaths = 0, sockets = 0, closed = 0;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    assert_int_equal(world.tapes, tape + 1);
+    static const struct {
+        const char *what;
+        unsigned births, deaths, sockets, closed;
+    } steps[] = {
+        {"o", 10, 7, 0, 0}, {"oo", 20, 14, 0, 0}, {"m", 5000, 5000, 0, 0}, {"d", 3, 1, 0, 0},
+        {"r", 3, 3, 0, 0},  {"p", 2, 1, 2, 1},    {"f", 0, 0, 0, 0},       {"h", 3, 1, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        tell(steps[i].what);
+        births += steps[i].births;
+        deaths += steps[i].deaths;
+        sockets += steps[i].sockets;
+        closed += steps[i].closed;
+        tt_kernel_visit(world.kernel, (uint32_t)i, true);
+        expect(tape, TT_KIND_FD, births, deaths);
+        expect(tape, TT_KIND_SOCKET, sockets, closed);
+    }
+    tell("t");
+    tell("i");
+    tell("c");
+    tt_kernel_visit(world.kernel, 100, true);
+    expect(tape, TT_KIND_TIMER, 2, 1);
+    expect(tape, TT_KIND_IPC, 1, 1);
+    assert_int_equal(sum_of(tape, TT_KIND_CHILD).births, 2);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 100);
+}
+
+/* What no tracepoint tells of is seen in /proc, at the second look that agrees. */
+static void passed_descriptors_are_found(void **state)
+{
+    (void)state;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    tell("s");
+    for (uint32_t tick = 0; tick < 3; tick++)
+        tt_kernel_visit(world.kernel, tick, true);
+    struct sum fds = sum_of(tape, TT_KIND_FD), sockets = sum_of(tape, TT_KIND_SOCKET);
+    assert_int_equal(fds.births + sockets.births, 3);
+    assert_int_equal(fds.held + sockets.held, 3);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 3);
+}
+
+/* Children and the next program each get a tape, from their first call on. */
+static void images_follow_each_other(void **state)
+{
+    (void)state;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    tell("c");
+    tt_kernel_visit(world.kernel, 1, true);
+    assert_int_equal(world.tapes, tape + 3);
+    assert_int_equal(write(told[1], "x", 1), 1);
+    while (world.tapes < tape + 4) {
+        const struct timespec pause = {0, 1000000};
+        nanosleep(&pause, NULL);
+        tt_kernel_visit(world.kernel, 2, false);
+    }
+    assert_true(world.tape[tape].replaced);
+    assert_int_equal(world.tape[tape + 3].pid, pid);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_way_is_counted),
+        cmocka_unit_test(passed_descriptors_are_found),
+        cmocka_unit_test(images_follow_each_other),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
