@@ -182,6 +182,5 @@ struct tt_tape_held *tt_kernel_tape_put(struct tt_kernel_tape *tape, uint32_t sp
 
 void tt_kernel_tape_take(struct tt_tape_held *held)
 {
-
     set_state(held, TT_HELD_FREE);
 }

@@ -48,7 +48,7 @@ static void same_stack_same_site(void **state)
 static void held_units_are_found_again(void **state)
 {
     struct tt_kernel_tape tape;
-    const uint64_t maps = 30000, fds = 2000, base = 0x7f0000000000;
+    const uint64_t maps = 3000, fds = 2000, base = 0x7f0000000000;
     (void)state;
     make(&tape);
     uint32_t site = tt_kernel_tape_site(&tape, TT_KIND_MAPPING, NULL, 0, true), lost = 0;
