@@ -9,12 +9,16 @@
  * both from leaving out one known site at a time; novelty the chance that a block of s shows a
  * finer shape that was not seen before, by Good-Turing (Good 1953), not below DRIFT; N the lost
  * blocks with a site of this shape. What is left for "none" is then shared among sites that have
- * live blocks of the shape but lost none, in the same way. Below one half no site is named. Start:
- * tt_heap_attribute.
- */
+ * live blocks of the shape but lost none, in the same way. Below one half no site is named.
+ * glibc does not split off a rest of 16 bytes, which is no chunk: so a request of one size now has
+ * its own usable bytes and now 16 more, at whose end is what was there before. A block is therefore
+ * also looked at as if it were 16 bytes smaller; that counts where its content, not its size alone,
+ * is like that of blocks with a site. Sampled blocks, which do not come from glibc, show only the
+ * smaller size. Start: tt_heap_attribute. */
 #include "heap/internal.h"
 
 enum { LOST, LIVE, STATES };
+enum { REST = 16 }; /* of a chunk, too small for one of its own (malloc.c, MINSIZE is 32) */
 enum { MOST_LIVE = 1000000 }; /* live blocks asked for their site */
 
 /* Chance that a strange site's block has a known shape, before anything was seen; it weighs as much
@@ -142,12 +146,14 @@ static void table_free(struct table *t)
 struct verdict {
     uint32_t site; /* the likeliest, 0 none */
     double probability, none;
+    uint8_t state, level; /* of the blocks it was likened to */
+    bool content;         /* they are alike in more than size and small numbers */
 };
 
 static struct verdict weigh(const struct table *t, const struct tt_heap_shape *shape, int state,
                             double strange)
 {
-    struct verdict v = {0, 0, 1};
+    struct verdict v = {.none = 1};
     for (unsigned level = 0; level < TT_HEAP_LEVELS; level++) {
         const uint64_t *number = tt_map_get(&t->by_key[level], shape->key[level]);
         if (!number || !t->shapes.data[*number].total[state])
@@ -180,6 +186,10 @@ static struct verdict weigh(const struct table *t, const struct tt_heap_shape *s
         best *= 1 - thin;
         v.probability = best / (sum + none);
         v.none = none / (sum + none);
+        v.state = (uint8_t)state;
+        v.level = (uint8_t)level;
+        v.content = shape->key[level == TT_HEAP_BY_VALUE ? TT_HEAP_BY_KIND : level] !=
+                    shape->key[TT_HEAP_BY_SIZE];
         return v;
     }
     return v;
@@ -200,7 +210,7 @@ static struct verdict judge(const struct table *t, const struct tt_heap_shape *s
     live.probability *= lost.none;
     if (live.probability >= 0.5)
         return live;
-    return (struct verdict){0, 0, 1};
+    return (struct verdict){.none = 1};
 }
 
 /* Live blocks of the sizes in question, every stride-th, so that the callback is asked at most
@@ -278,6 +288,7 @@ static void finish(struct tt_heap_result *result)
 
 struct work {
     const struct tt_heap_index *index;
+    const struct tt_heap_shaper *shaper;
     struct tt_heap_lost *lost;
     struct tt_heap_result *result;
     struct table table;
@@ -310,7 +321,8 @@ static int ask_sites(struct work *w, const struct tt_heap_options *options)
                 return -ENOMEM;
         } else {
             w->result->old_lost_units++;
-            if (increment(&w->sizes, b->size))
+            if (increment(&w->sizes, b->size) ||
+                (b->size > REST && increment(&w->sizes, b->size - REST)))
                 return -ENOMEM;
         }
     }
@@ -349,13 +361,43 @@ static int verdict_of(struct work *w, const struct tt_heap_shape *shape, struct 
                : 0;
 }
 
+/* Whether what a block is like when it is taken for a smaller one says more than what it is like as
+ * it is. */
+static bool is_better(const struct verdict *smaller, const struct verdict *v)
+{
+    if (!smaller->site || !smaller->content)
+        return false;
+    if (!v->site || !v->content)
+        return true;
+    return smaller->state != v->state ? smaller->state == LOST : smaller->level < v->level;
+}
+
+static int verdict_of_old(struct work *w, size_t i, struct verdict *out)
+{
+    uint32_t block = w->lost->list.data[i];
+    uint64_t size = w->index->list[block].size;
+    struct verdict smaller;
+    struct tt_heap_shape shape;
+    if (verdict_of(w, &w->lost->shape[i], out))
+        return -ENOMEM;
+    if (!w->table.sites.len || size <= REST || size % REST != 8 ||
+        (out->site && out->content && out->state == LOST && out->level == TT_HEAP_BY_VALUE))
+        return 0;
+    tt_heap_shape_as(w->shaper, block, size - REST, &shape);
+    if (verdict_of(w, &shape, &smaller))
+        return -ENOMEM;
+    if (is_better(&smaller, out))
+        *out = smaller;
+    return 0;
+}
+
 static int give_out(struct work *w)
 {
     for (size_t i = 0; i < w->lost->list.len; i++) {
         uint64_t size = w->index->list[w->lost->list.data[i]].size;
-        struct verdict v = {w->lost->site[i], 1, 0};
+        struct verdict v = {.site = w->lost->site[i], .probability = 1};
         bool known = v.site;
-        if (!known && verdict_of(w, &w->lost->shape[i], &v))
+        if (!known && verdict_of_old(w, i, &v))
             return -ENOMEM;
         w->lost->site[i] = v.site;
         w->lost->chance[i] = (float)v.probability;
@@ -388,7 +430,7 @@ int tt_heap_attribute(const struct tt_heap_index *index, const struct tt_heap_ma
                       const struct tt_heap_shaper *shaper, struct tt_heap_lost *lost,
                       const struct tt_heap_options *options, struct tt_heap_result *result)
 {
-    struct work w = {.index = index, .lost = lost, .result = result};
+    struct work w = {.index = index, .shaper = shaper, .lost = lost, .result = result};
     lost->site = calloc(lost->list.len + 1, sizeof *lost->site);
     lost->chance = calloc(lost->list.len + 1, sizeof *lost->chance);
     int rc = lost->site && lost->chance ? ask_sites(&w, options) : -ENOMEM;

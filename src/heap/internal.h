@@ -271,6 +271,9 @@ int tt_heap_shaper_make(const struct tt_heap_index *index, const struct tt_heap_
 void tt_heap_shaper_free(struct tt_heap_shaper *shaper);
 void tt_heap_shape_of(const struct tt_heap_shaper *shaper, uint32_t block,
                       struct tt_heap_shape *out);
+/* As if the block were that small; bytes at most its size. */
+void tt_heap_shape_as(const struct tt_heap_shaper *shaper, uint32_t block, uint64_t bytes,
+                      struct tt_heap_shape *out);
 /* Describes the block in words for people, at most size - 1 bytes. */
 void tt_heap_shape_text(const struct tt_heap_shaper *shaper, uint32_t block, tt_heap_name_fn *name,
                         void *name_arg, char *out, size_t size);

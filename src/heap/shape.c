@@ -147,13 +147,13 @@ static uint64_t own_size(uint64_t size)
     return size >> drop << drop;
 }
 
-/* Calls see() for the first words and the last. */
-static void each_word(const struct tt_heap_shaper *s, uint32_t block,
+/* Calls see() for the first words of `size` bytes and the last. */
+static void each_word(const struct tt_heap_shaper *s, uint32_t block, uint64_t size,
                       void (*see)(void *arg, unsigned position, struct word w), void *arg)
 {
-    uint64_t size = s->index->list[block].size, n, words = size / 8;
+    uint64_t n, words = size / 8;
     const uint64_t *p = tt_heap_words(s->index, block, 0, &n);
-    for (unsigned i = 0; i < WORDS && i < n; i++)
+    for (unsigned i = 0; i < WORDS && i < n && i < words; i++)
         see(arg, i, look(s, block, p[i]));
     if (words > WORDS && (p = tt_heap_words(s->index, block, (words - 1) * 8, &n)) && n)
         see(arg, LAST, look(s, block, *p));
@@ -199,19 +199,24 @@ static void add_word(void *arg, unsigned position, struct word w)
     }
 }
 
-void tt_heap_shape_of(const struct tt_heap_shaper *shaper, uint32_t block,
+void tt_heap_shape_as(const struct tt_heap_shaper *shaper, uint32_t block, uint64_t bytes,
                       struct tt_heap_shape *out)
 {
-    const struct tt_heap_block *b = &shaper->index->list[block];
-    struct sum sum = {.shaper = shaper, .address = b->address};
-    each_word(shaper, block, add_word, &sum);
-    uint64_t size = own_size(b->size);
+    struct sum sum = {.shaper = shaper, .address = shaper->index->list[block].address};
+    each_word(shaper, block, bytes, add_word, &sum);
+    uint64_t size = own_size(bytes);
     out->key[TT_HEAP_BY_SIZE] = tt_map_mix(size);
     out->key[TT_HEAP_BY_MODULE] = out->key[TT_HEAP_BY_SIZE] ^ sum.modules;
     out->key[TT_HEAP_BY_KIND] = out->key[TT_HEAP_BY_MODULE] ^ sum.kinds;
-    if (size != b->size)
-        sum.values = join(sum.values, 0, TEXT, b->size);
+    if (size != bytes)
+        sum.values = join(sum.values, 0, TEXT, bytes);
     out->key[TT_HEAP_BY_VALUE] = out->key[TT_HEAP_BY_KIND] ^ sum.values;
+}
+
+void tt_heap_shape_of(const struct tt_heap_shaper *shaper, uint32_t block,
+                      struct tt_heap_shape *out)
+{
+    tt_heap_shape_as(shaper, block, shaper->index->list[block].size, out);
 }
 
 /* ---- for people ---- */
@@ -327,7 +332,7 @@ void tt_heap_shape_text(const struct tt_heap_shaper *shaper, uint32_t block, tt_
     t.n_bytes = words * 8;
     out[0] = 0;
     say(&t, "%llu bytes", (unsigned long long)shaper->index->list[block].size);
-    each_word(shaper, block, say_word, &t);
+    each_word(shaper, block, shaper->index->list[block].size, say_word, &t);
     if (!t.said)
         say(&t, "no pointers, no text");
 }
