@@ -10,7 +10,7 @@ import pathlib
 import sys
 
 from harness import SKIP, Test, run
-from truth import judge, remove_ipc
+from truth import WAYS, judge, remove_ipc, way_in, way_works
 
 # Fixture: options of run.
 FIXTURES = {
@@ -26,16 +26,10 @@ FIXTURES = {
     "streams": [],
     "timers": [],
 }
-# Way in: options of run, and the resources that it sees. System calls know nothing of streams and libraries; the descriptors
-# and mappings of those are found instead.
-WAYS = {
-    "agent": ([], {"heap"}),
-    "kernel": (["--no-inject"], {"fd", "socket", "port", "mapping", "child", "timer", "ipc"}),
-}
 HORIZON = "2"
 AT_ONCE = 11
-WAY = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in WAYS else sys.exit(f"usage: {sys.argv[0]} {'|'.join(WAYS)} [NAME...]")
-OPTIONS, KNOWN = WAYS[WAY]
+WAY = way_in(sys.argv)
+OPTIONS = WAYS[WAY][0]
 t = Test("resources-" + WAY)
 
 
@@ -50,15 +44,12 @@ def one(name):
     truths = [json.loads(line) for line in out.decode().splitlines()]
     report = t.findings(session)
     if report:
-        judge(t, name, truths, report, KNOWN)
+        judge(t, name, truths, report, WAY)
 
 
 def main():
-    if WAY == "kernel":
-        status, _, err = run(t.under("exact", t.path("try.tt"), ["/bin/true"], *OPTIONS))
-        if status != 0:
-            print(f"skip {t.name}: {err.decode().strip() or 'no eBPF'}")
-            return SKIP
+    if not way_works(t, WAY):
+        return SKIP
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, sys.argv[2:] or FIXTURES))
     return t.end()

@@ -161,10 +161,10 @@ static PAIRS_OWN_FRAME int passed(void)
 #define FLOWS FLOWS_CALLS
 #include "flows.inc"
 
-#define ACQUIRER inotify_init1
+#define ACQUIRER inotify_init1 /* a user may have some 128 */
 #define NEW_UNIT inotify_init1(IN_CLOEXEC)
 #define END_UNIT(v) close(v)
-#define FLOWS FLOWS_DATA
+#define FLOWS FLOWS_FORK
 #include "flows.inc"
 
 #define ACQUIRER memfd_create
