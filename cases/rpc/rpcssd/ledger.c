@@ -58,6 +58,21 @@ bool ledger_configure(const char *ports, const char *available, const char *use_
     return valid;
 }
 
+/* The two entries of the ledger: a port goes to a process, a port comes back. Functions of their
+ * own, so that a tool from outside can count them (README.md). */
+__attribute__((noinline)) void grant_made(int port, pid_t pid);
+__attribute__((noinline)) void grant_returned(int port);
+
+void grant_made(int port, pid_t pid)
+{
+    port_table[port].holder = pid;
+}
+
+void grant_returned(int port)
+{
+    port_table[port].holder = 0;
+}
+
 uint32_t ledger_grant(pid_t pid, uint32_t class, uint16_t *port)
 {
     *port = 0;
@@ -68,7 +83,7 @@ uint32_t ledger_grant(pid_t pid, uint32_t class, uint16_t *port)
         return BROKER_OK;
     for (unsigned p = 1; p < PORTS; p++)
         if (port_table[p].listed && !port_table[p].holder) {
-            port_table[p].holder = pid;
+            grant_made((int)p, pid);
             *port = (uint16_t)p;
             return BROKER_OK;
         }
@@ -79,7 +94,7 @@ void ledger_process_ended(pid_t pid)
 {
     for (unsigned p = 0; p < PORTS; p++)
         if (port_table[p].holder == pid)
-            port_table[p].holder = 0;
+            grant_returned((int)p);
 }
 
 static struct broker_entry *entry_of(struct broker_reply *reply, pid_t pid)
