@@ -29,7 +29,7 @@ PROGRAMS = {
     "declared": ["--handle", "slot=slot_acquire:ret,slot_release:arg1", "--handle", "ticket=ticket_take:*arg1,ticket_give:arg1"],
 }
 HORIZON = "2"
-AT_ONCE = 12
+AT_ONCE = 6
 WAY = way_in(sys.argv)
 OPTIONS = WAYS[WAY][0]
 t = Test("pairs-" + WAY)
@@ -48,7 +48,7 @@ def one(program, half):
     if report:
         judge(t, name, [json.loads(out)], report, WAY, counted=False)
         status, out, err = run([t.telltale, "check", session])
-        if half == "good" or WAY == "agent":
+        if half == "good" or program in ("timer", "library"):  # the rest have hundreds of findings to name again
             t.check(status == (1 if half == "bad" else 0), f"{name}: check's exit status", f"{status}: {(out + err).decode()[:500]}")
     listed = subprocess.run([binary, "list"], stdout=subprocess.PIPE, check=True)
     return sum(line.startswith(half.encode()) for line in listed.stdout.splitlines())

@@ -11,13 +11,14 @@ import sys
 from harness import run
 
 # Way in: options of run, the resources that it sees as themselves, the verdicts that count for a planted leak, and functions whose
-# units it does not see as what they are: the child of vfork, a semaphore that is a mapping to the kernel. System calls
+# units it does not see as what they are: the child of vfork, a semaphore that is a mapping to the kernel. A port and its
+# socket are one loss and one finding, about either. System calls
 # know nothing of blocks, streams, threads' joins and libraries; the descriptors and mappings of those are found instead. From the
 # kernel no operations are counted, so that on a loaded machine time alone must tell whether a leak goes on: there all that
 # grows is right, and the counts are held against the truth instead.
 GROWS = ("leak-lost", "leak-retained", "undetermined", "warm-up", "load-following", "cache")
 WAYS = {
-    "agent": ([], {"heap"}, ("leak-lost", "leak-retained"), r"bad_vfork_"),
+    "agent": ([], {"heap", "fd", "socket", "port", "thread", "mapping", "child", "timer", "ipc", "library", "stream", "directory", "slot", "ticket"}, ("leak-lost", "leak-retained"), r"bad_vfork_"),
     "kernel": (["--no-inject"], {"fd", "socket", "port", "mapping", "child", "timer", "ipc"}, GROWS, r"bad_vfork_|bad_sem_open_"),
 }
 
@@ -60,7 +61,9 @@ def also(site):
 def asked(site, known, unseen):
     """Resources of which one finding must speak."""
     own = site["resource"] in known and not re.match(unseen, site["function"])
-    return {site["resource"]} if own else also(site) & known
+    if not own:
+        return also(site) & known
+    return {"socket", "port"} if {"socket", "port"} <= {site["resource"]} | also(site) else {site["resource"]}
 
 
 def merged(truths):

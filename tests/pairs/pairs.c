@@ -39,7 +39,7 @@ PAIRS_OWN_FRAME void pairs_call(void (*f)(void *), void *arg)
     f(arg);
 }
 
-__attribute__((noinline)) void serve_request(bool bad, const char *only);
+FX_OPERATION void serve_request(bool bad, const char *only);
 void serve_request(bool bad, const char *only)
 {
     for (struct pairs_half *h = halves; h; h = h->next)
@@ -76,9 +76,9 @@ int main(int argc, char **argv)
     pairs_highest = files.rlim_max > 65536 ? 65535 : (int)files.rlim_max - 1;
     int used = only ? 2 : 1;
     argv[used] = argv[0];
-    fx_start(argc - used, argv + used, (struct fx_options){.seconds = 9, .rate = 6});
+    fx_start(argc - used, argv + used, (struct fx_options){.seconds = 9, .rate = 7});
     uint64_t n;
-    while (fx_next(&n)) {
+    while (fx_spaced(&n)) {
         pairs_round = (unsigned)n;
         serve_request(bad, only);
     }

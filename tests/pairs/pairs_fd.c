@@ -161,12 +161,6 @@ static PAIRS_OWN_FRAME int passed(void)
 #define FLOWS FLOWS_CALLS
 #include "flows.inc"
 
-#define ACQUIRER inotify_init1 /* a user may have some 128 */
-#define NEW_UNIT inotify_init1(IN_CLOEXEC)
-#define END_UNIT(v) close(v)
-#define FLOWS FLOWS_FORK
-#include "flows.inc"
-
 #define ACQUIRER memfd_create
 #define NEW_UNIT memfd_create("pairs", MFD_CLOEXEC)
 #define END_UNIT(v) close(v)
@@ -275,4 +269,21 @@ GOOD(handed_to_stream)
     int v = KEPT;
     FILE *f = fdopen(v, "r");
     fclose(f);
+}
+#undef ACQUIRER
+#undef NEW_UNIT
+#define ACQUIRER inotify_init1 /* a user may have some 128 */
+#define NEW_UNIT inotify_init1(IN_CLOEXEC)
+BAD(sometimes)
+{
+    int v = LOST;
+    if (pairs_round % 2)
+        close(v);
+}
+GOOD(sometimes)
+{
+    int v = KEPT;
+    if (pairs_round % 2)
+        USE(v);
+    close(v);
 }
