@@ -22,6 +22,7 @@
 #define TYPE_RIGHTS 1          /* SCM_RIGHTS */
 #define FAMILY_INET 2
 #define FAMILY_INET6 10
+#define ATTR_C11_THREAD UINT64_MAX /* what thrd_create passes (glibc, pthreadP.h): joinable */
 #define ATTR_FLAGS                                                                                 \
     8 /* pthread_attr_t: flags, bit 0 ATTR_FLAG_DETACHSTATE (glibc, internaltypes.h) */
 
@@ -586,7 +587,8 @@ static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, const 
             acquire_value(at, c, w, (uint32_t)c->rax, 1);
         break;
     case TT_WATCH_THREAD:
-        if (!c->arg[1] || !(*(const uint32_t *)(c->arg[1] + ATTR_FLAGS) & 1))
+        if (!c->arg[1] || c->arg[1] == ATTR_C11_THREAD ||
+            !(*(const uint32_t *)(c->arg[1] + ATTR_FLAGS) & 1))
             acquire(at, c, w);
         break;
     case TT_WATCH_MAP:
