@@ -36,7 +36,7 @@ static int take(struct tt_image *image, const struct tt_tape_held *row, const st
                                 .site = tt_tape_entry_site(row->entry),
                                 .tick = tt_tape_entry_tick(row->entry),
                                 .owner = row->owner,
-                                .count = row->count ? row->count : 1,
+                                .count = 1, /* of a library that was opened twice too */
                                 .space = row->space,
                                 .kind = row->kind,
                                 .also = row->also};
@@ -44,8 +44,6 @@ static int take(struct tt_image *image, const struct tt_tape_held *row, const st
         unit.site = 0; /* newer than the totals, or nonsense */
     if (unit.size >= 1ULL << 47)
         unit.size = (1ULL << 47) - 1;
-    if (unit.count > 1u << 24)
-        unit.count = 1u << 24;
     const uint64_t *at = tt_map_get(before, key_of(unit.space, unit.value));
     if (at && same(&old[*at], &unit)) {
         memcpy(unit.started, old[*at].started, sizeof unit.started);

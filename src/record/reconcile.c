@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "record/internal.h"
 
@@ -138,8 +139,21 @@ static void match_foreign(struct tt_held *held, struct table *table, uint32_t no
     held->units.len = kept;
 }
 
-static void add_foreign(struct tt_held *held, const struct table *table, uint32_t first,
-                        uint32_t now)
+/* So that reading from a socket that was open before tells for whom the thread works. */
+static void introduce(const struct tt_image *image, int fd)
+{
+    uint32_t word = 0;
+    off_t at = (off_t)(TT_TAPE_OFF_FDS + (uint64_t)fd * sizeof word);
+    if ((uint32_t)fd >= TT_TAPE_FDS ||
+        pread(image->tape.fd, &word, sizeof word, at) != sizeof word || word)
+        return;
+    word = TT_TAPE_FD_UNMET;
+    ssize_t n = pwrite(image->tape.fd, &word, sizeof word, at);
+    (void)n; /* then its peer stays unknown */
+}
+
+static void add_foreign(const struct tt_image *image, struct tt_held *held,
+                        const struct table *table, uint32_t first, uint32_t now)
 {
     for (size_t i = 0; i < table->n; i++) {
         const struct tt_open *open = &held->open.data[i];
@@ -147,6 +161,8 @@ static void add_foreign(struct tt_held *held, const struct table *table, uint32_
             continue;
         bool before = !held->reconciled;
         uint8_t kind = open->what == TT_OPEN_SOCKET ? TT_KIND_SOCKET : TT_KIND_FD;
+        if (kind == TT_KIND_SOCKET && image->n_watched)
+            introduce(image, open->fd);
         struct tt_held_unit unit = {.value = (uint64_t)open->fd,
                                     .size = 1,
                                     .count = 1,
@@ -185,7 +201,7 @@ static void reconcile_descriptors(struct tt_recorder *rec, struct tt_image *imag
         return;
     match_rows(held, &table, now);
     match_foreign(held, &table, now);
-    add_foreign(held, &table, tt_record_tick_at(rec, image->row.started_ns), now);
+    add_foreign(image, held, &table, tt_record_tick_at(rec, image->row.started_ns), now);
     held->reconciled = true;
     free(table.unit);
 }

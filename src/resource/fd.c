@@ -8,7 +8,9 @@
 static const struct tt_resource_watch rows[] = {
     {.functions = "open open64 openat openat64 creat creat64 epoll_create epoll_create1 eventfd "
                   "inotify_init inotify_init1 timerfd_create memfd_create memfd_secret pidfd_open "
-                  "pidfd_getfd fanotify_init open_by_handle_at shm_open posix_openpt",
+                  "pidfd_getfd fanotify_init open_by_handle_at shm_open posix_openpt "
+                  /* what the library itself calls: popen, opendir, freopen */
+                  "__open_nocancel __open64_nocancel __openat_nocancel __openat64_nocancel",
      .what = TT_WATCH_ACQUIRE,
      .space = TT_SPACE_FD,
      .from = TT_FROM_RETURN,
@@ -46,7 +48,7 @@ static const struct tt_resource_watch rows[] = {
      .from = TT_FROM_ARG0 + 1,
      .valid = TT_VALID_NOT_NEGATIVE,
      .flags = TT_WATCH_LIKE},
-    {.functions = "close",
+    {.functions = "close __close_nocancel",
      .what = TT_WATCH_RELEASE,
      .space = TT_SPACE_FD,
      .from = TT_FROM_ARG0,

@@ -128,7 +128,7 @@ static void rows_become_survivors(void **state)
     (void)state;
     world_open(&w);
     struct tt_tape_held library = unit(TT_SPACE_LIBRARY, TT_KIND_LIBRARY, 0x7f0000000010, 2, 8);
-    library.count = 3;
+
     struct tt_tape_held mapping = unit(TT_SPACE_MAPPING, TT_KIND_MAPPING, 0x7f0000100000, 3, 16);
     mapping.size = 65536;
     row(&w, 0, &library);
@@ -138,14 +138,14 @@ static void rows_become_survivors(void **state)
     row(&w, 9, &busy);
     struct tt_tape_held wild = unit(TT_SPACE_TIMER, TT_KIND_TIMER, 6, SITES + 1000, 8);
     row(&w, 10, &wild);
-    births(&w, 2, TT_KIND_LIBRARY, 3, 0);
+    births(&w, 2, TT_KIND_LIBRARY, 1, 0);
     read_now(&w, 4, false);
     assert_int_equal(w.image->held.units.len, 3);
     assert_int_equal(find(&w, TT_SPACE_TIMER, 6)->site, 0);
     assert_int_equal(w.image->tape.sites.data[2].kind, TT_KIND_LIBRARY);
     assert_int_equal(tt_look_scan(&w.image->look, &w.image->tape, 0, 32), 0);
     tt_held_look(w.image);
-    assert_int_equal(w.image->look.sites.data[2].units, 3);
+    assert_int_equal(w.image->look.sites.data[2].units, 1);
     assert_int_equal(w.image->look.sites.data[3].bytes, 65536);
     world_close(&w);
 }
