@@ -122,14 +122,24 @@ static inline int tt_sys_peek(uint64_t address, uint64_t *word)
     return n == 8 ? 0 : (n < 0 ? (int)n : -14);
 }
 
-/* Writes one word of this process without the risk of a fault. */
-static inline void tt_sys_poke(uint64_t address, uint64_t word)
+/* Reads a word from each of n places; 1 all were read. */
+struct tt_sys_piece {
+    uint64_t address, bytes;
+};
+/* NOLINTNEXTLINE(readability-non-const-parameter): the kernel writes it */
+static inline int tt_sys_gather(uint64_t *words, const struct tt_sys_piece *from, uint32_t n)
 {
-    struct {
-        void *base;
-        size_t bytes;
-    } local = {&word, 8}, remote = {(void *)address, 8};
-    tt_sys(__NR_process_vm_writev, (long)tt_sys_getpid(), (long)&local, 1, (long)&remote, 1, 0);
+    struct tt_sys_piece to = {(uint64_t)words, 8UL * n};
+    return tt_sys(__NR_process_vm_readv, (long)tt_sys_getpid(), (long)&to, 1, (long)from, n, 0) ==
+           8L * n;
+}
+
+/* Writes a word to each of n places, up to the first that would fault; 1 all were written. */
+static inline int tt_sys_scatter(const struct tt_sys_piece *to, const uint64_t *words, uint32_t n)
+{
+    struct tt_sys_piece from = {(uint64_t)words, 8UL * n};
+    return tt_sys(__NR_process_vm_writev, (long)tt_sys_getpid(), (long)&from, 1, (long)to, n, 0) ==
+           8L * n;
 }
 
 #endif

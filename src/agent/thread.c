@@ -16,6 +16,7 @@ static struct tt_thread *state(uint32_t index)
 void tt_thread_tally(struct tt_thread *t, struct tt_tape_tally *place, uint32_t site)
 {
     struct tt_tape_thread *slot = t->slot;
+    slot->tid = t->tid;
     __atomic_store_n(&slot->moving, slot->moving + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (place->site) {
@@ -99,7 +100,26 @@ static void forget_keys(struct tt_thread *t)
         __builtin_memset(t->key, 0, sizeof t->key);
 }
 
-/* The state's slot in the tape, by the state's number; NULL beyond the last. thread_lock held. */
+static struct tt_tape_thread *slots(void)
+{
+    return (struct tt_tape_thread *)(tt_agent.base + TT_TAPE_OFF_THREADS);
+}
+
+/* Opens the slots up to `index`. 0 or -1. */
+static int open_slots(uint32_t index)
+{
+    const uint32_t piece = 0x10000u / (uint32_t)sizeof(struct tt_tape_thread);
+    uint32_t open = tt_agent.threads_open, more = (index / piece + 1) * piece - open;
+    if (index < open)
+        return 0;
+    if (tt_sys_mprotect(slots() + open, more * sizeof(struct tt_tape_thread), TT_PROT_RW) != 0)
+        return -1;
+    tt_agent.threads_open += more;
+    return 0;
+}
+
+/* The state's slot in the tape, by the state's number; NULL beyond the last. It is not touched yet:
+ * a thread that counts nothing costs no page. thread_lock held. */
 static void give_slot(struct tt_thread *t)
 {
     uint32_t index = t->index + 1; /* slot 0 is the shared one */
@@ -108,15 +128,9 @@ static void give_slot(struct tt_thread *t)
         tt_agent_drop(TT_DROP_THREADS);
         return;
     }
-    struct tt_tape_thread *slots = (struct tt_tape_thread *)(tt_agent.base + TT_TAPE_OFF_THREADS);
-    const uint32_t piece = 0x10000u / (uint32_t)sizeof *slots;
-    while (index >= tt_agent.threads_open) {
-        if (tt_sys_mprotect(&slots[tt_agent.threads_open], 0x10000, TT_PROT_RW) != 0)
-            return;
-        tt_agent.threads_open += piece;
-    }
-    t->slot = &slots[index];
-    t->slot->tid = t->tid;
+    if (open_slots(index) != 0)
+        return;
+    t->slot = slots() + index;
     if (index >= tt_agent.head->thread_count)
         __atomic_store_n(&tt_agent.head->thread_count, index + 1, __ATOMIC_RELEASE);
 }
@@ -194,14 +208,60 @@ void tt_thread_forked(struct tt_thread *own)
     }
 }
 
+/* Which of `n` states still have their thread control block: one call for all, but after a fault
+ * the rest is not known and asked for one by one. */
+#define BATCH 64u
+static uint64_t still_there(struct tt_thread *const *t, uint32_t n)
+{
+    uint64_t word[BATCH], there = 0;
+    struct tt_sys_piece from[BATCH];
+    for (uint32_t i = 0; i < n; i++)
+        from[i] = (struct tt_sys_piece){t[i]->tcb + TT_FS_THREAD, 8};
+    int all = tt_sys_gather(word, from, n);
+    for (uint32_t i = 0; i < n; i++)
+        if ((all || tt_sys_peek(t[i]->tcb + TT_FS_THREAD, &word[i]) == 0) &&
+            word[i] == (uint64_t)t[i])
+            there |= 1ULL << i;
+    return there;
+}
+
+/* The countdowns are another recording's. A thread may be ending just now. */
+static void begin_countdowns(struct tt_thread *const *t, uint32_t n, uint64_t there)
+{
+    static const uint64_t zero[BATCH];
+    struct tt_sys_piece to[BATCH];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (there >> i & 1)
+            to[count++] = (struct tt_sys_piece){t[i]->tcb + TT_FS_LEFT, 8};
+    if (tt_sys_scatter(to, zero, count))
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        tt_sys_scatter(&to[i], zero, 1);
+}
+
+/* A state goes on with its thread, or to the free list. */
+static void go_on(struct tt_thread *t, int there)
+{
+    if (!there) {
+        t->tcb = 0;
+        t->next_free = tt_agent.pool_free;
+        tt_agent.pool_free = t->index + 1;
+        return;
+    }
+    tt_agent.pool_used++;
+    seed(t);
+    give_slot(t);
+}
+
 void tt_thread_again(void)
 {
+    struct tt_thread *batch[BATCH];
     tt_agent.generation++;
     tt_agent.pool_free = tt_agent.pool_used = 0;
     tt_agent.sweep_at = 64;
-    for (uint32_t i = 0; i < tt_agent.pool_made; i++) {
+    for (uint32_t i = 0, n = 0; i < tt_agent.pool_made; i++) {
         struct tt_thread *t = state(i);
-        uint64_t word = 0;
         t->slot = NULL;
         t->busy = 0;
         t->depth = t->site = t->inner = 0;
@@ -211,17 +271,18 @@ void tt_thread_again(void)
         forget_keys(t);
         for (unsigned k = 0; k < TT_RANGES; k++) /* stacks may have come and gone */
             t->range[k] = (struct tt_range){0, 0};
-        if (t->tcb == 0 || tt_sys_peek(t->tcb + TT_FS_THREAD, &word) != 0 || word != (uint64_t)t) {
-            t->tcb = 0;
-            t->next_free = tt_agent.pool_free;
-            tt_agent.pool_free = i + 1;
+        if (t->tcb == 0)
+            go_on(t, 0);
+        else
+            batch[n++] = t;
+        if (n < BATCH && i + 1 < tt_agent.pool_made)
             continue;
-        }
-        /* The other recording's countdown; the thread may be ending just now. */
-        tt_sys_poke(t->tcb + TT_FS_LEFT, 0);
-        tt_agent.pool_used++;
-        seed(t);
-        give_slot(t);
+        uint64_t there = still_there(batch, n);
+        if (tt_agent.conf.mode == TT_MODE_SAMPLED)
+            begin_countdowns(batch, n, there);
+        for (uint32_t k = 0; k < n; k++)
+            go_on(batch[k], there >> k & 1);
+        n = 0;
     }
     if (tt_agent.pool_used * 2 > tt_agent.sweep_at)
         tt_agent.sweep_at = tt_agent.pool_used * 2;

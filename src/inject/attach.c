@@ -163,6 +163,18 @@ static void longest(uint64_t *stood_ns, uint64_t since)
     *stood_ns = stood > *stood_ns ? stood : *stood_ns;
 }
 
+/* Ahead of the stop: the words of the call. */
+static int write_call(const struct tt_target *t, struct tt_load *load, struct tt_blob_call *call,
+                      struct tt_error *err)
+{
+    call->hold = 1;
+    call->done = TT_BLOB_BUSY;
+    int code = tt_target_write(t, load->at + offsetof(struct tt_blob, call), call, sizeof *call);
+    if (code == 0)
+        code = put_calling(t, load, 1);
+    return code ? out_of_reach(t, code, err) : 0;
+}
+
 static int call_on(const struct tt_target *t, struct tt_load *load,
                    const struct tt_stopped_thread *thread, struct tt_blob_call *call, int *tape_fd,
                    struct tt_error *err)
@@ -171,17 +183,12 @@ static int call_on(const struct tt_target *t, struct tt_load *load,
     struct tt_error ignored;
     uint64_t at = load->at + offsetof(struct tt_blob, call);
     uint64_t done = at + offsetof(struct tt_blob_call, done);
-    call->hold = 1;
-    call->done = TT_BLOB_BUSY;
-    int code = tt_target_write(t, at, call, sizeof *call);
-    if (code == 0)
-        code = put_calling(t, load, 1);
-    if (code)
-        return out_of_reach(t, code, err);
-    code = tt_remote_begin(&remote, t, thread,
-                           load->at + offsetof(struct tt_blob, stack) + TT_BLOB_STACK, err);
-    if (code)
+    int code = tt_remote_begin(&remote, t, thread,
+                               load->at + offsetof(struct tt_blob, stack) + TT_BLOB_STACK, err);
+    if (code) {
+        put_calling(t, load, 0);
         return code;
+    }
     code = tt_remote_call(&remote, load->base + load->head.enter, done, err);
     if (code == 0 && (code = tt_target_read(t, at, call, sizeof *call)) != 0)
         code = out_of_reach(t, code, err);
@@ -207,9 +214,13 @@ static int call_alone(const struct tt_target *t, struct tt_load *load, struct tt
                       int *tape_fd, uint64_t *stood_ns, struct tt_error *err)
 {
     struct tt_stopped one;
-    int code = tt_remote_stop(t, &one, err);
+    int code = write_call(t, load, call, err);
     if (code)
         return code;
+    if ((code = tt_remote_stop(t, &one, err)) != 0) {
+        put_calling(t, load, 0);
+        return code;
+    }
     code = call_on(t, load, &one.threads.data[0], call, tape_fd, err);
     tt_inject_resume(&one);
     if (stood_ns)
@@ -426,9 +437,14 @@ static int call_among(struct attach *a, const struct tt_stopped *stopped,
                       struct tt_inject_attached *out, struct tt_error *err)
 {
     const struct tt_stopped_thread *thread = tt_remote_choose(&a->target, stopped);
-    int code = thread ? call_on(&a->target, &a->load, thread, a->call, &out->tape_fd, err)
-                      : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
-                                     (int)a->target.pid);
+    int code = write_call(&a->target, &a->load, a->call, err);
+    if (code)
+        return code;
+    code = thread ? call_on(&a->target, &a->load, thread, a->call, &out->tape_fd, err)
+                  : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
+                                 (int)a->target.pid);
+    if (!thread)
+        put_calling(&a->target, &a->load, 0);
     longest(&out->start_ns, stopped->since_ns);
     return code;
 }
@@ -442,7 +458,12 @@ static int start_again(struct attach *a, struct tt_inject_attached *out, struct 
     const struct tt_blob *head = &a->load.head;
     const struct tt_window image = {a->load.base, a->load.base + head->text_end};
     const bool hooked = a->hooked;
-    int code = -EAGAIN;
+    int code = reread(&a->target, err);
+    if (code)
+        return code;
+    if (!hooked && tt_stacks_clear(&a->target, &image))
+        return call_start(a, out, err);
+    code = -EAGAIN;
     for (int tries = 0; code == -EAGAIN && tries < DRAIN_TRIES; tries++) {
         struct tt_stopped stopped;
         struct tt_error ignored;

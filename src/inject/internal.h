@@ -42,6 +42,9 @@ int tt_inject_peek(pid_t pid, pid_t tid);
 /* A pause between two looks: short, and a sleep, since with a real-time priority a spin would keep
  * the very thread from running that is waited for. */
 void tt_inject_breathe(void);
+/* Before the first such pause: whether to look again at once, which is so until that time of the
+ * clock where there is another processor. */
+bool tt_inject_spins(uint64_t until);
 /* Whether registers say that the kernel interrupted a system call and will make it again. */
 bool tt_inject_restarts(const struct user_regs_struct *regs);
 
@@ -64,9 +67,11 @@ void tt_target_close(struct tt_target *target);
 int tt_target_explain(pid_t pid, int code, struct tt_error *err);
 /* Not 0 while a thread sleeps so that no signal wakes it; another number for another sleep. */
 uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid);
-/* The number of the system call that a thread waits in (proc_pid_syscall(5)); -1 when it runs, or
- * that cannot be known. */
-long tt_target_syscall(pid_t pid, pid_t tid);
+/* The number of the system call that a thread waits in (proc_pid_syscall(5)), and its stack pointer
+ * and instruction if asked for; -1 when it runs, or that cannot be known. */
+long tt_target_syscall(pid_t pid, pid_t tid, uint64_t *sp, uint64_t *pc);
+/* How often it has gone to sleep. */
+uint64_t tt_target_switches(pid_t pid, pid_t tid);
 /* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
 int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t n);
 int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n);
@@ -138,6 +143,10 @@ enum {
  * hit[i] says so for window i. Returns how many were hit. */
 size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
                       const struct tt_window *windows, size_t n, unsigned where, bool *hit);
+
+/* Whether, without a stop, all threads are seen to sleep with no word of the window on their
+ * stacks: none is in it, nor will return there. False when that cannot be known. */
+bool tt_stacks_clear(const struct tt_target *target, const struct tt_window *window);
 
 /* ---- relocate.c: pure functions on bytes ---- */
 

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "agent/blob.h"
+#include "base/clock.h"
 #include "inject/internal.h"
 
 #define RED_ZONE 128u
@@ -165,6 +166,8 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
            !in_restartable_sequence(target, thread);
 }
 
+#define LOOK_NS 10000ULL
+#define SPIN_LOOKS 15u
 #define TRIES 40
 #define CANDIDATES 8
 
@@ -186,7 +189,7 @@ enum { COMPUTES, WAITS, RESTS };
  */
 static int waits(pid_t pid, pid_t tid)
 {
-    long number = tt_target_syscall(pid, tid);
+    long number = tt_target_syscall(pid, tid, NULL, NULL);
     return number < 0 ? COMPUTES : rests(number) ? RESTS : WAITS;
 }
 
@@ -426,9 +429,16 @@ static int halt(struct tt_remote *remote)
 
 int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, struct tt_error *err)
 {
-    for (;;) {
+    uint64_t begun = tt_clock_now();
+    for (unsigned turn = 1;; turn++) {
         uint32_t is;
-        tt_inject_breathe(); /* first: a look holds up the mappings that the thread makes */
+        /* A look holds up the mappings that the thread makes: not too many. */
+        uint64_t next = begun + turn * LOOK_NS;
+        if (turn < SPIN_LOOKS && tt_inject_spins(next))
+            while (tt_inject_spins(next))
+                ;
+        else
+            tt_inject_breathe();
         int code = tt_target_read(remote->target, done, &is, sizeof is);
         if (code == 0 && is == value)
             return 0;

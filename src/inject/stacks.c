@@ -15,14 +15,14 @@
 /* struct rt_sigframe (remote.c): distance from the saved rip to the word with cs. */
 #define WORDS_RIP_TO_CS 2
 
-/* How much of a thread's stack there is. The thread control block lies at the end of a thread's
- * stack (glibc); the first thread's ends with its mapping. */
-static size_t stack_bytes(const struct tt_target *t, const struct user_regs_struct *regs)
+/* How much of a thread's stack there is. The thread control block (0: not known) lies at the end of
+ * a thread's stack (glibc); the first thread's ends with its mapping. */
+static size_t stack_bytes(const struct tt_target *t, uint64_t sp, uint64_t tcb)
 {
-    uint64_t sp = regs->rsp & ~7ULL, end = sp + SCAN_STACK;
+    uint64_t end = sp + SCAN_STACK;
     const struct tt_proc_map *m;
-    if (regs->fs_base > sp && regs->fs_base - sp < THREAD_STACK_MOST)
-        end = regs->fs_base;
+    if (tcb > sp && tcb - sp < THREAD_STACK_MOST)
+        end = tcb;
     else if ((m = tt_proc_map_at(&t->maps, sp)) != NULL)
         end = m->end;
     return end - sp < SCAN_STACK ? (size_t)(end - sp) : SCAN_STACK;
@@ -43,7 +43,8 @@ size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *s
         const struct user_regs_struct *regs = &stopped->threads.data[i].regs;
         bool scan = (where & TT_LOOK_WORDS) || ((where & TT_LOOK_FRAMES) && target->handles);
         ssize_t got =
-            scan ? pread(target->mem, words, stack_bytes(target, regs), (off_t)(regs->rsp & ~7ULL))
+            scan ? pread(target->mem, words, stack_bytes(target, regs->rsp & ~7ULL, regs->fs_base),
+                         (off_t)(regs->rsp & ~7ULL))
                  : 0;
         ssize_t len = got > 0 ? got / 8 : 0;
         memset(words + len, 0, WORDS_RIP_TO_CS * sizeof *words);
@@ -60,4 +61,32 @@ size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *s
         }
     }
     return hits;
+}
+
+/* It has slept all the time in which its stack was read if it has not gone to sleep meanwhile and
+ * sleeps in the end. */
+static bool sleeps_clear(const struct tt_target *t, pid_t tid, const struct tt_window *window)
+{
+    uint64_t words[SCAN_STACK / 8], sp, pc;
+    uint64_t switches = tt_target_switches(t->pid, tid);
+    if (tt_target_syscall(t->pid, tid, &sp, &pc) < 0 ||
+        pc - window->from < window->to - window->from)
+        return false;
+    sp &= ~7ULL;
+    ssize_t got = pread(t->mem, words, stack_bytes(t, sp, 0), (off_t)sp);
+    for (ssize_t w = 0; w < got / 8; w++)
+        if (words[w] - window->from < window->to - window->from)
+            return false;
+    return got > 0 && tt_target_syscall(t->pid, tid, NULL, NULL) >= 0 &&
+           tt_target_switches(t->pid, tid) == switches;
+}
+
+bool tt_stacks_clear(const struct tt_target *target, const struct tt_window *window)
+{
+    tt_proc_pid_vec tids = {0};
+    bool clear = tt_proc_list(target->pid, &tids) == 0;
+    for (size_t i = 0; clear && i < tids.len; i++)
+        clear = sleeps_clear(target, tids.data[i], window);
+    tt_vec_free(&tids);
+    return clear;
 }

@@ -173,7 +173,7 @@ static int check_program(pid_t pid, struct tt_error *err)
 static bool maps_memory(pid_t pid, pid_t tid)
 {
     static const uint16_t list[] = {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_brk};
-    long number = tt_target_syscall(pid, tid);
+    long number = tt_target_syscall(pid, tid, NULL, NULL);
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (list[i] == number)
             return true;
@@ -188,18 +188,29 @@ uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid)
                : 0;
 }
 
-long tt_target_syscall(pid_t pid, pid_t tid)
+long tt_target_syscall(pid_t pid, pid_t tid, uint64_t *sp, uint64_t *pc)
 {
     char path[64];
     long number = -1;
+    unsigned long at[2] = {0};
     snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", (int)pid, (int)tid);
     FILE *f = fopen(path, "re");
     /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
-    if (f && fscanf(f, "%ld", &number) != 1)
+    if (f && fscanf(f, "%ld %*x %*x %*x %*x %*x %*x %lx %lx", &number, &at[0], &at[1]) != 3)
         number = -1;
     if (f)
         fclose(f);
+    if (sp)
+        *sp = at[0];
+    if (pc)
+        *pc = at[1];
     return number;
+}
+
+uint64_t tt_target_switches(pid_t pid, pid_t tid)
+{
+    struct status s;
+    return read_status(pid, tid, &s) == 0 ? s.switches : UINT64_MAX;
 }
 
 /* A thread in one and the same uninterruptible sleep for a tenth of a second: the process could not
