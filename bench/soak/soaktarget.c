@@ -212,18 +212,24 @@ int main(int argc, char **argv)
     counters = mmap(NULL, COUNTERS * sizeof *counters, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (counters == MAP_FAILED)
         return 3;
-    sigset_t alarms;
+    sigset_t alarms, end, none;
+    sigemptyset(&none);
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
     sigemptyset(&alarms);
     sigaddset(&alarms, SIGALRM);
-    sigaddset(&alarms, SIGTERM);
     struct sigaction term = {.sa_handler = on_term}, tick = {.sa_handler = on_alarm};
     tick.sa_flags = SA_RESTART;
     sigaction(SIGTERM, &term, NULL);
     sigaction(SIGALRM, &tick, NULL);
+    /* For the main thread only: while it is about to sleep, another's handler would not wake it. */
+    pthread_sigmask(SIG_BLOCK, &end, NULL);
     pthread_t thread[COUNTERS];
     for (unsigned i = 0; i < threads; i++)
         if (pthread_create(&thread[i], NULL, worker, (void *)(uintptr_t)i) != 0)
             return 3;
+    if (strcmp(kind, "loop") != 0)
+        pthread_sigmask(SIG_UNBLOCK, &end, NULL);
     if (strcmp(kind, "signal") == 0) {
         pthread_sigmask(SIG_BLOCK, &alarms, NULL);
         struct itimerval often = {{0, 500}, {0, 500}};
@@ -237,7 +243,7 @@ int main(int argc, char **argv)
         wait_undisturbed(threads);
     else
         while (!over)
-            pause();
+            sigsuspend(&none);
     for (unsigned i = 0; i < threads; i++)
         pthread_join(thread[i], NULL);
     printf("ok %u signals\n", handled);

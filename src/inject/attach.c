@@ -20,11 +20,11 @@
 #include "inject/patch.h"
 
 #define TRIES 50
-#define DRAIN_TRIES 16
-#define WORD_TRIES 3
-#define DRAIN_MOST_NS 500000000ULL
+#define DRAIN_FIRST_NS 100000L
+#define DRAIN_ROUNDS 10
+#define TURNS_MOST_NS 500000000ULL
 #define LEFT_TRIES 500
-#define START_TRIES 4
+#define START_TRIES 8
 #define TAPE_NAME "/memfd:telltale" /* agent/start.c */
 
 /* Longer from time to time: a thread may wait for its turn on a processor. */
@@ -39,7 +39,7 @@ static void breathe(int tries)
 static void await_turns(size_t threads, int tries)
 {
     uint64_t ns = (2000000ULL + 2000000ULL * threads) << (tries < 3 ? tries : 3);
-    ns = ns < DRAIN_MOST_NS ? ns : DRAIN_MOST_NS;
+    ns = ns < TURNS_MOST_NS ? ns : TURNS_MOST_NS;
     const struct timespec pause = {0, (long)ns};
     nanosleep(&pause, NULL);
 }
@@ -449,14 +449,36 @@ static int call_among(struct attach *a, const struct tt_stopped *stopped,
     return code;
 }
 
+/* Lets those who are inside the window come out while the others stand still: these hold nothing
+ * that is waited for there, and do not take the processors. *inside: some are still there. */
+static int drain(const struct tt_target *t, struct tt_stopped *stopped,
+                 const struct tt_window *window, bool *inside)
+{
+    for (int round = 0;; round++) {
+        const struct timespec pause = {0, DRAIN_FIRST_NS << round};
+        *inside = false;
+        for (size_t i = 0; i < stopped->threads.len; i++)
+            if (tt_stacks_stands(t, stopped, i, window)) {
+                *inside = true;
+                if (round < DRAIN_ROUNDS)
+                    tt_inject_let(stopped, i);
+            }
+        if (!*inside || round == DRAIN_ROUNDS)
+            return 0;
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        int code = tt_inject_stop_again(stopped);
+        if (code)
+            return code;
+    }
+}
+
 /* Starts a blob of the same build anew. The state of the agent is replaced, so no thread may be in
  * its code, nor a signal handler return there. With no return address to it on any stack either,
  * none will come, and one thread alone is borrowed. Else, and with releases still hooked, all stand
  * still while it starts: whoever comes back from the allocator finds the new recording whole. */
 static int start_again(struct attach *a, struct tt_inject_attached *out, struct tt_error *err)
 {
-    const struct tt_blob *head = &a->load.head;
-    const struct tt_window image = {a->load.base, a->load.base + head->text_end};
+    const struct tt_window image = {a->load.base, a->load.base + a->load.head.text_end};
     const bool hooked = a->hooked;
     int code = reread(&a->target, err);
     if (code)
@@ -464,27 +486,26 @@ static int start_again(struct attach *a, struct tt_inject_attached *out, struct 
     if (!hooked && tt_stacks_clear(&a->target, &image))
         return call_start(a, out, err);
     code = -EAGAIN;
-    for (int tries = 0; code == -EAGAIN && tries < DRAIN_TRIES; tries++) {
+    for (int tries = 0; code == -EAGAIN && tries < START_TRIES; tries++) {
         struct tt_stopped stopped;
         struct tt_error ignored;
-        bool hit;
+        bool inside, hit;
         if ((code = reread(&a->target, err)) != 0 ||
             (code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
             return code;
-        /* A word of a stack may be left over from an earlier call for as long as nothing writes
-         * there: in the end it does not count. */
-        unsigned where = TT_LOOK_RIP | (tries < WORD_TRIES ? TT_LOOK_WORDS : TT_LOOK_FRAMES);
-        bool inside = tt_stacks_look(&a->target, &stopped, &image, 1, where, &hit) != 0;
-        bool alone = !hooked && where & TT_LOOK_WORDS;
         size_t threads = stopped.threads.len;
-        code = inside  ? tt_error_set(err, -EAGAIN,
-                                      "cannot attach to process %d: a thread is still inside the "
-                                       "agent of an earlier recording; try again",
-                                      (int)a->target.pid)
-               : alone ? 0
-                       : call_among(a, &stopped, out, err);
+        code = drain(&a->target, &stopped, &image, &inside);
+        bool alone = code == 0 && !inside && !hooked &&
+                     !tt_stacks_look(&a->target, &stopped, &image, 1, TT_LOOK_WORDS, &hit);
+        if (code || inside)
+            code = tt_error_set(err, -EAGAIN,
+                                "cannot attach to process %d: a thread is still inside the "
+                                "agent of an earlier recording; try again",
+                                (int)a->target.pid);
+        else if (!alone)
+            code = call_among(a, &stopped, out, err);
         tt_inject_resume(&stopped);
-        if (!inside && alone)
+        if (alone)
             return call_start(a, out, err);
         if (code == -EAGAIN && !inside) /* it may have begun */
             order(&a->target, &a->load, TT_BLOB_PASS, &ignored);

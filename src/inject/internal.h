@@ -34,6 +34,11 @@ int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err);
 int tt_inject_stop_one(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err);
 /* Lets all threads go on and frees `stopped`. */
 void tt_inject_resume(struct tt_stopped *stopped);
+/* Lets thread i run while the others stand still, and stops again those that were let. A thread
+ * that has ended is taken out. 0; -ETIMEDOUT when one could not be stopped: only resume is left
+ * then. */
+void tt_inject_let(struct tt_stopped *stopped, size_t i);
+int tt_inject_stop_again(struct tt_stopped *stopped);
 /* Waits until a thread that was let run a little stops again. The wait status' upper part (signal |
  * event << 8), or -ESRCH when it has ended. */
 int tt_inject_await(pid_t pid, pid_t tid);
@@ -144,6 +149,9 @@ enum {
 size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
                       const struct tt_window *windows, size_t n, unsigned where, bool *hit);
 
+/* Whether a stopped thread stands in the window or is in a signal handler that returns there. */
+bool tt_stacks_stands(const struct tt_target *target, const struct tt_stopped *stopped, size_t i,
+                      const struct tt_window *window);
 /* Whether, without a stop, all threads are seen to sleep with no word of the window on their
  * stacks: none is in it, nor will return there. False when that cannot be known. */
 bool tt_stacks_clear(const struct tt_target *target, const struct tt_window *window);

@@ -28,8 +28,9 @@ static size_t stack_bytes(const struct tt_target *t, uint64_t sp, uint64_t tcb)
     return end - sp < SCAN_STACK ? (size_t)(end - sp) : SCAN_STACK;
 }
 
-size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
-                      const struct tt_window *windows, size_t n, unsigned where, bool *hit)
+/* The threads from `first` up to `end`. */
+static size_t look(const struct tt_target *target, const struct tt_stopped *stopped, size_t first,
+                   size_t end, const struct tt_window *windows, size_t n, unsigned where, bool *hit)
 {
     uint64_t words[SCAN_STACK / 8 + WORDS_RIP_TO_CS];
     uint64_t low = UINT64_MAX, high = 0;
@@ -39,7 +40,7 @@ size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *s
         low = windows[k].from < low ? windows[k].from : low;
         high = windows[k].to > high ? windows[k].to : high;
     }
-    for (size_t i = 0; i < stopped->threads.len; i++) {
+    for (size_t i = first; i < end; i++) {
         const struct user_regs_struct *regs = &stopped->threads.data[i].regs;
         bool scan = (where & TT_LOOK_WORDS) || ((where & TT_LOOK_FRAMES) && target->handles);
         ssize_t got =
@@ -61,6 +62,19 @@ size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *s
         }
     }
     return hits;
+}
+
+size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
+                      const struct tt_window *windows, size_t n, unsigned where, bool *hit)
+{
+    return look(target, stopped, 0, stopped->threads.len, windows, n, where, hit);
+}
+
+bool tt_stacks_stands(const struct tt_target *target, const struct tt_stopped *stopped, size_t i,
+                      const struct tt_window *window)
+{
+    bool hit;
+    return look(target, stopped, i, i + 1, window, 1, TT_LOOK_RIP | TT_LOOK_FRAMES, &hit) != 0;
 }
 
 /* It has slept all the time in which its stack was read if it has not gone to sleep meanwhile and

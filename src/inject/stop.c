@@ -229,6 +229,10 @@ static int await_all(struct tt_stopped *s, size_t from)
     uint64_t deadline = tt_clock_now() + STOP_LIMIT_NS;
     for (size_t i = from; i < s->threads.len;) {
         struct tt_stopped_thread *t = &s->threads.data[i];
+        if (t->stopped) {
+            i++;
+            continue;
+        }
         int r = await_stop(s->pid, t, deadline);
         if (r < 0)
             return r;
@@ -324,6 +328,21 @@ int tt_inject_stop(pid_t pid, struct tt_stopped *out, struct tt_error *err)
 int tt_inject_stop_one(pid_t pid, pid_t tid, struct tt_stopped *out, struct tt_error *err)
 {
     return stop(pid, tid, out, err);
+}
+
+void tt_inject_let(struct tt_stopped *stopped, size_t i)
+{
+    struct tt_stopped_thread *t = &stopped->threads.data[i];
+    if (ptrace(PTRACE_CONT, t->tid, 0, 0) == 0)
+        t->stopped = false;
+}
+
+int tt_inject_stop_again(struct tt_stopped *stopped)
+{
+    for (size_t i = 0; i < stopped->threads.len; i++)
+        if (!stopped->threads.data[i].stopped)
+            ptrace(PTRACE_INTERRUPT, stopped->threads.data[i].tid, 0, 0);
+    return await_all(stopped, 0);
 }
 
 /* A thread that was told to stop and has not yet must be waited for, however long it takes: let go

@@ -172,7 +172,9 @@ static int check_program(pid_t pid, struct tt_error *err)
  * comes to its end once that one has had a processor, and more so while the others stand still. */
 static bool maps_memory(pid_t pid, pid_t tid)
 {
-    static const uint16_t list[] = {SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_brk};
+    static const uint16_t list[] = {
+        SYS_mmap, SYS_munmap,  SYS_mprotect,         SYS_mremap,
+        SYS_brk,  SYS_madvise, SYS_process_vm_readv, SYS_process_vm_writev};
     long number = tt_target_syscall(pid, tid, NULL, NULL);
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (list[i] == number)
@@ -213,8 +215,9 @@ uint64_t tt_target_switches(pid_t pid, pid_t tid)
     return read_status(pid, tid, &s) == 0 ? s.switches : UINT64_MAX;
 }
 
-/* A thread in one and the same uninterruptible sleep for a tenth of a second: the process could not
- * be stopped. 0 none. */
+/* A thread in one and the same uninterruptible sleep for a second: the process could not be
+ * stopped. Shorter ones happen where many threads on few processors wait for the lock of their
+ * address space. 0 none. */
 static pid_t sleeping_deeply(pid_t pid)
 {
     tt_proc_pid_vec threads = {0};
@@ -225,11 +228,11 @@ static pid_t sleeping_deeply(pid_t pid)
         const struct timespec pause = {0, 5000000};
         uint64_t first = tt_target_deep_sleep(pid, threads.data[i]);
         int round = 0;
-        while (first && round < 20 && tt_target_deep_sleep(pid, threads.data[i]) == first) {
+        while (first && round < 200 && tt_target_deep_sleep(pid, threads.data[i]) == first) {
             nanosleep(&pause, NULL);
             round++;
         }
-        if (round == 20)
+        if (round == 200)
             found = threads.data[i];
     }
     tt_vec_free(&threads);
