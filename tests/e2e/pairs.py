@@ -29,7 +29,7 @@ PROGRAMS = {
     "declared": ["--handle", "slot=slot_acquire:ret,slot_release:arg1", "--handle", "ticket=ticket_take:*arg1,ticket_give:arg1"],
 }
 HORIZON = "2"
-AT_ONCE = 6
+AT_ONCE = 8
 WAY = way_in(sys.argv)
 OPTIONS = WAYS[WAY][0]
 t = Test("pairs-" + WAY)

@@ -76,7 +76,7 @@ int main(int argc, char **argv)
     pairs_highest = files.rlim_max > 65536 ? 65535 : (int)files.rlim_max - 1;
     int used = only ? 2 : 1;
     argv[used] = argv[0];
-    fx_start(argc - used, argv + used, (struct fx_options){.seconds = 9, .rate = 7});
+    fx_start(argc - used, argv + used, (struct fx_options){.seconds = 13, .rate = 5});
     uint64_t n;
     while (fx_spaced(&n)) {
         pairs_round = (unsigned)n;
