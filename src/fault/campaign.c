@@ -60,6 +60,12 @@ static int check_usual(const struct campaign *c, const struct tt_fault_round *ro
                             "without any fault, %s has not ended within %g s: a server needs "
                             "--load, a slow program --timeout",
                             name, c->o->timeout);
+    if (round->load_status)
+        return tt_error_set(err, -EINVAL,
+                            "without any fault, the load fails with status %d: %.300s",
+                            WIFEXITED(round->load_status) ? WEXITSTATUS(round->load_status)
+                                                          : 128 + WTERMSIG(round->load_status),
+                            c->o->load);
     if (!round->ended)
         return tt_error_set(
             err, -ENOTSUP, "without any fault, %s %s %d and not by exit: nothing can be compared",
@@ -75,6 +81,8 @@ static int run_usual(struct campaign *c, struct tt_error *err)
     for (int i = 0; !code && i < USUAL_RUNS && !stopped(c); i++) {
         struct tt_fault_round round;
         code = tt_fault_run(c->o, &r->world, NULL, &round, err);
+        if (!code && stopped(c))
+            code = tt_error_set(err, -EINTR, "stopped before anything was tried");
         if (!code)
             code = check_usual(c, &round, err);
         if (!code && tt_fault_usual_add(&c->usual, &round, i == 0))
@@ -246,8 +254,13 @@ static int try_fault(struct campaign *c, size_t at, struct tt_error *err)
         tt_fault_confirm(&r->losses, first, &again);
         tt_vec_free(&again);
     }
+    if (code || stopped(c)) { /* in the middle of it: it is not tried yet */
+        r->losses.len = first;
+        return code;
+    }
     r->trials.data[at] = trial;
-    if (!code && c->file)
+    r->tried++;
+    if (c->file)
         code = tt_fault_file_write(c->file, &r->world, &trial, &r->losses, first, err);
     return code;
 }
@@ -280,11 +293,11 @@ static int run_all(struct campaign *c, struct tt_error *err)
         if (r->stopped || r->over_budget)
             break;
         code = try_fault(c, i, err);
-        r->tried += !code;
         if (c->o->progress)
             c->o->progress(c->o->arg, r->tried + r->tried_before, r->trials.len, losing(r),
                            elapsed(c));
     }
+    r->stopped |= stopped(c);
     for (size_t i = 0; i < r->trials.len; i++)
         r->left_over += r->trials.data[i].outcome == TT_FAULT_UNTRIED;
     r->losing = losing(r);

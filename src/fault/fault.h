@@ -144,7 +144,7 @@ struct tt_fault_round {
     bool searched; /* lost_units are known */
     bool end_main; /* main returned */
     uint64_t end_hash;
-    int status;
+    int status, load_status; /* wait statuses */
     uint32_t fired;
     uint64_t calls, dropped;
     double seconds;

@@ -20,6 +20,7 @@
 #include "fault/fault.h"
 #include "fault/look.h"
 #include "proc/command.h"
+#include "proc/proc.h"
 
 #define LIBRARY "libtelltale-fault.so"
 #define SECOND 1000000000ULL
@@ -233,9 +234,10 @@ static void doze(struct run *run, uint32_t state, long ns)
     syscall(SYS_futex, &run->plan->state, FUTEX_WAIT, state, &t, NULL, 0);
 }
 
+/* Or no longer wanted: then the campaign does not look at what came of it. */
 static bool late(const struct run *run)
 {
-    return tt_clock_now() > run->deadline;
+    return tt_clock_now() > run->deadline || (run->o->stop && *run->o->stop);
 }
 
 static void let_go(struct run *run)
@@ -271,6 +273,41 @@ static uint64_t events(const struct run *run)
     return __atomic_load_n(&run->plan->events, __ATOMIC_ACQUIRE);
 }
 
+/* Whether a thread of the server is at work, or would be if it got a processor. */
+static bool busy(const struct run *run)
+{
+    tt_proc_pid_vec threads = {0};
+    bool found = tt_proc_list(run->pid, &threads) != 0;
+    for (size_t i = 0; !found && i < threads.len; i++) {
+        char path[64], text[128] = "";
+        snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)run->pid, (int)threads.data[i]);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+        const char *state = n > 0 ? strrchr(text, ')') : NULL; /* proc(5): (name) state */
+        found = state && strncmp(state, ") R", 3) == 0;
+        if (fd >= 0)
+            close(fd);
+    }
+    tt_vec_free(&threads);
+    return found;
+}
+
+/* Until nothing has happened in the server for a while and nothing is about to; a server that is
+ * always at work is looked at all the same, after twenty times as long. */
+static void settle(struct run *run)
+{
+    uint64_t span = (uint64_t)(run->o->settle * 1e9), began = tt_clock_now();
+    uint64_t seen = events(run), since = began;
+    while (tt_clock_now() - since < span && tt_clock_now() - began < 20 * span &&
+           state_of(run) == TT_FAULT_RUNNING && !late(run)) {
+        doze(run, TT_FAULT_RUNNING, 5000000);
+        if (events(run) != seen || busy(run)) {
+            seen = events(run);
+            since = tt_clock_now();
+        }
+    }
+}
+
 /* Until it waits for clients, then until its load has ended, then until nothing happens in it. It
  * may end meanwhile by itself, and is then looked at in exit. */
 static bool serve(struct run *run)
@@ -299,15 +336,7 @@ static bool serve(struct run *run)
     }
     if (looked || gone(run->pid))
         return looked;
-    uint64_t seen = events(run), since = tt_clock_now();
-    uint64_t settle = (uint64_t)(run->o->settle * 1e9);
-    while (tt_clock_now() - since < settle && state_of(run) == TT_FAULT_RUNNING && !late(run)) {
-        doze(run, TT_FAULT_RUNNING, 5000000);
-        if (events(run) != seen) {
-            seen = events(run);
-            since = tt_clock_now();
-        }
-    }
+    settle(run);
     return !gone(run->pid);
 }
 
@@ -382,8 +411,7 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
     let_go(&run);
     while (round->ended && !o->load && !gone(run.pid) && !late(&run))
         doze(&run, TT_FAULT_ENDING, 1000000);
-    if (run.load > 0)
-        end(run.load);
+    round->load_status = run.load > 0 ? end(run.load) : 0;
     bool still = !gone(run.pid);
     round->status = end(run.pid);
     if (still && round->ended && !o->load) /* in exit, after we looked */

@@ -5,6 +5,7 @@
 #include "report/faults.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -251,13 +252,24 @@ static void put_losses(const struct tt_faults *f, unsigned weight, const char *h
         tt_text_add(out, "\n      and what the JSON lists beyond these %zu\n", max);
 }
 
+/* That a program calls abort(3) when it has no memory is its way, and one line for all of them. */
+static bool aborts(const struct tt_faults_cause *c)
+{
+    return c->outcome == TT_FAULT_DIED && WTERMSIG(c->status) == SIGABRT;
+}
+
 static void put_deaths(const struct tt_faults *f, size_t max, struct tt_text *out)
 {
-    for (size_t i = 0; i < f->deaths.len && i < max; i++) {
+    size_t written = 0, more = 0, aborted = 0;
+    for (size_t i = 0; i < f->deaths.len; i++) {
         const struct tt_faults_cause *c = &f->deaths.data[i];
-        if (!i)
+        aborted += aborts(c);
+        more += !aborts(c) && written == max;
+        if (aborts(c) || written == max)
+            continue;
+        if (!written)
             tt_text_add(out, "\nENDS BADLY WHEN A CALL FAILS\n");
-        tt_text_add(out, "\n%4zu. ", i + 1);
+        tt_text_add(out, "\n%4zu. ", ++written);
         put_cause(f, c, out);
         put_stack(f, c->site, out);
         if (c->outcome == TT_FAULT_HUNG)
@@ -267,8 +279,11 @@ static void put_deaths(const struct tt_faults *f, size_t max, struct tt_text *ou
                         sigabbrev_np(WTERMSIG(c->status)) ? sigabbrev_np(WTERMSIG(c->status))
                                                           : "?");
     }
-    if (f->deaths.len > max)
-        tt_text_add(out, "\n      and %zu more, see the JSON\n", f->deaths.len - max);
+    if (more)
+        tt_text_add(out, "\n      and %zu more, see the JSON\n", more);
+    if (aborted)
+        tt_text_add(out, "\nIt aborts (SIGABRT) when a call fails at %zu stacks, see the JSON\n",
+                    aborted);
 }
 
 static void put_head(const struct tt_faults *f, struct tt_text *out)
