@@ -5,7 +5,9 @@
  *     end, or that ends in the middle by exit(3), its stack full of pointers, loses nothing.
  *   other resources, and heap blocks without a search: those open at the end. When the program
  *     gave up, what it was about to release is among them, and they are only "left".
- *   main returned after giving up: its variables are gone, what they pointed to looks lost; "left".
+ *   main returned: its variables are gone, and what they pointed to would look lost; the library
+ *     keeps what main held last, and the search takes it for roots. Where that could not be, and
+ *     the program gave up, blocks are "left", too.
  * Start: tt_fault_compare. */
 #include <errno.h>
 #include <sys/wait.h>
@@ -130,7 +132,8 @@ int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_r
         }
         uint64_t lost = beyond(h->lost_units, u->lost_units);
         uint64_t lost_bytes = beyond(h->lost_bytes, u->lost_bytes);
-        code = put(losses, h, trial, gave_up && round->end_main ? TT_FAULT_LEFT : TT_FAULT_LOST,
+        code = put(losses, h, trial,
+                   gave_up && round->end_main && !round->main_saved ? TT_FAULT_LEFT : TT_FAULT_LOST,
                    lost, lost_bytes);
         if (!code)
             code = put(losses, h, trial, TT_FAULT_KEPT, beyond(more, lost),

@@ -98,9 +98,9 @@ struct tt_fault_plan {
     uint64_t dropped; /* stacks and units that did not fit, calls from signal handlers in ours */
     uint32_t end_hash_ready;
     uint32_t stack_count, frame_count, module_count;
-    uint64_t end_hash; /* of the stack that called exit; from where main returned, of that */
-    uint32_t end_main; /* exit was called because main returned */
-    uint32_t reserved;
+    uint64_t end_hash;   /* of the stack that called exit; from where main returned, of that */
+    uint32_t end_main;   /* exit was called because main returned */
+    uint32_t main_saved; /* what main holds is known up to its end */
     struct tt_fault_module module[TT_FAULT_MODULES];
     struct tt_fault_stack stack[TT_FAULT_STACKS];
     uint64_t frame[TT_FAULT_FRAMES];

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library that `telltale inject` preloads: which stack is this call's, and shall it fail now?
  * It does nothing unless the controller's plan stands in the environment, and nothing in children
- * of the process meant. Cost does not matter here, so stacks come from libc's backtrace(3) and one
- * lock guards all tables; what matters is that a stack has the same name in each run.
+ * of the process meant. Cost does not matter here, so stacks come from the compiler's unwinder and
+ * one lock guards all tables; what matters is that a stack has the same name in each run.
  * Start: tt_fault_ask. */
 #include "fault/preload.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
 #include <linux/futex.h>
@@ -18,8 +17,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <unwind.h>
 
-#define OWN_FRAMES 4 /* of ours, at the inner end of a backtrace */
+#define OWN_FRAMES 6 /* of ours at most, at the inner end of a stack */
 #define MEMO 16384u
 
 struct tt_fault_plan *tt_fault_plan;
@@ -285,20 +285,125 @@ static uint32_t intern(uint16_t call, void *const *pcs, unsigned n)
     return at;
 }
 
+/* Registers that a function keeps for its caller (System V ABI for x86-64, figure 3.36). */
+static const int kept[] = {3, 6, 12, 13, 14, 15};
+#define KEPT (sizeof kept / sizeof *kept)
+
+struct walk {
+    unsigned n, most;
+    struct {
+        void *pc;
+        uint64_t bottom; /* of the frame: the stack pointer behind the call in it */
+        uint64_t keeps[KEPT];
+    } frame[TT_FAULT_DEPTH + OWN_FRAMES];
+};
+
+static _Unwind_Reason_Code step(struct _Unwind_Context *context, void *arg)
+{
+    struct walk *w = arg;
+    if (w->n == w->most || !_Unwind_GetIP(context))
+        return _URC_NORMAL_STOP;
+    w->frame[w->n].pc = (void *)_Unwind_GetIP(context);
+    w->frame[w->n].bottom = _Unwind_GetCFA(context); /* of the frame before this one */
+    for (unsigned i = 0; i < KEPT; i++)
+        w->frame[w->n].keeps[i] = _Unwind_GetGR(context, kept[i]);
+    w->n++;
+    return _URC_NO_REASON;
+}
+
+/* What main holds in its frame and in registers, as it was at the last event: when main has
+ * returned, blocks that only its variables pointed to would look lost. In memory of its own, where
+ * the search takes it for roots. */
+#define MAIN_BYTES 65536u
+static struct {
+    uint64_t *copy; /* KEPT registers, then the frame */
+    void *start;    /* the outermost return address of the initial thread, in the program */
+    unsigned above; /* frames above main */
+    uint64_t libc, libc_end;
+} main_frame;
+
+static int in_libc(const void *pc)
+{
+    return (uint64_t)pc >= main_frame.libc && (uint64_t)pc < main_frame.libc_end;
+}
+
+/* From the first whole stack that begins in the program and goes on in libc. */
+static void learn_main(const struct walk *w)
+{
+    Dl_info info;
+    struct link_map *map = NULL;
+    if (!dladdr1(w->frame[w->n - 1].pc, &info, (void **)&map, RTLD_DL_LINKMAP) || !map ||
+        *map->l_name)
+        return;
+    unsigned above = 1;
+    while (above < w->n && in_libc(w->frame[w->n - 1 - above].pc))
+        above++;
+    if (above == 1 || above >= w->n || above > 3)
+        return;
+    main_frame.start = w->frame[w->n - 1].pc;
+    main_frame.above = above;
+}
+
+static void save_main(const struct walk *w)
+{
+    if (!main_frame.copy || w->n == w->most || w->n < 4)
+        return;
+    if (!main_frame.start)
+        learn_main(w);
+    if (w->frame[w->n - 1].pc != main_frame.start || w->n <= main_frame.above)
+        return;
+    unsigned at = w->n - 1 - main_frame.above;
+    if (in_libc(w->frame[at].pc)) /* exit(3): main has returned */
+        return;
+    uint64_t bottom = w->frame[at].bottom, top = w->frame[at + 1].bottom;
+    if (top <= bottom || top - bottom > MAIN_BYTES)
+        return;
+    memcpy(main_frame.copy, w->frame[at].keeps, sizeof w->frame[at].keeps);
+    memcpy(main_frame.copy + KEPT, (const void *)bottom, top - bottom);
+    memset((char *)(main_frame.copy + KEPT) + (top - bottom), 0, MAIN_BYTES - (top - bottom));
+    tt_fault_plan->main_saved = 1;
+}
+
+void tt_fault_watch_main(void)
+{
+    struct tt_fault_plan *p = tt_fault_plan;
+    struct walk w = {.most = TT_FAULT_DEPTH + OWN_FRAMES};
+    if (p->target && !p->fired)
+        return;
+    _Unwind_Backtrace(step, &w);
+    save_main(&w);
+}
+
+static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+        uint64_t start = info->dlpi_addr + ph->p_vaddr, end = start + ph->p_memsz;
+        if (ph->p_type == PT_LOAD && (uint64_t)arg >= start && (uint64_t)arg < end) {
+            main_frame.libc = start;
+            main_frame.libc_end = end;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* Return addresses from the caller's on. */
 static unsigned capture(void *caller, void **pcs, unsigned most)
 {
-    void *all[TT_FAULT_DEPTH + OWN_FRAMES];
-    int n = backtrace(all, (int)(most + OWN_FRAMES)), first = 0;
-    while (first < n && first < OWN_FRAMES && all[first] != caller)
+    struct walk w = {.most = TT_FAULT_DEPTH + OWN_FRAMES};
+    _Unwind_Backtrace(step, &w);
+    save_main(&w);
+    unsigned first = 0, count = 0;
+    while (first < w.n && first < OWN_FRAMES && w.frame[first].pc != caller)
         first++;
-    if (first == n || all[first] != caller) {
+    if (first == w.n || w.frame[first].pc != caller) {
         pcs[0] = caller;
         return 1;
     }
-    unsigned count = (unsigned)(n - first);
-    count = count < most ? count : most;
-    memcpy(pcs, all + first, count * sizeof *pcs);
+    for (; first < w.n && count < most; first++)
+        pcs[count++] = w.frame[first].pc;
     return count;
 }
 
@@ -422,13 +527,14 @@ __attribute__((constructor)) static void start(void)
         p->pid != (uint32_t)getpid())
         return;
     tt_fault_plan = p;
-    void *pcs[4];
-    within++; /* backtrace loads its library at the first call */
-    backtrace(pcs, 4);
-    within--;
+    void *copy = (void *)syscall(SYS_mmap, NULL, MAIN_BYTES + 4096, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    main_frame.copy = copy == MAP_FAILED ? NULL : copy;
+    dl_iterate_phdr(find_libc, (void *)__libc_malloc);
     for (int i = 0; i < TT_FC_ALL; i++)
         if (i != TT_FC_exit_ && i < TT_FC_free)
             tt_fault_real((enum tt_fault_call)i);
+    p->main_saved = 0;
     if (p->images++)
         tt_fault_exec();
     p->module_count = p->module_count ? p->module_count : 1;

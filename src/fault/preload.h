@@ -64,6 +64,8 @@ void tt_fault_within(void);
 void tt_fault_without(void);
 /* A socket waits for clients. */
 void tt_fault_bound(void);
+/* Between tt_fault_enter and _leave: notes what main holds now, if that may matter. */
+void tt_fault_watch_main(void);
 /* The end of the process: lets the controller look. */
 void tt_fault_end(void *caller);
 

@@ -92,6 +92,7 @@ int tt_fault_released(enum tt_fault_space space, uint64_t value, struct tt_fault
             *unit = *u;
         take_out(at);
     }
+    tt_fault_watch_main();
     tt_fault_leave();
     return there;
 }

@@ -361,6 +361,7 @@ static void note(struct run *run)
     r->calls = p->calls;
     r->dropped = p->dropped;
     r->end_main = p->end_main != 0;
+    r->main_saved = p->main_saved != 0;
     r->end_hash = p->end_hash;
 }
 

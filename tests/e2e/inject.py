@@ -55,6 +55,15 @@ def paths():
     t.check(not whole["deaths"] and not whole["left"] and not whole["dropped"], "nothing else", whole["deaths"])
     t.check({line(k["site"], "error_paths.c") for k in whole["kept"]} != set(), "what is still pointed to is kept, not lost")
 
+    program.append("gives_up")
+    truth = json.loads(run(program)[1])
+    status, report = inject("--calls", "memory", command=program)
+    t.check(found(report, "error_paths.c") == [(truth["fails"], truth["loses"], "heap", 1)],
+            "main gave up: what was lost before is lost, what main holds is not", (truth, found(report, "error_paths.c")))
+    t.check([f["fault"]["program"] for f in report["findings"]] == ["gave up"] and report["left"] == [] and report["kept"] != [],
+            "and is kept", report["faults"])
+    program.pop()
+
     few, state = ["--calls", "network,streams"], t.path("cut.faults")
     options = [*few, "-o", state, "--resume"]
     _, once = inject(*few, command=program)
