@@ -295,7 +295,7 @@ const struct tt_cmd tt_cmd_inject = {
         "call)\n"
         "      --depth N            only the N innermost frames tell stacks apart (64)\n"
         "      --timeout TIME       a run that takes longer hangs (30)\n"
-        "      --settle TIME        a server is looked at when nothing happened for so long (0.3)\n"
+        "      --settle TIME        a server is looked at when it held the same for so long (0.3)\n"
         "      --no-search          count heap blocks only, do not look which can be reached\n"
         "      --show-output        what the command prints goes to standard error\n"
         "      --report FILE        write the report there, - is standard output (the default)\n"

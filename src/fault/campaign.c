@@ -168,8 +168,10 @@ static int plan(struct campaign *c)
     const uint32_t *nth = o->n_nth ? o->nth : first_two;
     size_t n_nth = o->n_nth ? o->n_nth : sizeof first_two / sizeof *first_two, n = 0;
     struct order *order = calloc(w->sites.len + 1, sizeof *order);
-    int code = order ? 0 : -ENOMEM;
-    for (size_t i = 0; !code && i < w->sites.len; i++) {
+    int code = 0;
+    if (!order)
+        return -ENOMEM;
+    for (size_t i = 0; i < w->sites.len; i++) {
         const struct tt_fault_site *s = &w->sites.data[i];
         if (!s->calls || !wanted(o, s))
             continue;

@@ -90,7 +90,7 @@ struct tt_fault_options {
     bool no_search;           /* do not look which heap blocks can be reached */
     double budget;            /* seconds for all; 0: none */
     double timeout;           /* of one run */
-    double settle;            /* a server is looked at when nothing happened for so long */
+    double settle;            /* a server is looked at when it held the same for so long */
     size_t most;              /* faults tried this time; 0: all */
     unsigned depth;           /* frames that tell stacks apart; 0: all */
     const uint32_t *nth;      /* which calls of a stack fail, each in a run of its own */

@@ -117,7 +117,7 @@ static int search(const struct tt_fault_look *look, struct blocks *blocks,
                 h->lost_units += s->known_units;
         }
     /* the search counts what a block has room for; what was asked for is known of all together */
-    for (size_t i = 0; !code && i < round->held.len; i++) {
+    for (size_t i = 0; !code && !memory && i < round->held.len; i++) {
         struct tt_fault_held *h = &round->held.data[i];
         if (h->units)
             h->lost_bytes =

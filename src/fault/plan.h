@@ -92,9 +92,9 @@ struct tt_fault_plan {
     uint32_t images;  /* programs started in this process: execve */
     uint32_t bound;   /* a listening socket or a bound datagram socket is there */
     uint32_t ready;   /* and the program waited for something since */
-    uint64_t events;  /* grows with everything that is noted */
     uint64_t calls;   /* that could have failed */
     uint64_t order;   /* units acquired */
+    uint64_t held;    /* units in the table */
     uint64_t dropped; /* stacks and units that did not fit, calls from signal handlers in ours */
     uint32_t end_hash_ready;
     uint32_t stack_count, frame_count, module_count;

@@ -68,7 +68,6 @@ int tt_fault_enter_within(void)
     while (__atomic_test_and_set(&lock, __ATOMIC_ACQUIRE))
         sched_yield();
     before = saved;
-    tt_fault_plan->events++;
     return 1;
 }
 
@@ -531,9 +530,8 @@ __attribute__((constructor)) static void start(void)
                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     main_frame.copy = copy == MAP_FAILED ? NULL : copy;
     dl_iterate_phdr(find_libc, (void *)__libc_malloc);
-    for (int i = 0; i < TT_FC_ALL; i++)
-        if (i != TT_FC_exit_ && i < TT_FC_free)
-            tt_fault_real((enum tt_fault_call)i);
+    for (int i = 0; i < TT_FAULT_CALL_COUNT; i++)
+        tt_fault_real((enum tt_fault_call)i);
     p->main_saved = 0;
     if (p->images++)
         tt_fault_exec();

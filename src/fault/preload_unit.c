@@ -10,9 +10,7 @@
 #include <unistd.h>
 
 #define SLOTS TT_FAULT_UNITS
-#define MOST (SLOTS / 4 * 3)
-
-static uint32_t used;
+#define MOST ((uint64_t)SLOTS / 4 * 3)
 
 static uint32_t home(uint8_t space, uint64_t key)
 {
@@ -33,7 +31,7 @@ static uint32_t find(uint8_t space, uint64_t value)
 static void take_out(uint32_t at)
 {
     struct tt_fault_unit *u = tt_fault_plan->unit;
-    used--;
+    tt_fault_plan->held--;
     for (uint32_t hole = at;;) {
         u[hole].space = TT_SPACE_FREE;
         for (;;) {
@@ -54,11 +52,11 @@ static struct tt_fault_unit *place(uint8_t space, uint64_t value)
 {
     struct tt_fault_unit *u = &tt_fault_plan->unit[find(space, value)];
     if (!u->space) {
-        if (used == MOST) {
+        if (tt_fault_plan->held >= MOST) {
             tt_fault_plan->dropped++;
             return NULL;
         }
-        used++;
+        tt_fault_plan->held++;
     }
     return u;
 }
@@ -165,7 +163,5 @@ static int not_left(const struct tt_fault_unit *u, const uint64_t *arg)
 
 void tt_fault_exec(void)
 {
-    for (uint32_t i = 0; i < SLOTS; i++)
-        used += tt_fault_plan->unit[i].space != TT_SPACE_FREE;
     sweep(not_left, NULL);
 }

@@ -24,6 +24,7 @@
 
 #define LIBRARY "libtelltale-fault.so"
 #define SECOND 1000000000ULL
+#define SAME 10        /* looks at an idle server */
 #define STOP_SECONDS 5 /* for a server to end after SIGTERM */
 
 struct run {
@@ -268,11 +269,6 @@ static bool ready(const struct run *run)
     return __atomic_load_n(&run->plan->ready, __ATOMIC_ACQUIRE) != 0;
 }
 
-static uint64_t events(const struct run *run)
-{
-    return __atomic_load_n(&run->plan->events, __ATOMIC_ACQUIRE);
-}
-
 /* Whether a thread of the server is at work, or would be if it got a processor. */
 static bool busy(const struct run *run)
 {
@@ -292,19 +288,26 @@ static bool busy(const struct run *run)
     return found;
 }
 
-/* Until nothing has happened in the server for a while and nothing is about to; a server that is
- * always at work is looked at all the same, after twenty times as long. */
+/* Until the server, whenever it waits, has held the same for a while; what its timers acquire and
+ * release in between does not matter. One that never waits, or never holds the same, is looked at
+ * after twenty times as long. */
 static void settle(struct run *run)
 {
-    uint64_t span = (uint64_t)(run->o->settle * 1e9), began = tt_clock_now();
-    uint64_t seen = events(run), since = began;
-    while (tt_clock_now() - since < span && tt_clock_now() - began < 20 * span &&
-           state_of(run) == TT_FAULT_RUNNING && !late(run)) {
+    uint64_t span = (uint64_t)(run->o->settle * 1e9), began = tt_clock_now(), since = 0;
+    uint64_t seen = 0, now = began;
+    for (unsigned same = 0; now - began < 20 * span && state_of(run) == TT_FAULT_RUNNING &&
+                            !late(run) && !(same >= SAME && now - since > span);) {
         doze(run, TT_FAULT_RUNNING, 5000000);
-        if (events(run) != seen || busy(run)) {
-            seen = events(run);
-            since = tt_clock_now();
+        uint64_t held = __atomic_load_n(&run->plan->held, __ATOMIC_ACQUIRE);
+        now = tt_clock_now();
+        if (busy(run))
+            continue;
+        if (!same || held != seen) {
+            seen = held;
+            since = now;
+            same = 0;
         }
+        same++;
     }
 }
 

@@ -105,7 +105,7 @@ static int check(const struct tt_fault_file *f, const char *key, const char *val
     sqlite3_bind_text(s, 1, key, -1, SQLITE_STATIC);
     const char *found =
         sqlite3_step(s) == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
-    if (!found || strcmp(found, value) != 0)
+    if (!found || !value || strcmp(found, value) != 0)
         code = tt_error_set(err, -EINVAL, "%s was made for another %s: give -o another name",
                             f->path, what);
     sqlite3_finalize(s);
