@@ -132,12 +132,12 @@ static int open_symbols(struct tt_faults *f, struct tt_error *err)
     return f->symbols ? 0 : err->code;
 }
 
-int tt_faults_frames(const struct tt_faults *f, uint32_t site, struct tt_symbol_frame **frames,
-                     size_t *n)
+int tt_faults_frames(const struct tt_faults *f, uint32_t site, unsigned depth,
+                     struct tt_symbol_frame **frames, size_t *n)
 {
     const struct tt_fault_site *s = &f->r->world.sites.data[site];
     TT_VEC(struct tt_symbol_frame) all = {0};
-    for (unsigned i = 0; i < s->depth; i++) {
+    for (unsigned i = 0; i < s->depth && i < depth; i++) {
         const struct tt_symbol_frame *some;
         size_t count;
         if (tt_symbol_lookup(f->symbols, address_of(s->frames[i]), true, &some, &count)) {
@@ -167,11 +167,25 @@ const char *tt_faults_outcome(unsigned outcome)
 
 /* ---- text ---- */
 
-static void put_stack(const struct tt_faults *f, uint32_t site, struct tt_text *out)
+/* Innermost frames of a that b does not share. */
+static unsigned differ(const struct tt_fault_site *a, const struct tt_fault_site *b)
 {
+    unsigned same = 0;
+    while (same < a->depth && same < b->depth &&
+           a->frames[a->depth - 1 - same] == b->frames[b->depth - 1 - same])
+        same++;
+    return a->depth - same;
+}
+
+/* above: a stack that was printed already; the frames shared with it are not printed again. May be
+ * the site itself. */
+static void put_stack(const struct tt_faults *f, uint32_t site, uint32_t above, struct tt_text *out)
+{
+    const struct tt_fault_site *sites = f->r->world.sites.data;
     struct tt_symbol_frame *frames = NULL;
     size_t n = 0;
-    if (tt_faults_frames(f, site, &frames, &n)) {
+    unsigned depth = site == above ? sites[site].depth : differ(&sites[site], &sites[above]);
+    if (tt_faults_frames(f, site, depth, &frames, &n)) {
         out->failed = 1;
         return;
     }
@@ -188,6 +202,8 @@ static void put_stack(const struct tt_faults *f, uint32_t site, struct tt_text *
         tt_text_free(&name);
         tt_text_free(&place);
     }
+    if (depth < sites[site].depth)
+        tt_text_add(out, "         (called as above)\n");
     free(frames);
 }
 
@@ -239,13 +255,13 @@ static void put_losses(const struct tt_faults *f, unsigned weight, const char *h
         if (!same) {
             tt_text_add(out, "\n%4zu. ", ++written);
             put_cause(f, &l->cause, out);
-            put_stack(f, l->cause.site, out);
+            put_stack(f, l->cause.site, l->cause.site, out);
         }
         tt_text_add(out, "      then ");
         put_units(l, out);
         tt_text_add(out, " acquired by %s in\n",
                     tt_fault_call_name(f->r->world.sites.data[l->site].call));
-        put_stack(f, l->site, out);
+        put_stack(f, l->site, l->cause.site, out);
         last = l;
     }
     if (all && written == max && max)
@@ -271,7 +287,7 @@ static void put_deaths(const struct tt_faults *f, size_t max, struct tt_text *ou
             tt_text_add(out, "\nENDS BADLY WHEN A CALL FAILS\n");
         tt_text_add(out, "\n%4zu. ", ++written);
         put_cause(f, c, out);
-        put_stack(f, c->site, out);
+        put_stack(f, c->site, c->site, out);
         if (c->outcome == TT_FAULT_HUNG)
             tt_text_add(out, "      then the program hangs\n");
         else

@@ -35,10 +35,10 @@ struct tt_faults {
     size_t outcomes[TT_FAULT_HUNG + 1];    /* trials by outcome */
 };
 
-/* All frames of a stack, innermost first, inlined ones expanded; *frames is the caller's to free.
+/* The innermost `depth` frames of a stack, inlined ones expanded; *frames is the caller's to free.
  * 0 or -ENOMEM. */
-int tt_faults_frames(const struct tt_faults *f, uint32_t site, struct tt_symbol_frame **frames,
-                     size_t *n);
+int tt_faults_frames(const struct tt_faults *f, uint32_t site, unsigned depth,
+                     struct tt_symbol_frame **frames, size_t *n);
 /* "went on", "gave up", "died", "hung", ... */
 const char *tt_faults_outcome(unsigned outcome);
 int tt_faults_json(const struct tt_faults *f, struct tt_text *out);

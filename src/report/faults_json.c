@@ -15,7 +15,7 @@ static json_t *site_of(const struct tt_faults *f, uint32_t site)
     struct tt_symbol_frame *frames = NULL;
     size_t n = 0;
     json_t *list = json_array();
-    if (tt_faults_frames(f, site, &frames, &n) == 0)
+    if (tt_faults_frames(f, site, TT_FAULT_DEPTH, &frames, &n) == 0)
         for (size_t i = 0; i < n; i++)
             json_array_append_new(list, tt_json_frame(&frames[i]));
     free(frames);
