@@ -167,7 +167,7 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
 }
 
 #define LOOK_NS 10000ULL
-#define SPIN_LOOKS 15u
+#define SPIN_LOOKS 8u
 #define TRIES 40
 #define CANDIDATES 8
 
@@ -429,12 +429,16 @@ static int halt(struct tt_remote *remote)
 
 int tt_remote_await(struct tt_remote *remote, uint64_t done, uint32_t value, struct tt_error *err)
 {
+    /* A start takes a tenth of a millisecond, and the processor that we would spin on may be the
+     * one that a client of the process waits for. A look holds up the mappings that the thread
+     * makes: not too many. */
+    if (value == TT_BLOB_DONE)
+        tt_inject_breathe();
     uint64_t begun = tt_clock_now();
-    for (unsigned turn = 1;; turn++) {
+    for (unsigned turn = 0;; turn++) {
         uint32_t is;
-        /* A look holds up the mappings that the thread makes: not too many. */
         uint64_t next = begun + turn * LOOK_NS;
-        if (turn < SPIN_LOOKS && tt_inject_spins(next))
+        if (turn < SPIN_LOOKS)
             while (tt_inject_spins(next))
                 ;
         else

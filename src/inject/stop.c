@@ -83,47 +83,6 @@ static int read_registers(struct tt_stopped_thread *t)
     return 0;
 }
 
-/* Seizes one thread. 1 held, 0 it is exiting, or a negative errno. */
-static int seize(struct tt_stopped *s, pid_t tid)
-{
-    /* Without TRACESYSGOOD a controller that dies while the thread stands at a system call would
-     * leave it a SIGTRAP. */
-    if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) != 0) {
-        int code = -errno;
-        return code == -ESRCH || (code == -EPERM && tid != s->pid && s->threads.len > 0) ? 0 : code;
-    }
-    struct tt_stopped_thread t = {.tid = tid};
-    if (tt_vec_push(&s->threads, t)) {
-        ptrace(PTRACE_DETACH, tid, 0, 0);
-        return -ENOMEM;
-    }
-    ptrace(PTRACE_INTERRUPT, tid, 0, 0);
-    return 1;
-}
-
-/* Seizes those of `tids` that are not held yet. Returns how many were new, or a negative errno. */
-static int seize_new(struct tt_stopped *s, const tt_proc_pid_vec *tids)
-{
-    int fresh = 0;
-    for (size_t i = 0; i < tids->len; i++) {
-        int r = thread_of(s, tids->data[i]) ? 0 : seize(s, tids->data[i]);
-        if (r < 0)
-            return r;
-        fresh += r;
-    }
-    return fresh;
-}
-
-/* Whether the process has as many threads as we hold: the kernel counts them in the number of links
- * of the task directory, which is read a hundred times faster than its entries. */
-static bool all_held(const struct tt_stopped *s)
-{
-    char path[64];
-    struct stat st;
-    snprintf(path, sizeof path, "/proc/%d/task", (int)s->pid);
-    return stat(path, &st) == 0 && st.st_nlink == 2 + s->threads.len;
-}
-
 void tt_inject_breathe(void)
 {
     const struct timespec pause = {0, 20000};
@@ -224,8 +183,12 @@ static int await_stop(pid_t pid, struct tt_stopped_thread *t, uint64_t deadline)
     }
 }
 
-static int await_all(struct tt_stopped *s, size_t from)
+/* Stops the threads from `from` on that are not stopped. One that has ended is taken out. */
+static int halt(struct tt_stopped *s, size_t from)
 {
+    for (size_t i = from; i < s->threads.len; i++)
+        if (!s->threads.data[i].stopped)
+            ptrace(PTRACE_INTERRUPT, s->threads.data[i].tid, 0, 0);
     uint64_t deadline = tt_clock_now() + STOP_LIMIT_NS;
     for (size_t i = from; i < s->threads.len;) {
         struct tt_stopped_thread *t = &s->threads.data[i];
@@ -243,6 +206,49 @@ static int await_all(struct tt_stopped *s, size_t from)
         i++;
     }
     return 0;
+}
+
+/* Seizes one thread, which goes on: so the time this takes is not the target's. 1 held, 0 it is
+ * exiting, or a negative errno. */
+static int seize(struct tt_stopped *s, pid_t tid)
+{
+    /* Without TRACESYSGOOD a controller that dies while the thread stands at a system call would
+     * leave it a SIGTRAP. */
+    if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) != 0) {
+        int code = -errno;
+        return code == -ESRCH || (code == -EPERM && tid != s->pid && s->threads.len > 0) ? 0 : code;
+    }
+    struct tt_stopped_thread t = {.tid = tid};
+    if (tt_vec_push(&s->threads, t)) {
+        ptrace(PTRACE_INTERRUPT, tid, 0, 0); /* only a stopped one can be let go */
+        if (await_stop(s->pid, &t, NO_LIMIT) == 1)
+            ptrace(PTRACE_DETACH, tid, 0, 0);
+        return -ENOMEM;
+    }
+    return 1;
+}
+
+/* Seizes those of `tids` that are not held yet. Returns how many were new, or a negative errno. */
+static int seize_new(struct tt_stopped *s, const tt_proc_pid_vec *tids)
+{
+    int fresh = 0;
+    for (size_t i = 0; i < tids->len; i++) {
+        int r = thread_of(s, tids->data[i]) ? 0 : seize(s, tids->data[i]);
+        if (r < 0)
+            return r;
+        fresh += r;
+    }
+    return fresh;
+}
+
+/* Whether the process has as many threads as we hold: the kernel counts them in the number of links
+ * of the task directory, which is read a hundred times faster than its entries. */
+static bool all_held(const struct tt_stopped *s)
+{
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)s->pid);
+    return stat(path, &st) == 0 && st.st_nlink == 2 + s->threads.len;
 }
 
 static int raise_priority(int *policy, struct sched_param *param)
@@ -267,28 +273,29 @@ static void restore_priority(void)
 static int seize_all(struct tt_stopped *out)
 {
     tt_proc_pid_vec tids = {0};
-    int code = tt_proc_list(out->pid, &tids);
+    int code = tt_proc_list(out->pid, &tids), fresh = 0;
     raised = raise_priority(&old_policy, &old_param);
-    out->since_ns = tt_clock_now();
-    while (code == 0) {
-        size_t before = out->threads.len;
-        int fresh = seize_new(out, &tids);
-        code = fresh < 0 ? fresh : await_all(out, before);
-        if (code || fresh == 0 || all_held(out))
+    for (size_t before = 0; code == 0; before = out->threads.len) {
+        if ((fresh = seize_new(out, &tids)) <= 0)
+            break;
+        if (!out->since_ns)
+            out->since_ns = tt_clock_now();
+        if ((code = halt(out, before)) != 0 || all_held(out))
             break;
         tids.len = 0;
         code = tt_proc_list(out->pid, &tids);
     }
     tt_vec_free(&tids);
+    code = code ? code : fresh < 0 ? fresh : 0;
     return code == -ENOENT ? -ESRCH : code;
 }
 
 static int seize_one(struct tt_stopped *out, pid_t tid)
 {
     raised = raise_priority(&old_policy, &old_param);
-    out->since_ns = tt_clock_now();
     int r = seize(out, tid);
-    return r < 0 ? r : await_all(out, 0);
+    out->since_ns = tt_clock_now();
+    return r < 0 ? r : halt(out, 0);
 }
 
 /* Stops the thread tid, or with 0 all threads. */
@@ -339,20 +346,21 @@ void tt_inject_let(struct tt_stopped *stopped, size_t i)
 
 int tt_inject_stop_again(struct tt_stopped *stopped)
 {
-    for (size_t i = 0; i < stopped->threads.len; i++)
-        if (!stopped->threads.data[i].stopped)
-            ptrace(PTRACE_INTERRUPT, stopped->threads.data[i].tid, 0, 0);
-    return await_all(stopped, 0);
+    return halt(stopped, 0);
 }
 
-/* A thread that was told to stop and has not yet must be waited for, however long it takes: let go
- * before, it would stop later with nobody to wake it. */
+/* Only a stopped thread can be let go; one that is not yet must be waited for, however long it
+ * takes.
+ */
 void tt_inject_resume(struct tt_stopped *stopped)
 {
     for (size_t i = 0; i < stopped->threads.len; i++)
         if (stopped->threads.data[i].stopped)
             ptrace(PTRACE_DETACH, stopped->threads.data[i].tid, 0, 0);
     restore_priority();
+    for (size_t i = 0; i < stopped->threads.len; i++)
+        if (!stopped->threads.data[i].stopped)
+            ptrace(PTRACE_INTERRUPT, stopped->threads.data[i].tid, 0, 0);
     for (size_t i = 0; i < stopped->threads.len; i++) {
         struct tt_stopped_thread *t = &stopped->threads.data[i];
         if (!t->stopped && await_stop(stopped->pid, t, NO_LIMIT) == 1 && read_registers(t) == 0)
