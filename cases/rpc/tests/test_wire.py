@@ -12,6 +12,8 @@ from rpccase import *
 # Requests with all flags clear begin with the bytes of another protocol: that dissector is off.
 TSHARK = ["tshark", "--disable-protocol", "wg", "-n", "-o", "udp.check_checksum:FALSE"]
 
+UNMATCHED = "No request to this DCE/RPC call found"
+
 
 def tshark(path, *args):
     result = subprocess.run([*TSHARK, "-r", path, *args], capture_output=True, text=True, timeout=120,
@@ -20,8 +22,23 @@ def tshark(path, *args):
     return result.stdout
 
 
+def calls_with_repeats(datagrams):
+    """Indexes of the datagrams of calls in which something was sent twice, as on a busy machine: tshark matches an answer with
+    the first request only. That nobody answers unasked, check_by_us holds for all."""
+    calls, seen, repeated = [], set(), set()
+    for source, target, data in datagrams:
+        p = Packet.parse(data)
+        call = (p.activity, p.seq)
+        calls.append(call)
+        if (source, call, p.ptype, p.frag) in seen:
+            repeated.add(call)
+        seen.add((source, call, p.ptype, p.frag))
+    return {n for n, call in enumerate(calls, 1) if call in repeated}
+
+
 def check_by_tshark(path, datagrams):
     """Every datagram is dissected as RPC, none is malformed, and there is no expert remark."""
+    repeated = calls_with_repeats(datagrams)
     rows = tshark(path, "-T", "fields", "-e", "frame.protocols", "-e", "_ws.expert.message", "-e",
                   "_ws.malformed", "-e", "dcerpc.dg_frag_len", "-e", "udp.length", "-e", "_ws.col.Protocol")
     rows = [r.split("\t") for r in rows.splitlines()]
@@ -29,7 +46,8 @@ def check_by_tshark(path, datagrams):
     for number, row in enumerate(rows, 1):
         protocols, expert, malformed, length, udp = row[:5]
         assert ":dcerpc" in protocols, (number, row)
-        assert not expert and not malformed, (number, row)
+        assert not malformed, (number, row)
+        assert not expert or (number in repeated and expert == UNMATCHED), (number, row)
         assert int(length) == int(udp) - 88, (number, row)
     return collections.Counter(r[5] for r in rows)
 
