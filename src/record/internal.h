@@ -189,7 +189,8 @@ struct tt_copies {
     uint64_t taken, tried_ns;
     uint64_t no_memory, too_slow, failed; /* not taken because of */
     char failed_why[200];
-    double ns_per_byte; /* measured pause; 0: none yet */
+    uint64_t over;      /* taken, and the pause was longer than the budget */
+    double ns_per_byte; /* pause that is expected of the next; 0: none measured yet */
     bool last_done;     /* one was tried when the recording was about to end */
 };
 
@@ -394,7 +395,16 @@ void tt_record_dir_remove(struct tt_recorder *rec);
 void tt_record_dir_clean(void);
 
 /* loop.c */
-enum { TT_FD_TIMER, TT_FD_SIGNALS, TT_FD_TAPES, TT_FD_CHILD, TT_FD_SEARCH, TT_FD_KERNEL, TT_FD_HOLD, TT_FDS };
+enum {
+    TT_FD_TIMER,
+    TT_FD_SIGNALS,
+    TT_FD_TAPES,
+    TT_FD_CHILD,
+    TT_FD_SEARCH,
+    TT_FD_KERNEL,
+    TT_FD_HOLD,
+    TT_FDS
+};
 
 /* Timer, signals, directory. 0 or a negative errno. */
 int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_error *err);
@@ -468,6 +478,15 @@ bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt
 int tt_snapshot_room(const struct tt_record_options *options, pid_t pid, struct tt_error *err);
 /* Nanoseconds that a process of these resident bytes may be stopped. */
 uint64_t tt_snapshot_budget(const struct tt_record_options *options, uint64_t bytes);
+/* Whether the pause of the next snapshot is expected to be within the budget: strictly where one
+ * was given; the default one is not missed for the sake of a quarter. If not, counts it, and the
+ * next time expects half-way less than now what a usual kernel needs: a long pause may be bad luck.
+ */
+bool tt_snapshot_fits(const struct tt_record_options *options, struct tt_copies *copies,
+                      uint64_t bytes);
+/* Takes in how long a pause was. */
+void tt_snapshot_paused(const struct tt_record_options *options, struct tt_copies *copies,
+                        uint64_t bytes, uint64_t ns);
 
 /* search.c */
 /* What a search is of and what came out. */

@@ -28,6 +28,7 @@ enum {
     LOST_LOOK,
     COPIES_MEMORY,
     COPIES_SLOW,
+    COPIES_OVER,
     CLOSED_UNSEEN,
     OPENED_UNSEEN,
     OPEN_BEFORE,
@@ -54,6 +55,7 @@ static const char *const drop_names[TT_DROP_KINDS + 16] = {
     [LOST_SITES] = "sites summed in site 0: too many for rows of their own",
     [COPIES_MEMORY] = "snapshots not taken: too little memory for a copy of the process",
     [COPIES_SLOW] = "snapshots not taken: the pause would be beyond the budget (--pause-budget)",
+    [COPIES_OVER] = "snapshots whose pause was beyond the budget (--pause-budget)",
     [TT_DROP_HELD] = "units not followed: the table of held units was full",
     [TT_DROP_OWNERS] = "owners not told apart: their table was full",
     [TT_DROP_UNSEEN] = "units released by a way that is not watched: their value came anew",
@@ -409,6 +411,7 @@ static void put_dropped(struct tt_recorder *rec, struct tt_image *image, uint64_
     counts[PLACES_LOST] = image->held.lost_places;
     counts[COPIES_MEMORY] = image->copies.no_memory;
     counts[COPIES_SLOW] = image->copies.too_slow;
+    counts[COPIES_OVER] = image->copies.over;
     if (image->copies.failed) {
         char what[240];
         snprintf(what, sizeof what, "snapshots not taken: %s", image->copies.failed_why);

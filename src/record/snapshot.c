@@ -17,6 +17,7 @@
 #define GB 1e9
 #define EVERY_S 60.0
 #define BUDGET_MS 20.0
+#define SLACK 1.25                 /* of the default budget: kernels and machines differ so much */
 #define NS_PER_BYTE 0.016          /* of a fork, where none was measured yet (MECHANISMS.md 4) */
 #define MEASURED_LEAST (64u << 20) /* below, a pause is not the kernel's copying */
 #define GROWN_LEAST 4u
@@ -33,6 +34,36 @@ uint64_t tt_snapshot_budget(const struct tt_record_options *options, uint64_t by
     double ms = options->pause_budget_ms > 0 ? options->pause_budget_ms : BUDGET_MS;
     double gb = (double)bytes / GB;
     return (uint64_t)(ms * 1e6 * (gb > 1 ? gb : 1));
+}
+
+/* Nanoseconds of pause that are expected per byte. */
+static double rate(const struct tt_copies *copies)
+{
+    return copies->ns_per_byte > 0 ? copies->ns_per_byte : NS_PER_BYTE;
+}
+
+bool tt_snapshot_fits(const struct tt_record_options *options, struct tt_copies *copies,
+                      uint64_t bytes)
+{
+    double budget = (double)tt_snapshot_budget(options, bytes);
+    if (options->pause_budget_ms <= 0)
+        budget *= SLACK;
+    if ((double)bytes * rate(copies) <= budget)
+        return true;
+    copies->too_slow++;
+    if (rate(copies) > NS_PER_BYTE)
+        copies->ns_per_byte = (rate(copies) + NS_PER_BYTE) / 2;
+    return false;
+}
+
+void tt_snapshot_paused(const struct tt_record_options *options, struct tt_copies *copies,
+                        uint64_t bytes, uint64_t ns)
+{
+    if (ns > tt_snapshot_budget(options, bytes))
+        copies->over++;
+    /* half of what was thought before: a single pause may have had bad luck */
+    if (bytes >= MEASURED_LEAST)
+        copies->ns_per_byte = (rate(copies) + (double)ns / (double)bytes) / 2;
 }
 
 bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt_copies *copies,
@@ -127,15 +158,15 @@ static int64_t group_room(pid_t pid)
     return room;
 }
 
-/* The recorder holds the copied bytes for a moment, and somewhat more; the target may have to copy
- * the pages that it writes meanwhile. */
+/* The search holds less than half of the bytes where blocks are of usual sizes, and about as many as
+ * there are where all are tiny; the target may have to copy the pages that it writes meanwhile. */
 static bool has_room(pid_t pid, int64_t bytes)
 {
     int64_t here = number_in("/proc/meminfo", "MemAvailable:"), own = group_room(getpid());
     here = here < 0 ? INT64_MAX : here * 1024;
     if (own < here)
         here = own;
-    return here > bytes + bytes / 2 + MEMORY_SPARE && group_room(pid) > bytes / 4;
+    return here > bytes + MEMORY_SPARE && group_room(pid) > bytes / 4;
 }
 
 int tt_snapshot_room(const struct tt_record_options *options, pid_t pid, struct tt_error *err)
@@ -167,12 +198,6 @@ static void not_taken(struct tt_image *image, uint64_t *count, const struct tt_e
         snprintf(image->copies.failed_why, sizeof image->copies.failed_why, "%.199s", err->text);
 }
 
-/* Nanoseconds of pause that are expected per byte. */
-static double rate(const struct tt_copies *copies)
-{
-    return copies->ns_per_byte > 0 ? copies->ns_per_byte : NS_PER_BYTE;
-}
-
 static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns)
 {
     struct tt_copies *copies = &image->copies;
@@ -184,11 +209,8 @@ static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_
         return;
     }
     uint64_t bytes = (uint64_t)figures.rss_anon;
-    double expected = (double)bytes * (copies->ns_per_byte > 0 ? copies->ns_per_byte : NS_PER_BYTE);
-    if (expected > (double)tt_snapshot_budget(rec->options, bytes)) {
-        not_taken(image, &copies->too_slow, NULL);
+    if (!tt_snapshot_fits(rec->options, copies, bytes))
         return;
-    }
     if (!has_room((pid_t)image->pid, figures.rss_anon)) {
         not_taken(image, &copies->no_memory, NULL);
         return;
@@ -210,10 +232,7 @@ static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_
         search->held = true;
         search->began_ns = search->frozen.at_ns;
         search->tick = tt_record_tick_at(rec, search->frozen.at_ns);
-        /* half of what was thought before: a single pause may have had bad luck */
-        if (bytes >= MEASURED_LEAST)
-            copies->ns_per_byte =
-                (rate(copies) + (double)search->frozen.stop_ns / (double)bytes) / 2;
+        tt_snapshot_paused(rec->options, copies, bytes, search->frozen.stop_ns);
         search->tape.fd = dup(image->tape.fd);
         search->tape.head = image->tape.head;
         code = search->tape.fd < 0 ? tt_error_sys(&err, -errno, "cannot read the tape") : 0;

@@ -159,6 +159,36 @@ static void the_budget_is_per_gigabyte(void **state)
     assert_int_equal(tt_snapshot_budget(&o, 2000000000ULL), 1000000);
 }
 
+/* A kernel that needs 20.4 ms per GB does not end the snapshots of a default budget of 20, and what
+ * was longer is counted; one bad pause does not rule out all that come after it. */
+static void a_pause_a_little_longer_is_said(void **state)
+{
+    (void)state;
+    const uint64_t gb = 1000000000;
+    struct tt_record_options usual = {0}, given = {.pause_budget_ms = 20};
+    struct tt_copies c = {0};
+    for (unsigned i = 0; i < 50; i++) {
+        assert_true(tt_snapshot_fits(&usual, &c, gb));
+        tt_snapshot_paused(&usual, &c, gb, 20400000);
+    }
+    assert_int_equal(c.over, 50);
+    assert_false(tt_snapshot_fits(&given, &c, gb)); /* who says 20 gets 20 */
+    c = (struct tt_copies){0};
+    tt_snapshot_paused(&usual, &c, gb, 90000000);
+    assert_false(tt_snapshot_fits(&usual, &c, gb));
+    assert_int_equal(c.too_slow, 1);
+    unsigned refused = 1;
+    while (!tt_snapshot_fits(&usual, &c, gb) && refused < 10)
+        refused++;
+    assert_int_equal(c.too_slow, refused);
+    assert_in_range(refused, 1, 3);
+    c = (struct tt_copies){0};
+    given.pause_budget_ms = 5;
+    for (unsigned i = 0; i < 10; i++)
+        assert_false(tt_snapshot_fits(&given, &c, gb));
+    assert_true(tt_snapshot_fits(&given, &c, gb / 10)); /* small ones take little */
+}
+
 /* ---- staleness ---- */
 
 static void marks_of_mappings_are_read(void **state)
@@ -319,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_stretch_of_the_shadow_is_walked),
         cmocka_unit_test(copies_are_worth_their_pause),
         cmocka_unit_test(the_budget_is_per_gigabyte),
+        cmocka_unit_test(a_pause_a_little_longer_is_said),
         cmocka_unit_test(marks_of_mappings_are_read),
         cmocka_unit_test(only_epochs_in_a_row_count),
         cmocka_unit_test(long_recordings_ask_for_more_epochs),
