@@ -83,17 +83,22 @@ static bool in_step(double units, double others)
     return whole >= 1 && whole <= EACH_MOST && fabs(each - whole) <= 0.1 * whole;
 }
 
+/* A finding of another kind than blocks, and its dossier. */
+struct outer {
+    size_t finding;
+    const struct tt_dossier *d;
+};
+typedef TT_VEC(struct outer) outer_vec;
+
 /* The finding of another kind in whose acquisition the library made these units. */
 static struct tt_finding *made_for(struct tt_dossiers *all, const struct tt_dossier *d,
-                                   struct tt_findings *out)
+                                   struct tt_findings *out, const outer_vec *outers)
 {
-    for (size_t i = 0; i < out->list.len; i++) {
-        struct tt_finding *f = &out->list.data[i];
-        const struct tt_dossier *outer = tt_dossier_of(all, f);
-        if (outer && outer != d && outer->live >= 1 && strcmp(outer->resource, "heap") != 0 &&
-            strcmp(outer->resource, d->resource) != 0 && made_inside(all, d, outer) &&
-            in_step(d->live, outer->live))
-            return f;
+    for (size_t i = 0; i < outers->len; i++) {
+        const struct tt_dossier *outer = outers->data[i].d;
+        if (outer != d && strcmp(outer->resource, d->resource) != 0 &&
+            in_step(d->live, outer->live) && made_inside(all, d, outer))
+            return &out->list.data[outers->data[i].finding];
     }
     return NULL;
 }
@@ -113,31 +118,67 @@ static int tell_main(struct tt_finding *main, const struct tt_finding *f)
     return tt_vec_push(&main->evidence, e);
 }
 
+/* The dossier of each finding, NULL where it has none. */
+static const struct tt_dossier **dossiers_of(struct tt_dossiers *all, const struct tt_findings *out)
+{
+    struct tt_map at = {0};
+    const struct tt_dossier **list =
+        calloc(out->list.len ? out->list.len : 1, sizeof *list); /* NOLINT(bugprone-sizeof-expression) */
+    int rc = list ? 0 : -ENOMEM;
+    for (size_t i = 0; !rc && i < all->list.len; i++)
+        rc = tt_map_put(&at, tt_case_stack_key(all->list.data[i].process, all->list.data[i].site),
+                        i);
+    for (size_t i = 0; !rc && i < out->list.len; i++) {
+        const struct tt_finding *f = &out->list.data[i];
+        for (size_t p = 0; p < all->c->processes.len && !list[i]; p++) {
+            const uint64_t *d = all->c->processes.data[p].id == f->process
+                                    ? tt_map_get(&at, tt_case_stack_key(p, f->site))
+                                    : NULL;
+            list[i] = d ? &all->list.data[*d] : NULL;
+        }
+    }
+    tt_map_free(&at);
+    if (rc) {
+        free(list);
+        return NULL;
+    }
+    return list;
+}
+
 int tt_judge_with(struct tt_dossiers *all, struct tt_findings *out)
 {
-    int rc = 0;
+    outer_vec outers = {0};
+    const struct tt_dossier **dossier = dossiers_of(all, out);
     bool *drop = calloc(out->list.len ? out->list.len : 1, sizeof *drop);
-    if (!drop)
-        return -ENOMEM;
+    int rc = dossier && drop ? 0 : -ENOMEM;
     for (size_t i = 0; !rc && i < out->list.len; i++) {
-        struct tt_finding *f = &out->list.data[i];
-        const struct tt_dossier *d = tt_dossier_of(all, f);
-        struct tt_finding *main = d && d->live >= 1 ? explained_by(all, d, out) : NULL;
+        const struct tt_dossier *d = dossier[i];
+        struct outer outer = {i, d};
+        if (d && d->live >= 1 && d->stack && strcmp(d->resource, "heap") != 0)
+            rc = tt_vec_push(&outers, outer);
+    }
+    for (size_t i = 0; !rc && i < out->list.len; i++) {
+        struct tt_finding *f = &out->list.data[i], *main = NULL;
+        const struct tt_dossier *d = dossier[i];
+        if (d && d->live >= 1)
+            main = explained_by(all, d, out);
         if (!main && d && d->live >= 1)
-            main = made_for(all, d, out);
+            main = made_for(all, d, out, &outers);
         if (!main || main == f || drop[main - out->list.data] || !says_as_much(main, f))
             continue;
         rc = tell_main(main, f);
         drop[i] = true;
     }
     size_t kept = 0;
-    for (size_t i = 0; i < out->list.len; i++) {
+    for (size_t i = 0; drop && i < out->list.len; i++) {
         if (drop[i])
             tt_finding_free(&out->list.data[i]);
         else
             out->list.data[kept++] = out->list.data[i];
     }
-    out->list.len = kept;
+    out->list.len = drop ? kept : out->list.len;
+    tt_vec_free(&outers);
+    free(dossier);
     free(drop);
     return rc;
 }
