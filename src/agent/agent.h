@@ -109,6 +109,7 @@ struct tt_thread {
     uint32_t acquired, acquired_state;
     uint32_t reaped; /* the child that it waited for last, if that was held */
     const struct tt_tape_held *acquired_row;
+    uint8_t watched[TT_TAPE_WATCHES]; /* calls of each watched function, modulo */
     struct tt_step step[TT_TAPE_DEPTH];
     struct tt_check never;               /* does not hold: ends the comparing loops */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
@@ -283,7 +284,8 @@ TT_HIDDEN struct tt_row tt_dwarf_row(uint64_t pc);
 /* stack.c */
 /* Brings the cache to the present stack. Returns its hash; the depth is in t->depth. */
 TT_HIDDEN uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rbp);
-/* Captures, looks the site of memo->kind up, and keeps the stack in `memo` when it was there before.
+/* Captures, looks the site of memo->kind up, and keeps the stack in `memo` when it was there
+ * before.
  */
 TT_HIDDEN uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
                                  struct tt_memo *memo);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of held units. A bucket is eight neighbours; a unit lies in its home bucket or, when
- * that was ever full, in one of the next. No row is ever marked as deleted: a free one is free for
- * anybody, since a search always looks at whole buckets. Start: tt_held_acquire. */
+/* The table of held units. A bucket is eight neighbours; a unit lies in its own row of its bucket
+ * or, where that was ever taken, in another of this bucket or the next ones. No row is ever marked
+ * as deleted: a free one is free for anybody, since a search looks at whole buckets wherever a unit
+ * was put aside. Start: tt_held_acquire. */
 #include "agent/held.h"
 #include "agent/hook.h"
 
@@ -45,65 +46,103 @@ static int turn(struct tt_tape_held *row, uint32_t *state, uint32_t to)
                                        __ATOMIC_RELAXED);
 }
 
-static uint32_t first_in_bucket(uint64_t value)
+static uint32_t own_row(uint64_t value)
 {
     return (uint32_t)(value < TT_TAPE_HELD / 4 ? value : value >> 4) % TT_TAPE_BUCKET;
 }
 
-struct tt_tape_held *tt_held_find(uint32_t space, uint64_t value)
+static int is(const struct tt_tape_held *row, uint32_t space, uint64_t value)
 {
-    uint32_t home = tt_tape_home(space, value), first = first_in_bucket(value);
+    return (load(row) & TT_HELD_MASK) >= TT_HELD_LIVE && row->value == value && row->space == space;
+}
+
+static __attribute__((noinline)) struct tt_tape_held *search(uint32_t space, uint64_t value)
+{
+    uint32_t home = tt_tape_home(space, value);
     for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
         struct tt_tape_held *rows = bucket(home, n);
-        for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
-            struct tt_tape_held *row = &rows[(first + k) % TT_TAPE_BUCKET];
-            if ((load(row) & TT_HELD_MASK) >= TT_HELD_LIVE && row->value == value &&
-                row->space == space)
-                return row;
-        }
+        for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++)
+            if (is(&rows[k], space, value))
+                return &rows[k];
         if (!rows[0].overflow)
             break;
     }
     return NULL;
 }
 
-/* Fills a free row; *state is what it is live with. NULL: none is free within reach. */
-static struct tt_tape_held *insert(const struct tt_tape_held *as, uint32_t *state)
+static inline __attribute__((always_inline)) struct tt_tape_held *find(uint32_t space,
+                                                                       uint64_t value)
 {
-    uint32_t home = tt_tape_home(as->space, as->value), first = first_in_bucket(as->value);
+    struct tt_tape_held *rows = bucket(tt_tape_home(space, value), 0);
+    struct tt_tape_held *own = &rows[own_row(value)];
+    if (TT_LIKELY(is(own, space, value)))
+        return own;
+    return TT_UNLIKELY(rows[0].overflow) ? search(space, value) : NULL;
+}
+
+struct tt_tape_held *tt_held_find(uint32_t space, uint64_t value)
+{
+    return find(space, value);
+}
+
+/* Claims a free row for a value; *state is what it is busy with. NULL: none within reach. */
+static __attribute__((noinline)) struct tt_tape_held *claim_aside(uint32_t space, uint64_t value,
+                                                                  uint32_t *state)
+{
+    uint32_t home = tt_tape_home(space, value);
     for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
         struct tt_tape_held *rows = bucket(home, n);
-        for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
-            struct tt_tape_held *row = &rows[(first + k) % TT_TAPE_BUCKET];
-            *state = load(row);
-            if ((*state & TT_HELD_MASK) != TT_HELD_FREE || !turn(row, state, TT_HELD_BUSY))
-                continue;
-            row->value = as->value;
-            row->owner = as->owner;
-            row->entry = as->entry;
-            row->size = as->size;
-            row->count = as->count;
-            row->tid = as->tid;
-            row->also = as->also;
-            row->space = as->space;
-            row->kind = as->kind;
-            turn(row, state, TT_HELD_LIVE);
-            return row;
-        }
         rows[0].overflow = 1;
+        for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
+            *state = load(&rows[k]);
+            if ((*state & TT_HELD_MASK) == TT_HELD_FREE && turn(&rows[k], state, TT_HELD_BUSY))
+                return &rows[k];
+        }
     }
     tt_agent_drop(TT_DROP_HELD);
     return NULL;
 }
 
+static struct tt_tape_held *claim(uint32_t space, uint64_t value, uint32_t *state)
+{
+    struct tt_tape_held *own = bucket(tt_tape_home(space, value), 0) + own_row(value);
+    *state = load(own);
+    if (TT_LIKELY((*state & TT_HELD_MASK) == TT_HELD_FREE && turn(own, state, TT_HELD_BUSY)))
+        return own;
+    return claim_aside(space, value, state);
+}
+
+/* Makes a claimed row live. */
+static void publish(struct tt_tape_held *row, uint32_t *state)
+{
+    *state = (*state & ~(uint32_t)TT_HELD_MASK) + TT_HELD_STAMP + TT_HELD_LIVE;
+    __atomic_store_n(&row->state, *state, __ATOMIC_RELEASE);
+}
+
 struct tt_tape_held *tt_held_put(const struct tt_tape_held *as)
 {
     uint32_t state;
-    return insert(as, &state);
+    struct tt_tape_held *row = claim(as->space, as->value, &state);
+    if (!row)
+        return NULL;
+    row->value = as->value;
+    row->owner = as->owner;
+    row->entry = as->entry;
+    row->size = as->size;
+    row->count = as->count;
+    row->tid = as->tid;
+    row->also = as->also;
+    row->space = as->space;
+    row->kind = as->kind;
+    publish(row, &state);
+    return row;
 }
 
+/* Births and deaths without a known site are not counted: site 0 is that of heap blocks. */
 static void died(const struct tt_where *at, uint64_t entry, uint64_t size)
 {
+    if (TT_UNLIKELY(tt_tape_entry_site(entry) == 0))
+        return;
     uint32_t weight = tt_live_count_death(at->thread, entry, size);
     if (TT_UNLIKELY(weight != 0))
         tt_live_release(at->thread, entry, size, weight, at->slot, at->rbp);
@@ -127,7 +166,7 @@ int tt_held_drop(struct tt_tape_held *row)
 
 int tt_held_release(const struct tt_where *at, uint32_t space, uint64_t value)
 {
-    struct tt_tape_held *row = tt_held_find(space, value);
+    struct tt_tape_held *row = find(space, value);
     return row && tt_held_take(at, row);
 }
 
@@ -168,7 +207,8 @@ static void gone(struct tt_tape_held *row)
         return;
     if (seen == TT_HELD_LIVE)
         tt_agent_drop(TT_DROP_UNSEEN);
-    tt_live_count_death(NULL, entry, size);
+    if (tt_tape_entry_site(entry) != 0)
+        tt_live_count_death(NULL, entry, size);
 }
 
 /* Whether the call itself has just acquired the unit through another watched function. */
@@ -198,24 +238,24 @@ static uint32_t site(const struct tt_where *at, uint32_t kind)
 struct tt_tape_held *tt_held_birth(const struct tt_where *at, const struct tt_unit *unit)
 {
     struct tt_thread *t = at->thread;
-    uint32_t id = site(at, unit->kind), state;
-    const struct tt_tape_held as = {
-        .value = unit->value,
-        .owner = tt_owner_now(t),
-        .entry = tt_tape_entry(id, 0, tt_agent_tick()),
-        .size = unit->size,
-        .count = 1,
-        .tid = t ? t->tid : 0,
-        .also = unit->also,
-        .space = unit->space,
-        .kind = unit->kind,
-    };
-    struct tt_tape_held *row = insert(&as, &state);
+    uint32_t id = site(at, unit->kind), owner = tt_owner_now(t), state;
+    struct tt_tape_held *row = claim(unit->space, unit->value, &state);
     if (TT_UNLIKELY(!row))
         return NULL;
-    tt_live_count_birth(t, id, unit->size);
-    if (as.owner)
-        tt_owner_count(as.owner);
+    row->value = unit->value;
+    row->owner = owner;
+    row->entry = tt_tape_entry(id, 0, tt_agent_tick());
+    row->size = unit->size;
+    row->count = 1;
+    row->tid = t ? t->tid : 0;
+    row->also = unit->also;
+    row->space = unit->space;
+    row->kind = unit->kind;
+    publish(row, &state);
+    if (TT_LIKELY(id != 0))
+        tt_live_count_birth(t, id, unit->size);
+    if (owner)
+        tt_owner_count(owner);
     if (t) {
         t->acquired++;
         t->acquired_row = row;
@@ -251,7 +291,7 @@ static void raise_end(uint64_t fd)
 
 void tt_held_acquire(const struct tt_where *at, const struct tt_unit *unit)
 {
-    struct tt_tape_held *row = tt_held_find(unit->space, unit->value);
+    struct tt_tape_held *row = find(unit->space, unit->value);
     if (TT_UNLIKELY(row != NULL)) {
         if (unit->flags & TT_WATCH_COUNTED)
             __atomic_fetch_add(&row->count, 1, __ATOMIC_RELAXED);

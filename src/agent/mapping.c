@@ -62,13 +62,14 @@ static uint32_t after(uint64_t start)
 
 static void remove_at(uint32_t i)
 {
-    count--;
-    __builtin_memmove(&order[i], &order[i + 1], (count - i) * sizeof order[0]);
+    if (i < --count)
+        __builtin_memmove(&order[i], &order[i + 1], (count - i) * sizeof order[0]);
 }
 
 static void insert_at(uint32_t i, const struct tt_tape_held *row)
 {
-    __builtin_memmove(&order[i + 1], &order[i], (count - i) * sizeof order[0]);
+    if (i < count)
+        __builtin_memmove(&order[i + 1], &order[i], (count - i) * sizeof order[0]);
     order[i] = number(row);
     count++;
 }

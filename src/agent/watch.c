@@ -26,6 +26,7 @@
 #define ATTR_FLAGS                                                                                 \
     8 /* pthread_attr_t: flags, bit 0 ATTR_FLAG_DETACHSTATE (glibc, internaltypes.h) */
 
+#define COUNTED_ONE_BY_ONE 64u
 #define STACK_WORDS 16 /* of arguments beyond the sixth, of declared functions */
 
 _Static_assert(offsetof(struct tt_thread, vfork) == TT_THREAD_VFORK, "watch_x86_64.S knows it");
@@ -56,16 +57,21 @@ static struct tt_tape_watch *row_of(const struct tt_watch_stub *stub)
            stub->index % TT_TAPE_WATCHES;
 }
 
-/* Whether calls count now. A forked child is settled first. */
-static int counts(void)
+/* Not recording: a forked child that is not settled yet, perhaps. */
+static __attribute__((noinline)) int settled(void)
 {
-    if (TT_UNLIKELY(!__atomic_load_n(&watching, __ATOMIC_ACQUIRE)))
+    if (!__atomic_load_n(&watching, __ATOMIC_ACQUIRE))
         return 0;
-    if (TT_UNLIKELY(!tt_agent_recording())) {
-        tt_agent_forked();
-        return tt_agent_recording() && __atomic_load_n(&watching, __ATOMIC_ACQUIRE);
-    }
-    return 1;
+    tt_agent_forked();
+    return tt_agent_recording() && __atomic_load_n(&watching, __ATOMIC_ACQUIRE);
+}
+
+/* Whether calls count now. */
+static inline __attribute__((always_inline)) int counts(void)
+{
+    if (TT_LIKELY(__atomic_load_n(&watching, __ATOMIC_ACQUIRE) && tt_agent_recording()))
+        return 1;
+    return settled();
 }
 
 static struct tt_where enter(struct tt_thread *t, const uint64_t *slot, uint64_t rbp)
@@ -444,6 +450,15 @@ static int64_t stack_words(const struct tt_thread *t, const struct tt_tape_watch
     return -1;
 }
 
+/* What tt_watch_after needs. */
+static void await(struct tt_watch_call *c, const struct tt_tape_watch *w, const struct tt_thread *t)
+{
+    c->address = w->address;
+    c->session = tt_agent.session;
+    c->early = tt_held_early_now();
+    c->before = t ? t->acquired : ~0U;
+}
+
 /* Prepares for tt_watch_after. Returns what tt_watch_before does. */
 static int64_t with_frame(struct tt_watch_call *c, const struct tt_tape_watch *w,
                           struct tt_thread *t, const struct tt_where *at)
@@ -458,10 +473,7 @@ static int64_t with_frame(struct tt_watch_call *c, const struct tt_tape_watch *w
         if (words < 0)
             return 0;
     }
-    c->address = w->address;
-    c->session = tt_agent.session;
-    c->early = tt_held_early_now();
-    c->before = t ? t->acquired : ~0U;
+    await(c, w, t);
     return 1 + words;
 }
 
@@ -524,6 +536,43 @@ static int64_t before(struct tt_watch_call *c, const struct tt_tape_watch *w, st
     }
 }
 
+/* Exactly while they are few; then sixteen at a time, since a line that all threads write to would
+ * slow them all. */
+static void count_call(struct tt_tape_watch *w, struct tt_thread *t, uint32_t index)
+{
+    if (w->calls < COUNTED_ONE_BY_ONE || !t)
+        w->calls++;
+    else if ((++t->watched[index % TT_TAPE_WATCHES] & 15) == 0)
+        __atomic_fetch_add(&w->calls, 16, __ATOMIC_RELAXED);
+}
+
+/* Whatever has no shorter way. */
+static __attribute__((noinline)) int64_t any_before(struct tt_watch_call *c,
+                                                    const struct tt_tape_watch *w,
+                                                    struct tt_thread *t, const uint64_t *slot,
+                                                    uint64_t rbp)
+{
+    struct tt_where at = enter(t, slot, rbp);
+    int64_t frame = before(c, w, t, &at);
+    if (frame > 0)
+        frame = with_frame(c, w, t, &at);
+    leave(&at);
+    return frame;
+}
+
+/* Like close, or like open: most of all calls that count. */
+static int plain_close(const struct tt_tape_watch *w)
+{
+    return w->what == TT_WATCH_RELEASE && w->space == TT_SPACE_FD && w->valid == TT_VALID_ALWAYS &&
+           w->from == TT_FROM_ARG0 && w->flags == 0;
+}
+
+static int plain_open(const struct tt_tape_watch *w)
+{
+    return w->what == TT_WATCH_ACQUIRE && w->space == TT_SPACE_FD && w->from == TT_FROM_RETURN &&
+           w->valid == TT_VALID_NOT_NEGATIVE;
+}
+
 int64_t tt_watch_before(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
 {
     if (TT_UNLIKELY(!counts()))
@@ -542,15 +591,25 @@ int64_t tt_watch_before(struct tt_watch_call *c, const uint64_t *slot, uint64_t 
         return 0;
     if (w->what == TT_WATCH_VFORK)
         return -1;
-    w->calls++;
+    count_call(w, t, c->stub->index);
     c->mark[0].row = c->mark[1].row = NULL;
     c->inside = 0;
-    struct tt_where at = enter(t, slot, rbp);
-    int64_t frame = before(c, w, t, &at);
-    if (frame > 0)
-        frame = with_frame(c, w, t, &at);
-    leave(&at);
-    return frame;
+    if (TT_LIKELY(w->what == TT_WATCH_ACQUIRE && w->space < TT_SPACE_DECLARED &&
+                  w->space != TT_SPACE_CHILD)) {
+        await(c, w, t);
+        return 1;
+    }
+    if (TT_LIKELY(plain_close(w)) && t && t->busy == 0) {
+        const struct tt_where at = {t, slot, rbp};
+        t->busy = (uint64_t)slot;
+        __asm__ volatile("" : : : "memory");
+        if (!tt_held_release(&at, TT_SPACE_FD, (uint32_t)c->arg[0]))
+            tt_agent_drop(TT_DROP_NOT_HELD);
+        descriptor_closed(&at, (uint32_t)c->arg[0]);
+        tt_hook_leave(t);
+        return 0;
+    }
+    return any_before(c, w, t, slot, rbp);
 }
 
 static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, const struct tt_where *at)
@@ -614,6 +673,15 @@ static void after(struct tt_watch_call *c, const struct tt_tape_watch *w, const 
     }
 }
 
+static __attribute__((noinline)) void any_after(struct tt_watch_call *c,
+                                                const struct tt_tape_watch *w, struct tt_thread *t,
+                                                const uint64_t *slot, uint64_t rbp)
+{
+    struct tt_where at = enter(t, slot, rbp);
+    after(c, w, &at);
+    leave(&at);
+}
+
 void tt_watch_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
 {
     struct tt_thread *t = tt_arch_thread_again();
@@ -624,9 +692,17 @@ void tt_watch_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
     const struct tt_tape_watch *w = row_of(c->stub);
     if (TT_UNLIKELY(w->address != c->address))
         return;
-    struct tt_where at = enter(t, slot, rbp);
-    after(c, w, &at);
-    leave(&at);
+    if (TT_LIKELY(plain_open(w)) && t && t->busy == 0) {
+        if ((int32_t)c->rax < 0)
+            return;
+        const struct tt_where at = {t, slot, rbp};
+        t->busy = (uint64_t)slot;
+        __asm__ volatile("" : : : "memory");
+        descriptor_opened(&at, c, w, (uint32_t)c->rax, kind_like(c, w));
+        tt_hook_leave(t);
+        return;
+    }
+    any_after(c, w, t, slot, rbp);
 }
 
 void tt_watch_vforked(const struct tt_watch_stub *stub, uint64_t child, const uint64_t *slot,

@@ -209,13 +209,14 @@ struct tt_tape_watch {
     uint8_t reserved0;  /* 0 */
     uint32_t values[2]; /* R: fcntl: F_DUPFD and F_DUPFD_CLOEXEC; shmctl: IPC_RMID twice */
     uint32_t reserved1;
-    uint64_t calls;  /* that the row counts, without OWNER and IDLE; failed ones too */
+    uint64_t calls;  /* failed ones too, OWNER's not; a few of each thread may be missing */
     uint64_t own[2]; /* R, by src/inject: see TT_WATCH_MAP; from and to, 0 0: none */
 };
 
-/* A unit held. The place: bucket tt_tape_home(space, value) and, while buckets' first rows say
- * `overflow`, the ones after it, TT_TAPE_HELD_REACH in all; any of a bucket's rows. A reader takes
- * a row for sound if `state` is the same before and after. */
+/* A unit held. The place: row value % TT_TAPE_BUCKET (of large values: value / 16) of bucket
+ * tt_tape_home(space, value); if that bucket's first row says `overflow`, perhaps another row of it
+ * or of one of the TT_TAPE_HELD_REACH - 1 buckets behind it. A reader takes a row for sound if
+ * `state` is the same before and after. */
 enum {
     TT_HELD_FREE = 0,
     TT_HELD_BUSY = 1, /* being filled */
@@ -237,7 +238,7 @@ struct tt_tape_held {
     int32_t also;   /* descriptor inside a stream or directory, -1 none; PORT: the port asked for */
     uint8_t space;  /* enum tt_tape_space */
     uint8_t kind;   /* enum tt_tape_kind */
-    uint8_t overflow; /* in the first row of a bucket: some unit lies in a later bucket */
+    uint8_t overflow; /* in the first row of a bucket: some unit does not lie in its own row */
     uint8_t reserved;
 };
 

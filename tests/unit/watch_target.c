@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -153,9 +154,11 @@ static void *nothing(void *arg)
     return arg;
 }
 
+static atomic_int detached;
 static void *detaches(void *arg)
 {
     pthread_detach(pthread_self());
+    detached++;
     return arg;
 }
 
@@ -170,6 +173,8 @@ static void threads(void)
     CHECK(pthread_create(&t[2], &attr, nothing, NULL) == 0);
     for (int i = 0; i < 200; i++)
         CHECK(pthread_create(&t[2], NULL, detaches, NULL) == 0);
+    while (detached % 200 != 0)
+        sched_yield();
     CHECK(pthread_create(&t[0], NULL, nothing, NULL) == 0 && pthread_detach(t[0]) == 0);
     pthread_attr_destroy(&attr);
 }
