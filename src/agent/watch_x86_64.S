@@ -75,10 +75,28 @@ tt_watch_return:
         mov     %rax, TT_WATCH_RAX-TT_WATCH_CALL(%rbp)
         mov     %rdx, TT_WATCH_R10-TT_WATCH_CALL(%rbp)
         lea     -TT_WATCH_CALL(%rbp), %rsp
-        mov     %rsp, %rdi
+        /* A caller within the program may know which registers the function leaves alone, and keep
+         * values in them over the call (gcc -fipa-ra, on at -O2). */
+        push    %rcx
+        push    %rsi
+        push    %rdi
+        push    %r8
+        push    %r9
+        push    %r10
+        push    %r11
+        sub     $8, %rsp
+        lea     64(%rsp), %rdi
         lea     8(%rbp), %rsi
         mov     (%rbp), %rdx
         call    tt_watch_after
+        add     $8, %rsp
+        pop     %r11
+        pop     %r10
+        pop     %r9
+        pop     %r8
+        pop     %rdi
+        pop     %rsi
+        pop     %rcx
         mov     TT_WATCH_RAX-TT_WATCH_CALL(%rbp), %rax
         mov     TT_WATCH_R10-TT_WATCH_CALL(%rbp), %rdx
         leave
