@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What recording from the kernel costs: ns added to an open+close pair and to a system call that nobody records, with
+strace -f and valgrind --track-fds in the same rounds. Each tool against a bare run of its own round, medians.
+    kernelcost.py BUILD [ROUNDS]        needs root; strace and valgrind where they are installed
+Start: main."""
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+import measure
+
+
+def main():
+    build, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    loop = os.path.join(build, "bench", "kernelloop")
+    scratch = tempfile.mkdtemp()
+    session = os.path.join(scratch, "loop.tt")
+    telltale = [os.path.join(build, "src", "cmd", "telltale"), "run", "--no-inject", "-q", "-o", session, "--"]
+    commands = {
+        "bare": [loop, "10"],
+        "telltale --no-inject": telltale + [loop, "10"],
+        "telltale --no-inject, depth 30": telltale + [loop, "30"],
+    }
+    if shutil.which("strace"):
+        commands["strace -f"] = ["strace", "-f", "-o", "/dev/null", loop, "10", "--slow"]
+    if shutil.which("valgrind"):
+        commands["valgrind --track-fds"] = ["valgrind", "-q", "--track-fds=yes", loop, "10", "--slow"]
+
+    def once(tool):
+        text = measure.output_of(commands[tool])
+        for name in os.listdir(scratch):
+            os.unlink(os.path.join(scratch, name))
+        found = re.search(r"open_close_ns ([\d.]+) other_ns ([\d.]+)", text or "")
+        return (float(found[1]), float(found[2])) if found else None
+
+    values = measure.rounds(count, list(commands), once)
+    for tool in commands:
+        if tool == "bare":
+            bare = [v for v in values[tool] if v]
+            print(f"bare: open+close {sorted(v[0] for v in bare)[len(bare) // 2]:.0f} ns, "
+                  f"another call {sorted(v[1] for v in bare)[len(bare) // 2]:.0f} ns")
+            continue
+        pair = measure.paired(values, tool, "bare", lambda a, b: a[0] - b[0])
+        other = measure.paired(values, tool, "bare", lambda a, b: a[1] - b[1])
+        print(f"{tool}: not measured" if pair is None else f"{tool}: open+close +{pair:.0f} ns, another call +{other:.0f} ns")
+    shutil.rmtree(scratch)
+
+
+main()
