@@ -69,7 +69,7 @@ struct tt_kernel_event {
     __u32 n, serial;
     __u32 tick, tid;
     __u64 value[4];
-    __u64 ip, sp, bp;
+    __u64 ip, sp, bp, di;
     __u32 pages; /* read, from the page of sp on */
     __u32 reserved;
 };

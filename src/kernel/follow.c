@@ -180,6 +180,7 @@ static uint32_t site_of(struct tt_kernel *kernel, struct tt_kernel_image *image,
         .ip = e->ip,
         .sp = e->sp,
         .bp = e->bp,
+        .di = e->di,
         .copy = (const uint8_t *)(e + 1),
         .base = e->sp & ~4095ULL,
         .bytes = (size_t)e->pages * 4096,
@@ -282,9 +283,16 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
             code_changed(kernel, image);
         return;
     case TT_KERNEL_BRK:
+        /* the heap is one mapping, however often it grows */
+        if (image->brk && image->brk < start && image->heap &&
+            tt_kernel_spans_grow(image, image->brk, start)) {
+            image->brk = start;
+            return;
+        }
         if (image->brk && image->brk < start) {
             site = site_of(kernel, image, e, &number);
-            if (site != IGNORE)
+            image->heap = site != IGNORE;
+            if (image->heap)
                 tt_kernel_spans_add(image, image->brk, start, site, e->tick);
         } else if (start < image->brk) {
             tt_kernel_spans_cut(image, start, image->brk, e->tick);
@@ -379,21 +387,27 @@ static void flush(struct tt_kernel *kernel, struct tt_kernel_image *image)
     tt_kernel_fds_sync(kernel, image);
 }
 
-/* A child can be gone before its birth is known: then nobody tells that it went. */
+/* A child that nobody has to wait for goes without a call (SIGCHLD ignored); another can be gone
+ * before its birth is known. The children of a process that has ended are another's. */
 static void check_children(struct tt_kernel *kernel, struct tt_kernel_image *image)
 {
+    TT_VEC(uint32_t) gone = {0};
+    bool zombie = false;
     size_t kept = 0;
     for (size_t i = 0; i < image->children.len; i++) {
         uint32_t pid = image->children.data[i];
         bool held = tt_kernel_tape_find(&image->tape, TT_SPACE_CHILD, pid) != NULL;
         if (held && kill((pid_t)pid, 0) < 0 && errno == ESRCH) {
-            released(image, TT_SPACE_CHILD, pid, kernel->shared->tick);
-            held = false;
+            tt_vec_push(&gone, pid);
         }
         if (held)
             image->children.data[kept++] = pid;
     }
     image->children.len = kept;
+    if (gone.len && tt_proc_parent(image->pid, &zombie) >= 0 && !zombie)
+        for (size_t i = 0; i < gone.len; i++)
+            released(image, TT_SPACE_CHILD, gone.data[i], kernel->shared->tick);
+    tt_vec_free(&gone);
 }
 
 void tt_kernel_visit(struct tt_kernel *kernel, uint32_t tick, bool reconcile)

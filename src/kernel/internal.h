@@ -87,7 +87,7 @@ struct tt_kernel_words {
 };
 /* A thread stopped in a system call, and memory from its stack. */
 struct tt_kernel_stopped {
-    uint64_t ip, sp, bp;
+    uint64_t ip, sp, bp, di;
     const uint8_t *copy; /* of [base, base + bytes) */
     uint64_t base;
     size_t bytes;
@@ -98,7 +98,7 @@ struct tt_kernel_frames {
     size_t n;
     bool cut;        /* outer frames are missing */
     bool short_copy; /* because the copy ended */
-    bool loader;     /* pc[0] is in the dynamic loader */
+    bool loader;     /* it ends in the dynamic loader: the program has not begun */
     bool wrapper;    /* pc[0] is in the C library */
 };
 
@@ -156,6 +156,7 @@ struct tt_kernel_image {
     tt_kernel_span_vec spans;
     TT_VEC(uint32_t) children;
     uint64_t brk;        /* end of the heap, 0 not known */
+    bool heap;           /* it is the end of a span */
     uint32_t unknown[2]; /* numbers of the sites without stack of descriptors and sockets */
     bool listed;         /* /proc/PID/fd was read once */
 };
@@ -192,6 +193,8 @@ void tt_kernel_fds_clear(struct tt_kernel *kernel, uint32_t slot);
 uint64_t tt_kernel_spans_end(const struct tt_kernel_image *image, uint64_t start);
 void tt_kernel_spans_add(struct tt_kernel_image *image, uint64_t start, uint64_t end, uint32_t site,
                          uint32_t tick);
+/* What ends at `from` goes on to `to`. False: nothing ends there. */
+bool tt_kernel_spans_grow(struct tt_kernel_image *image, uint64_t from, uint64_t to);
 void tt_kernel_spans_cut(struct tt_kernel_image *image, uint64_t start, uint64_t end,
                          uint32_t tick);
 void tt_kernel_spans_move(struct tt_kernel_image *image, const uint64_t to[2],

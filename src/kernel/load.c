@@ -36,6 +36,7 @@ static const struct {
     {"open_dup2", "exit", "dup2 dup3"},
     {"open_fcntl", "exit", "fcntl"},
     {"open_signalfd", "exit", "signalfd signalfd4"},
+    {"open_passed", "exit", "recvmsg"},
     {"close_fd", "enter", "close"},
     {"close_fds", "enter", "close_range"},
     {"map", "exit", "mmap"},
@@ -47,6 +48,8 @@ static const struct {
     {"fork_clone", "exit", "clone"},
     {"fork_clone3", "exit", "clone3"},
     {"fork_plain", "exit", "fork vfork"},
+    {"reap", "exit", "wait4"},
+    {"reap_by_id", "exit", "waitid"},
     {"make_timer", "exit", "timer_create"},
     {"drop_timer", "enter", "timer_delete"},
     {"make_shm", "exit", "shmget"},
@@ -128,7 +131,7 @@ static int put_at_calls(struct tt_kernel_load *load)
 
 static int put_at_processes(struct tt_kernel_load *load)
 {
-    static const char *const names[] = {"forked", "executed", "exited", "freed"};
+    static const char *const names[] = {"forked", "executed", "exited"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct bpf_program *program = bpf_object__find_program_by_name(load->object, names[i]);
         int code = program ? put_at(load, program, "", "") : -ENOENT;

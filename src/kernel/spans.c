@@ -116,6 +116,18 @@ void tt_kernel_spans_add(struct tt_kernel_image *image, uint64_t start, uint64_t
     tt_kernel_tape_birth(&image->tape, site, 1, end - start);
 }
 
+bool tt_kernel_spans_grow(struct tt_kernel_image *image, uint64_t from, uint64_t to)
+{
+    size_t i = first_behind(&image->spans, from - 1);
+    if (i == image->spans.len || image->spans.data[i].end != from || to < from)
+        return false;
+    struct tt_kernel_span *span = &image->spans.data[i];
+    image->tape.site[span->site].birth_bytes += to - from;
+    span->end = to;
+    hold(image, span);
+    return true;
+}
+
 void tt_kernel_spans_cut(struct tt_kernel_image *image, uint64_t start, uint64_t end, uint32_t tick)
 {
     if (start < end)

@@ -40,14 +40,6 @@ struct {
     __type(value, __u32);
 } slots SEC(".maps");
 
-/* Children of targets that were not waited for: pid to the parent's slot + 1. */
-struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 16384);
-    __type(key, __u32);
-    __type(value, __u32);
-} children SEC(".maps");
-
 struct stack {
     __u8 byte[TT_KERNEL_SPAN];
 };
@@ -301,6 +293,7 @@ __noinline int acquired_raw(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 
         .ip = regs->ip,
         .sp = regs->sp,
         .bp = regs->bp,
+        .di = regs->di,
     };
     put_fd(slot, first, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial, tick));
     if (n > 1)
@@ -462,6 +455,50 @@ ENTER(close_fds)
     return 0;
 }
 
+/* Descriptors that came in a message (cmsg(3)). The kernel leaves in msg_controllen how much it
+ * wrote; a message with more parts or descriptors than are looked at here is seen in /proc. */
+#define PARTS 4
+#define DESCRIPTORS 16
+#define SOL_SOCKET 1
+#define SCM_RIGHTS 1
+struct control {
+    __u64 at, bytes;
+};
+struct part {
+    __u64 bytes;
+    __s32 level, type;
+};
+EXIT(open_passed)
+{
+    int slot = slot_here();
+    struct control control;
+    struct part part;
+    if (slot < 0 || ctx->ret < 0 ||
+        bpf_probe_read_user(&control, sizeof control, (void *)(regs_here()->si + 32)) ||
+        !control.at)
+        return 0;
+    for (int i = 0; i < PARTS; i++) {
+        if (control.bytes < sizeof part ||
+            bpf_probe_read_user(&part, sizeof part, (void *)control.at) ||
+            part.bytes < sizeof part || part.bytes > control.bytes)
+            break;
+        for (int k = 0; k < DESCRIPTORS; k++) {
+            __u64 off = sizeof part + 4 * (__u64)k;
+            __u32 fd;
+            if (part.level != SOL_SOCKET || part.type != SCM_RIGHTS || off + 4 > part.bytes ||
+                bpf_probe_read_user(&fd, sizeof fd, (void *)(control.at + off)))
+                break;
+            acquired((__u32)slot, TT_KERNEL_FD, 1, fd, 0);
+        }
+        __u64 step = (part.bytes + 7) & ~7ULL;
+        if (step >= control.bytes)
+            break;
+        control.at += step;
+        control.bytes -= step;
+    }
+    return 0;
+}
+
 /* ---- everything else: a record each ---- */
 
 /* head: slot, what, kind, and whether the stack is wanted. */
@@ -481,6 +518,7 @@ __noinline int report(__u64 head, __u64 a, __u64 b, __u64 c, __u64 d)
         e.ip = regs->ip;
         e.sp = regs->sp;
         e.bp = regs->bp;
+        e.di = regs->di;
         e.site = known_site(e.ip, e.sp, e.bp, (__u64)e.slot << 8 | e.kind);
     }
     if (!send(&e))
@@ -548,12 +586,8 @@ ENTER(unmap_segment)
 /* In the parent; the child returns 0. */
 static __always_inline int cloned(int slot, __u64 flags, long ret)
 {
-    __u32 pid = (__u32)ret, value = (__u32)slot + 1;
-    if (!(flags & CLONE_THREAD))
-        bpf_map_update_elem(&children, &pid, &value, BPF_ANY);
-    report(
-        HEAD(slot, TT_KERNEL_ACQUIRE, flags & CLONE_THREAD ? TT_KERNEL_THREAD : TT_KERNEL_CHILD, 1),
-        pid, 0, 0, 0);
+    __u32 kind = flags & CLONE_THREAD ? TT_KERNEL_THREAD : TT_KERNEL_CHILD;
+    report(HEAD(slot, TT_KERNEL_ACQUIRE, kind, 1), (__u32)ret, 0, 0, 0);
     return 0;
 }
 EXIT(fork_clone)
@@ -574,6 +608,38 @@ EXIT(fork_plain)
 {
     int slot = slot_here();
     return slot < 0 || ctx->ret <= 0 ? 0 : cloned(slot, 0, ctx->ret);
+}
+
+/* A child that was waited for and is gone, not one that was only stopped or let go on. */
+EXIT(reap)
+{
+    int slot = slot_here();
+    __u32 status;
+    if (slot < 0 || ctx->ret <= 0)
+        return 0;
+    if (!bpf_probe_read_user(&status, sizeof status, (void *)regs_here()->si) &&
+        ((status & 0xff) == 0x7f || status == 0xffff))
+        return 0;
+    report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_CHILD, 0), (__u32)ctx->ret, 0, 0, 0);
+    return 0;
+}
+
+#define WNOWAIT 0x01000000
+#define CLD_DUMPED 3 /* CLD_EXITED, CLD_KILLED, CLD_DUMPED: 1 to 3 */
+EXIT(reap_by_id)
+{
+    int slot = slot_here();
+    __s32 info[4]; /* signo, errno, code, and after a hole pid */
+    __u32 pid;
+    if (slot < 0 || ctx->ret || (regs_here()->r10 & WNOWAIT))
+        return 0;
+    __u64 at = regs_here()->dx;
+    if (bpf_probe_read_user(info, sizeof info, (void *)at) ||
+        bpf_probe_read_user(&pid, sizeof pid, (void *)(at + 16)) || !pid || info[2] < 1 ||
+        info[2] > CLD_DUMPED)
+        return 0;
+    report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_CHILD, 0), pid, 0, 0, 0);
+    return 0;
 }
 
 /* A timer's number goes through a pointer. */
@@ -690,20 +756,5 @@ int exited(struct bpf_raw_tracepoint_args *ctx)
     if (slot >= 0 && (__u32)id != (__u32)(id >> 32) &&
         !(BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT))
         report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_THREAD, 0), (__u32)id, 0, 0, 0);
-    return 0;
-}
-
-/* Somebody waited for it, or nobody had to. */
-SEC("raw_tp/sched_process_free")
-int freed(struct bpf_raw_tracepoint_args *ctx)
-{
-    struct task_struct *task = (struct task_struct *)ctx->args[0];
-    __u32 pid = (__u32)BPF_CORE_READ(task, pid);
-    __u32 *slot = bpf_map_lookup_elem(&children, &pid);
-    if (!slot)
-        return 0;
-    report(HEAD((*slot - 1) & (TT_KERNEL_SLOTS - 1), TT_KERNEL_RELEASE, TT_KERNEL_CHILD, 0), pid, 0,
-           0, 0);
-    bpf_map_delete_elem(&children, &pid);
     return 0;
 }

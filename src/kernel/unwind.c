@@ -17,6 +17,7 @@
 
 #include "kernel/internal.h"
 
+#define REG_DI 5u
 #define REG_BP 6u /* DWARF numbers, System V ABI x86-64, figure 3.36 */
 #define REG_SP 7u
 #define REG_IP 16u
@@ -139,6 +140,7 @@ enum { ROW_NONE, ROW_PLAIN, ROW_OPS, ROW_END };
 enum { BP_SAME, BP_SAVED, BP_OPS, BP_LOST };
 struct row {
     uint8_t kind, bp, cfa_reg, signal;
+    bool ip_di;  /* the return address is in rdi: vfork, whose stack the child uses too */
     bool ip_ops; /* the return address by operations, of memory */
     int64_t cfa_off, bp_off;
     Dwarf_Frame *frame; /* owns the operations; NULL for plain rows */
@@ -250,6 +252,8 @@ static void describe(struct row *row, Dwarf_Frame *frame)
         row->kind = rule == 2 ? ROW_END : ROW_NONE;
         return;
     }
+    row->ip_di =
+        row->n_ip == 1 && row->ip_at[0].atom == DW_OP_regx && row->ip_at[0].number == REG_DI;
     row->ip_ops = rule < 0 || off != -8;
     rule = plain_rule(row->bp_at, row->n_bp, row->bp_room, &row->bp_off);
     row->bp = rule == 0 ? BP_SAME : rule == 1 ? BP_SAVED : rule == 2 ? BP_LOST : BP_OPS;
@@ -459,7 +463,7 @@ static int step(struct walk *w, const struct row *row)
     } else if (!evaluate(w, row->cfa, row->n_cfa, 0, &cfa)) {
         return -1;
     }
-    if (cfa <= w->sp && !row->signal)
+    if ((row->ip_di ? cfa < w->sp : cfa <= w->sp) && !row->signal)
         return -1;
     if (row->signal)
         w->words->whole = false;
@@ -471,6 +475,12 @@ static int step(struct walk *w, const struct row *row)
             return -1;
     } else if (row->bp == BP_LOST) {
         bp = 0; /* a step that needs it leaves the stack, and ends the walk */
+    }
+    if (row->ip_di && w->pc == w->stopped->ip) {
+        w->words->whole = false; /* not a word of the stack */
+        w->sp = cfa;
+        w->pc = w->stopped->di;
+        return 1;
     }
     at = cfa - 8;
     if (row->ip_ops && !evaluate(w, row->ip_at, row->n_ip, cfa, &at))
@@ -536,8 +546,7 @@ static void name_place(struct tt_kernel_unwind *u, uint64_t pc, struct tt_kernel
                                        "ld-musl", "librt",   NULL};
     const struct tt_proc_map *map = code_at(u, pc);
     frames->wrapper = begins(name_at(u, pc), libc);
-    frames->loader = in_loader(u, pc);
-    if (frames->wrapper || frames->loader || !map || !map->inode)
+    if (frames->wrapper || in_loader(u, pc) || !map || !map->inode)
         return;
     const uint64_t *known = tt_map_get(&u->wrapper_at, pc);
     if (known) {
@@ -583,4 +592,5 @@ void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped
             break;
         }
     }
+    frames->loader = in_loader(u, frames->pc[frames->n - 1]);
 }

@@ -141,6 +141,12 @@ static void mappings_keep_their_account(void **state)
     expect_spans(&image,
                  (const uint64_t[][2]){{0x13000, 0x32000}, {0x32000, 0x40000}, {0x80000, 0x81000}},
                  3);
+    /* the heap grows */
+    assert_true(tt_kernel_spans_grow(&image, 0x81000, 0x85000));
+    assert_false(tt_kernel_spans_grow(&image, 0x90000, 0x95000));
+    expect_spans(&image,
+                 (const uint64_t[][2]){{0x13000, 0x32000}, {0x32000, 0x40000}, {0x80000, 0x85000}},
+                 3);
     tt_kernel_spans_cut(&image, 0, UINT64_MAX, 30);
     expect_spans(&image, NULL, 0);
     tt_vec_free(&image.spans);
@@ -212,8 +218,13 @@ static void look_at_child(size_t room, size_t bytes, struct seen *out)
     struct tt_kernel_files *files = tt_kernel_files_new();
     struct tt_kernel_unwind *unwind = tt_kernel_unwind_new(files, pid);
     assert_non_null(unwind);
-    const struct tt_kernel_stopped stopped = {regs.rip, regs.rsp, regs.rbp,
-                                              copy,     base,     (size_t)got};
+    const struct tt_kernel_stopped stopped = {.ip = regs.rip,
+                                              .sp = regs.rsp,
+                                              .bp = regs.rbp,
+                                              .di = regs.rdi,
+                                              .copy = copy,
+                                              .base = base,
+                                              .bytes = (size_t)got};
     out->sp = regs.rsp;
     tt_kernel_unwind(unwind, &stopped, &out->frames, &out->words);
     for (uint32_t i = 0; i < out->words.n; i++) { /* what was noted is what stands there */
