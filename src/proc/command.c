@@ -115,8 +115,8 @@ static int check_elf(const char *path, int fd, struct tt_proc_command *out, stru
             return 0; /* the loader itself: ld.so PROGRAM honours LD_PRELOAD */
         return tt_error_set(err, -ENOTSUP,
                             "cannot record %s: it is statically linked, so a preloaded agent "
-                            "cannot enter it (attaching without preloading is not available in "
-                            "this version)",
+                            "cannot enter it: record what it acquires from the kernel "
+                            "(--no-inject)",
                             path);
     }
     if (strstr(out->interpreter, "ld-musl"))
