@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The entry of watched functions. A stub comes by a jump, with r11 at its struct tt_watch_stub and
- * everything else as the caller left it. tt_watch_before says whether the real function is entered
- * by a jump, as if nothing had been, or called, to come back to tt_watch_after. All integer
- * registers that carry arguments are put back; the core uses no vector registers, so those of
- * arguments and results stay as they are. Start: tt_watch_entry. */
+/* The entry of watched functions. A stub comes by a jump, with r11 pushed and then at its struct
+ * tt_watch_stub, and everything else as the caller left it. tt_watch_before says whether the real
+ * function is entered by a jump, as if nothing had been, or called, to come back to tt_watch_after.
+ * All integer registers are put back, before and after, also those that a callee may change: gcc
+ * knows of its own functions which they do (-fipa-ra). The core uses no vector registers, so those
+ * stay as they are. Start: tt_watch_entry. */
 #include "agent/arch_x86_64.h"
 #include "agent/watch.h"
 
@@ -14,9 +15,10 @@
         .type   tt_watch_entry, @function
 tt_watch_entry:
         .cfi_startproc
-        push    %rbp
         .cfi_def_cfa_offset 16
-        .cfi_offset rbp, -16
+        push    %rbp
+        .cfi_def_cfa_offset 24
+        .cfi_offset rbp, -24
         mov     %rsp, %rbp
         .cfi_def_cfa_register rbp
         push    %rax
@@ -28,13 +30,13 @@ tt_watch_entry:
         push    %rsi
         push    %rdi
         push    %r11
-        sub     $TT_WATCH_STUB, %rsp
-        mov     %rsp, %rdi
-        lea     8(%rbp), %rsi
+        sub     $TT_WATCH_STUB+8, %rsp
+        lea     -TT_WATCH_CALL(%rbp), %rdi
+        lea     16(%rbp), %rsi
         mov     (%rbp), %rdx
         call    tt_watch_before
         mov     %rax, %rcx
-        /* Puts the call's registers back, r11 included. */
+        /* Puts the call's registers back, and the stub's r11. */
         .macro  ARGUMENTS
         mov     TT_WATCH_ARG+8-TT_WATCH_CALL(%rbp), %rsi
         mov     TT_WATCH_ARG+16-TT_WATCH_CALL(%rbp), %rdx
@@ -52,31 +54,29 @@ tt_watch_entry:
         ARGUMENTS
         .cfi_remember_state
         leave
-        .cfi_def_cfa rsp, 8
+        .cfi_def_cfa rsp, 16
         jmp     *(%r11)
         .cfi_restore_state
 4:      ARGUMENTS
         .cfi_remember_state
         leave
-        .cfi_def_cfa rsp, 8
+        .cfi_def_cfa rsp, 16
         jmp     tt_watch_vfork
         .cfi_restore_state
         /* Arguments on the stack, last one first; an even number. */
 1:      dec     %rcx
         jz      3f
-2:      push    8(%rbp, %rcx, 8)
+2:      push    16(%rbp, %rcx, 8)
         dec     %rcx
         jnz     2b
 3:      ARGUMENTS
-        call    *(%r11)
+        call    5f
         .globl  tt_watch_return
         .hidden tt_watch_return
 tt_watch_return:
         mov     %rax, TT_WATCH_RAX-TT_WATCH_CALL(%rbp)
         mov     %rdx, TT_WATCH_R10-TT_WATCH_CALL(%rbp)
         lea     -TT_WATCH_CALL(%rbp), %rsp
-        /* A caller within the program may know which registers the function leaves alone, and keep
-         * values in them over the call (gcc -fipa-ra, on at -O2). */
         push    %rcx
         push    %rsi
         push    %rdi
@@ -84,12 +84,10 @@ tt_watch_return:
         push    %r9
         push    %r10
         push    %r11
-        sub     $8, %rsp
-        lea     64(%rsp), %rdi
-        lea     8(%rbp), %rsi
+        lea     -TT_WATCH_CALL(%rbp), %rdi
+        lea     16(%rbp), %rsi
         mov     (%rbp), %rdx
         call    tt_watch_after
-        add     $8, %rsp
         pop     %r11
         pop     %r10
         pop     %r9
@@ -99,9 +97,16 @@ tt_watch_return:
         pop     %rcx
         mov     TT_WATCH_RAX-TT_WATCH_CALL(%rbp), %rax
         mov     TT_WATCH_R10-TT_WATCH_CALL(%rbp), %rdx
+        .cfi_remember_state
         leave
-        .cfi_def_cfa rsp, 8
+        .cfi_def_cfa rsp, 16
+        lea     8(%rsp), %rsp
+        .cfi_def_cfa_offset 8
         ret
+        .cfi_restore_state
+        /* As the stub left it: the caller's r11 on the stack, to be taken from there. */
+5:      push    8(%rbp)
+        jmp     *(%r11)
         .cfi_endproc
         .size   tt_watch_entry, . - tt_watch_entry
 
@@ -115,7 +120,11 @@ tt_watch_return:
         .type   tt_watch_vfork, @function
 tt_watch_vfork:
         .cfi_startproc
+        .cfi_def_cfa_offset 16
         mov     %r11, %r8
+        mov     (%r11), %r11
+        add     $2, %r11        /* behind its pop %r11 */
+        pop     %r9             /* the caller's r11, which no caller of a library's function keeps */
         pop     %r9
         .cfi_def_cfa_offset 0
         .cfi_register rip, r9
@@ -125,7 +134,7 @@ tt_watch_vfork:
         jz      1f
         mov     TT_THREAD_VFORK(%rax), %r10d
         movl    $1, TT_THREAD_VFORK(%rax)
-1:      call    *(%r11)
+1:      call    *%r11
         push    %r9
         .cfi_def_cfa_offset 8
         .cfi_offset rip, -8

@@ -14,12 +14,17 @@
 #include "inject/stub.h"
 #include "inject/watch.h"
 
-/* lea 9(%rip), %r11; jmp *19(%rip); 3 bytes of padding; struct tt_watch_stub; the agent's entry. */
+/* push %r11; lea 7(%rip), %r11; jmp *17(%rip); a byte of padding; struct tt_watch_stub; the agent's
+ * entry; and where that comes back to, pop %r11 before the moved instructions. No register but
+ * those that the real function changes may change: within one program compilers keep values in any
+ * that the callee is seen to leave alone (gcc, -fipa-ra). */
+#define PUSH_BYTES 2u
 #define LEA_BYTES 7u
 #define JUMP_BYTES 6u
 #define DATA_AT 16u
 #define ENTRY_AT (DATA_AT + (unsigned)sizeof(struct tt_watch_stub))
-#define HEAD_BYTES (ENTRY_AT + 8u)
+#define BACK_AT (ENTRY_AT + 8u)
+#define HEAD_BYTES (BACK_AT + 2u)
 _Static_assert(HEAD_BYTES <= TT_STUB_HEAD_MOST, "the head of a watch's stub");
 
 bool tt_inject_watch_frame(const struct tt_tape_watch *row)
@@ -87,26 +92,16 @@ static int choose_row(const struct watching *s, struct tt_inject_watch *w)
 static void fill_head(const struct watching *s, const struct tt_inject_watch *w,
                       struct tt_stub *stub)
 {
-    static const uint8_t lead[DATA_AT] = {0x4c,
-                                          0x8d,
-                                          0x1d,
-                                          DATA_AT - LEA_BYTES,
-                                          0,
-                                          0,
-                                          0, /* lea */
-                                          0xff,
-                                          0x25,
-                                          ENTRY_AT - LEA_BYTES - JUMP_BYTES,
-                                          0,
-                                          0,
-                                          0,
-                                          0xcc,
-                                          0xcc,
-                                          0xcc};
-    const struct tt_watch_stub data = {.real = stub->at + HEAD_BYTES, .index = (uint32_t)w->index};
+    static const uint8_t lead[DATA_AT] = {
+        0x41, 0x53, 0x4c, 0x8d, 0x1d, DATA_AT - PUSH_BYTES - LEA_BYTES,
+        0,    0,    0,    0xff, 0x25, ENTRY_AT - PUSH_BYTES - LEA_BYTES - JUMP_BYTES,
+        0,    0,    0,    0xcc};
+    static const uint8_t back[] = {0x41, 0x5b};
+    const struct tt_watch_stub data = {.real = stub->at + BACK_AT, .index = (uint32_t)w->index};
     memcpy(stub->code, lead, sizeof lead);
     memcpy(stub->code + DATA_AT, &data, sizeof data);
     memcpy(stub->code + ENTRY_AT, &s->entry, 8);
+    memcpy(stub->code + BACK_AT, back, sizeof back);
 }
 
 /* Where the code of the object lies that an address is in. */
@@ -137,7 +132,7 @@ static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads
     if (code)
         return refuse(w, code, why);
     fill_head(s, w, stub);
-    w->row.real = stub->at + HEAD_BYTES;
+    w->row.real = stub->at + BACK_AT;
     w->row.calls = 0;
     w->row.own[0] = w->row.own[1] = 0;
     if (w->row.space == TT_SPACE_MAPPING)
@@ -159,7 +154,7 @@ static void withdraw(struct watching *s, const struct tt_inject_watch *w)
         put_row(s, w->index, &empty);
     for (uint32_t i = 0; s->attached && i < s->load.head.patch_count; i++) {
         struct tt_blob_patch *r = &s->load.head.patch[i];
-        if (r->active && r->address == w->row.address && r->real + HEAD_BYTES == w->row.real) {
+        if (r->active && r->address == w->row.address && r->real + BACK_AT == w->row.real) {
             r->active = 0;
             tt_load_put(&s->target, &s->load, r, sizeof *r);
         }

@@ -195,7 +195,7 @@ enum tt_watch_flags {
  * then the jump at the entry (src/inject/watch.c). */
 struct tt_tape_watch {
     uint64_t address;   /* R: of the function; 0: unused, calls go straight on */
-    uint64_t real;      /* R: its moved first instructions, which go on in the function */
+    uint64_t real;      /* R: as in its struct tt_watch_stub */
     uint8_t what;       /* R: enum tt_watch_what */
     uint8_t space;      /* R: enum tt_tape_space */
     uint8_t kind;       /* R: enum tt_tape_kind of what it acquires */
@@ -321,10 +321,10 @@ struct tt_tape_head {
     uint32_t regions[TT_TAPE_REGIONS]; /* region index -> address >> TT_TAPE_REGION_SHIFT */
 };
 
-/* Behind each stub, in the pad. What it needs to pass a call on stands here and not in the tape,
+/* In each stub, in the pad. What it needs to pass a call on stands here and not in the tape,
  * which is another's for a moment in a forked child. */
 struct tt_watch_stub {
-    uint64_t real;
+    uint64_t real;  /* pop %r11, then the moved first instructions, which go on in the function */
     uint32_t index; /* of the row */
     uint32_t reserved;
 };
