@@ -104,7 +104,8 @@ def pairs(b):
 
         def once(tool, threads=threads, depth=depth, live=live, sites=sites):
             slices = 2 if tool == "heaptrack" and threads > 1 else SLICES
-            count = max(PAIRS[tool] * SLICES // slices // (5 if live > 10000 else 1) // b.args.hurry, live * 2)
+            hurry = 1 if tool == "heaptrack" else b.args.hurry  # its threads wait for its interpreter, once that is behind
+            count = max(PAIRS[tool] * SLICES // slices // (5 if live > 10000 else 1) // hurry, live * 2)
             loop = [b.programs / "pairloop", "--threads", threads, "--depth", depth, "--live", live, "--vary", sites, "--min", 16,
                     "--max", 128, "--slices", slices, "--pairs", count]
             command, env, preexec = b.under(tool, [str(x) for x in loop])

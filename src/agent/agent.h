@@ -72,17 +72,24 @@ struct tt_range {
 
 /* Servers run the same few stacks in turn. A whole stack that was captured twice is kept with all
  * the words that its unwinding read; while they hold, so does its site (exact mode). The words
- * stand inner ones first; tt_thread.never is the last, so that comparing needs no count. */
+ * stand two by two, inner ones first, each with its distance from the innermost return address: so
+ * one load serves two places, and the loads are what bounds the comparing. After the last one comes
+ * one that never holds, so that comparing needs no count. */
 #define TT_MEMOS 32u
 #define TT_WATCH_MEMOS 8u /* more, for units other than heap blocks */
-#define TT_MEMO_WORDS 128u
+#define TT_MEMO_PAIRS 64u
+struct tt_memo_pair {
+    uint64_t at; /* distances in bytes: of word[0] in the lower half, of word[1] in the upper */
+    uint64_t word[2];
+};
 struct tt_memo {
     uint64_t slot; /* where the innermost return address lies; 0: empty */
     uint64_t rbp;  /* in the innermost frame, compared if `need` */
     uint32_t site, generation;
     struct tt_tape_tally *tally; /* the site's place on the thread's slot; it may be another's */
-    const struct tt_check *check, *end;
-    uint64_t candidate; /* hash of the stack that was captured last at this place */
+    const struct tt_memo_pair *pair;
+    const uint64_t *end; /* the word that never holds */
+    uint64_t candidate;  /* hash of the stack that was captured last at this place */
     uint32_t need;
     uint32_t kind; /* enum tt_tape_kind of the site */
 };
@@ -115,7 +122,7 @@ struct tt_thread {
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
     struct tt_info info[TT_CACHE];
     _Alignas(64) struct tt_memo memo[TT_MEMOS + TT_WATCH_MEMOS];
-    struct tt_check memo_check[TT_MEMOS + TT_WATCH_MEMOS][TT_MEMO_WORDS];
+    struct tt_memo_pair memo_pair[TT_MEMOS + TT_WATCH_MEMOS][TT_MEMO_PAIRS];
     struct tt_key key[TT_KEYS];
     char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };

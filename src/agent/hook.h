@@ -66,23 +66,24 @@ static inline __attribute__((always_inline)) int tt_hook_holds(const struct tt_m
     if (TT_UNLIKELY(m->slot != (uint64_t)slot) ||
         TT_UNLIKELY(m->generation != tt_agent.generation) || (m->need && m->rbp != rbp))
         return 0;
-    const struct tt_check *c = m->check;
-    while (*(const uint64_t *)c[0].slot == c[0].word) {
-        c += 4;
-        if (*(const uint64_t *)c[-3].slot != c[-3].word) {
-            c -= 3;
+    const uint8_t *base = (const uint8_t *)slot;
+    const uint64_t *word;
+    for (const struct tt_memo_pair *p = m->pair;; p += 2) {
+        uint64_t at = p[0].at, next = p[1].at;
+        word = &p[0].word[0];
+        if (*(const uint64_t *)(base + (uint32_t)at) != *word)
             break;
-        }
-        if (*(const uint64_t *)c[-2].slot != c[-2].word) {
-            c -= 2;
+        word = &p[0].word[1];
+        if (*(const uint64_t *)(base + (at >> 32)) != *word)
             break;
-        }
-        if (*(const uint64_t *)c[-1].slot != c[-1].word) {
-            c -= 1;
+        word = &p[1].word[0];
+        if (*(const uint64_t *)(base + (uint32_t)next) != *word)
             break;
-        }
+        word = &p[1].word[1];
+        if (*(const uint64_t *)(base + (next >> 32)) != *word)
+            break;
     }
-    return c == m->end;
+    return word == m->end;
 }
 
 /* The site of the call whose return address lies at `slot`; the thread is entered. */

@@ -254,17 +254,24 @@ uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, uint64_t rb
     return finish(t);
 }
 
-/* Writes the checked words of the whole cached stack, innermost first, and what ends them. Returns
- * the end, NULL if they are too many. */
-static struct tt_check *turn(const struct tt_thread *t, struct tt_check *to)
+/* Writes the checked words of the whole cached stack as pairs, and after them the innermost return
+ * address once more, as what it is not. Returns the place of that word, NULL if they are too many
+ * or too far apart. */
+static const uint64_t *pair_up(const struct tt_thread *t, struct tt_memo_pair *pair)
 {
-    uint32_t count = t->info[t->depth - 1].checks;
-    if (count >= TT_MEMO_WORDS)
+    const struct tt_info *f = &t->info[t->depth - 1];
+    uint32_t count = f->checks;
+    if (count + 2 >= 2 * TT_MEMO_PAIRS) /* the comparing reads a pair more */
         return NULL;
-    while (count > 0)
-        *to++ = t->check[--count];
-    *to = t->never;
-    return to;
+    for (uint32_t i = 0; i <= count; i++) {
+        const struct tt_check *c = &t->check[i < count ? count - 1 - i : 0];
+        uint64_t distance = i < count ? c->slot - f->slot : 0;
+        if (distance >> 32)
+            return NULL; /* below the innermost frame, or on another stack */
+        pair[i / 2].at = i % 2 ? pair[i / 2].at | distance << 32 : distance;
+        pair[i / 2].word[i % 2] = i < count ? c->word : ~f->ra;
+    }
+    return &pair[count / 2].word[count % 2];
 }
 
 /* The whole stack is as it was at the last capture. */
@@ -301,13 +308,13 @@ uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
     }
     /* Empty while it is filled: a signal handler may leave by longjmp. */
     const struct tt_info *f = &t->info[t->depth - 1];
-    struct tt_check *check = t->memo_check[memo - t->memo];
+    struct tt_memo_pair *pair = t->memo_pair[memo - t->memo];
     memo->slot = 0;
     __asm__ volatile("" : : : "memory");
-    memo->end = turn(t, check);
+    memo->end = pair_up(t, pair);
     if (!memo->end)
         return site;
-    memo->check = check;
+    memo->pair = pair;
     memo->rbp = rbp;
     memo->need = f->need;
     memo->site = site;
