@@ -5,7 +5,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 
-.PHONY: all demo test bench install deb lint sanitize format gate clean deps-build deps-test deps-bench deps-lint deps-deb
+.PHONY: all demo demo-rpc test bench install deb lint sanitize format gate clean deps-build deps-test deps-bench deps-lint deps-deb
 
 all: deps-build
 	@scripts/build.sh $(BUILD) $(PREFIX)
@@ -13,6 +13,9 @@ all: deps-build
 demo: all
 	@scripts/deps.sh demo
 	@scripts/demo.sh $(BUILD)
+
+demo-rpc: all
+	@scripts/demo-rpc.sh $(BUILD)
 
 test: deps-test all
 	@scripts/test.sh $(BUILD)
