@@ -5,6 +5,7 @@
  * 64 KiB, and no further than their end where that is known: all threads stand still meanwhile.
  * Start: tt_stacks_look. */
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "inject/internal.h"
@@ -28,40 +29,82 @@ static size_t stack_bytes(const struct tt_target *t, uint64_t sp, uint64_t tcb)
     return end - sp < SCAN_STACK ? (size_t)(end - sp) : SCAN_STACK;
 }
 
-/* The threads from `first` up to `end`. */
+/* What is looked for. */
+struct search {
+    const struct tt_window *windows;
+    size_t n, hits;
+    unsigned where;
+    uint64_t low, high; /* around all windows */
+    bool *hit;
+};
+
+/* One thread, whose stack has `len` words and then WORDS_RIP_TO_CS that are zero. */
+static void search_one(struct search *s, const struct user_regs_struct *regs, const uint64_t *words,
+                       ssize_t len)
+{
+    for (ssize_t w = s->where & TT_LOOK_RIP ? -1 : 0; w < len; w++) {
+        uint64_t word = w < 0 ? regs->rip : words[w];
+        if (word - s->low >= s->high - s->low ||
+            (w >= 0 && !(s->where & TT_LOOK_WORDS) &&
+             (words[w + WORDS_RIP_TO_CS] & 0xffff) != regs->cs))
+            continue;
+        for (size_t k = 0; k < s->n; k++)
+            if (word >= s->windows[k].from && word < s->windows[k].to && !s->hit[k]) {
+                s->hit[k] = true;
+                s->hits++;
+            }
+    }
+}
+
+#define BATCH 64u
+
+/* The threads from `first` up to `end`. As many stacks as fit are read in one call: a call for each
+ * would be most of the time for which a process with many threads stands still. */
 static size_t look(const struct tt_target *target, const struct tt_stopped *stopped, size_t first,
                    size_t end, const struct tt_window *windows, size_t n, unsigned where, bool *hit)
 {
     uint64_t words[SCAN_STACK / 8 + WORDS_RIP_TO_CS];
-    uint64_t low = UINT64_MAX, high = 0;
-    size_t hits = 0;
+    const size_t room = sizeof words / sizeof *words;
+    struct search s = {.windows = windows, .n = n, .where = where, .low = UINT64_MAX, .hit = hit};
+    bool scan = (where & TT_LOOK_WORDS) || ((where & TT_LOOK_FRAMES) && target->handles);
     memset(hit, 0, n * sizeof *hit);
     for (size_t k = 0; k < n; k++) {
-        low = windows[k].from < low ? windows[k].from : low;
-        high = windows[k].to > high ? windows[k].to : high;
+        s.low = windows[k].from < s.low ? windows[k].from : s.low;
+        s.high = windows[k].to > s.high ? windows[k].to : s.high;
     }
-    for (size_t i = first; i < end; i++) {
-        const struct user_regs_struct *regs = &stopped->threads.data[i].regs;
-        bool scan = (where & TT_LOOK_WORDS) || ((where & TT_LOOK_FRAMES) && target->handles);
-        ssize_t got =
-            scan ? pread(target->mem, words, stack_bytes(target, regs->rsp & ~7ULL, regs->fs_base),
-                         (off_t)(regs->rsp & ~7ULL))
-                 : 0;
-        ssize_t len = got > 0 ? got / 8 : 0;
-        memset(words + len, 0, WORDS_RIP_TO_CS * sizeof *words);
-        for (ssize_t w = where & TT_LOOK_RIP ? -1 : 0; w < len; w++) {
-            uint64_t word = w < 0 ? regs->rip : words[w];
-            if (word - low >= high - low || (w >= 0 && !(where & TT_LOOK_WORDS) &&
-                                             (words[w + WORDS_RIP_TO_CS] & 0xffff) != regs->cs))
-                continue;
-            for (size_t k = 0; k < n; k++)
-                if (word >= windows[k].from && word < windows[k].to && !hit[k]) {
-                    hit[k] = true;
-                    hits++;
-                }
+    for (size_t i = first, count; i < end; i += count) {
+        struct iovec from[BATCH], to[BATCH];
+        size_t used = 0;
+        for (count = 0; i + count < end && count < BATCH; count++) {
+            const struct user_regs_struct *regs = &stopped->threads.data[i + count].regs;
+            uint64_t sp = regs->rsp & ~7ULL;
+            size_t len = scan ? stack_bytes(target, sp, regs->fs_base) / 8 : 0;
+            if (count && used + len + WORDS_RIP_TO_CS > room)
+                break;
+            to[count] = (struct iovec){words + used, 8 * len};
+            from[count] = (struct iovec){.iov_len = 8 * len};
+            memcpy(&from[count].iov_base, &sp, sizeof sp);
+            used += len;
+            memset(words + used, 0, WORDS_RIP_TO_CS * sizeof *words);
+            used += WORDS_RIP_TO_CS;
+        }
+        ssize_t got = scan ? process_vm_readv(target->pid, to, count, from, count, 0) : 0;
+        for (size_t k = 0; k < count; k++) {
+            const struct user_regs_struct *regs = &stopped->threads.data[i + k].regs;
+            uint64_t *stack = to[k].iov_base;
+            ssize_t bytes = (ssize_t)to[k].iov_len;
+            if (got < bytes) { /* it ended before: what there is of this one */
+                bytes = pread(target->mem, stack, to[k].iov_len, (off_t)(regs->rsp & ~7ULL));
+                bytes = bytes > 0 ? bytes : 0;
+                memset(stack + bytes / 8, 0, WORDS_RIP_TO_CS * sizeof *stack);
+                got = 0;
+            } else {
+                got -= bytes;
+            }
+            search_one(&s, regs, stack, bytes / 8);
         }
     }
-    return hits;
+    return s.hits;
 }
 
 size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *stopped,
