@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a run with a fault holds at its end that runs without one do not. A difference at the same
  * acquiring stack, of counts: so what a program never gives back, faults or not, is no loss.
- *   heap blocks, searched: only those that nothing points to. A program that keeps all until its
- *     end, or that ends in the middle by exit(3), its stack full of pointers, loses nothing.
- *   other resources, and heap blocks without a search: those open at the end. When the program
+ *   heap blocks and mappings, searched: only those that nothing points to. A program that keeps all
+ * until its end, or that ends in the middle by exit(3), its stack full of pointers, loses nothing.
+ *   other resources, and all of them without a search: those open at the end. When the program
  *     gave up, what it was about to release is among them, and they are only "left".
  *   main returned: its variables are gone, and what they pointed to would look lost; the library
  *     keeps what main held last, and the search takes it for roots. Where that could not be, and
  *     the program gave up, blocks are "left", too.
+ *   After a fault the program may acquire at other stacks what it acquires anyway. Such a unit is
+ *     none too many while others of its kind are missing elsewhere.
  * Start: tt_fault_compare. */
 #include <errno.h>
 #include <sys/wait.h>
@@ -113,31 +115,69 @@ static int put(tt_fault_losses *losses, const struct tt_fault_held *h, size_t tr
                  : 0;
 }
 
+static bool can_search(uint32_t kind)
+{
+    return kind == TT_FAULT_HEAP || kind == TT_FAULT_MAPPING;
+}
+
+/* Units and bytes that may be lost: without a search of both sides, all that are held. */
+static uint64_t units_of(const struct tt_fault_held *h, bool searched)
+{
+    return can_search(h->kind) && !searched ? h->units : h->lost_units;
+}
+
+static uint64_t bytes_of(const struct tt_fault_held *h, bool searched)
+{
+    return can_search(h->kind) && !searched ? h->bytes : h->lost_bytes;
+}
+
+/* How many units of each kind the usual runs have at stacks where this one has fewer. What comes
+ * after a fault may come at other stacks than usual: such a unit stands for one of these. */
+static int shifted(const struct tt_fault_usual *usual, const struct tt_fault_round *round,
+                   bool searched, uint64_t pool[TT_FAULT_KINDS])
+{
+    struct tt_map rows = {0};
+    int code = 0;
+    for (size_t i = 0; !code && i < round->held.len; i++)
+        code = tt_map_put(&rows, key_of(&round->held.data[i]), i);
+    for (size_t i = 0; !code && i < usual->held.len; i++) {
+        const struct tt_fault_held *u = &usual->held.data[i];
+        const uint64_t *at = tt_map_get(&rows, key_of(u));
+        pool[u->kind] +=
+            beyond(units_of(u, searched), at ? units_of(&round->held.data[*at], searched) : 0);
+    }
+    tt_map_free(&rows);
+    return code;
+}
+
 int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_round *round,
                      enum tt_fault_outcome outcome, size_t trial, tt_fault_losses *losses)
 {
     static const struct tt_fault_held none = {0};
     bool gave_up = outcome == TT_FAULT_GAVE_UP;
-    int code = 0;
+    bool searched = round->searched && usual->searched;
+    uint64_t pool[TT_FAULT_KINDS] = {0};
     if (!round->ended || (outcome != TT_FAULT_WENT_ON && !gave_up))
         return 0;
+    int code = shifted(usual, round, searched, pool);
     for (size_t i = 0; !code && i < round->held.len; i++) {
         const struct tt_fault_held *h = &round->held.data[i];
         const uint64_t *at = tt_map_get(&usual->by_key, key_of(h));
         const struct tt_fault_held *u = at ? &usual->held.data[*at] : &none;
-        uint64_t more = beyond(h->units, u->units), more_bytes = beyond(h->bytes, u->bytes);
-        if (h->kind != TT_FAULT_HEAP || !round->searched || !usual->searched) {
-            code = put(losses, h, trial, gave_up ? TT_FAULT_LEFT : TT_FAULT_LOST, more, more_bytes);
-            continue;
-        }
-        uint64_t lost = beyond(h->lost_units, u->lost_units);
-        uint64_t lost_bytes = beyond(h->lost_bytes, u->lost_bytes);
-        code = put(losses, h, trial,
-                   gave_up && round->end_main && !round->main_saved ? TT_FAULT_LEFT : TT_FAULT_LOST,
-                   lost, lost_bytes);
+        uint64_t more = beyond(h->units, u->units);
+        uint64_t lost = beyond(units_of(h, searched), units_of(u, searched));
+        uint64_t bytes = beyond(bytes_of(h, searched), bytes_of(u, searched));
+        uint64_t late = lost < h->late ? lost : h->late;
+        late = late < pool[h->kind] ? late : pool[h->kind];
+        pool[h->kind] -= late;
+        bytes = late ? bytes / lost * (lost - late) : bytes; /* which they are is not known */
+        lost -= late;
+        bool known = can_search(h->kind) && searched && !(round->end_main && !round->main_saved);
+        code =
+            put(losses, h, trial, gave_up && !known ? TT_FAULT_LEFT : TT_FAULT_LOST, lost, bytes);
         if (!code)
             code = put(losses, h, trial, TT_FAULT_KEPT, beyond(more, lost),
-                       beyond(more_bytes, lost_bytes));
+                       beyond(beyond(h->bytes, u->bytes), bytes));
     }
     return code;
 }

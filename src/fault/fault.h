@@ -131,7 +131,9 @@ struct tt_fault_held {
     uint32_t site;
     uint32_t kind;
     uint64_t units, bytes;
-    uint64_t lost_units, lost_bytes; /* nothing points to them; heap blocks after a search */
+    /* Heap blocks and mappings after a search: those that nothing points to. Others: all. */
+    uint64_t lost_units, lost_bytes;
+    uint64_t late; /* of lost_units, acquired after the fault */
 };
 struct tt_fault_called {
     uint32_t site, calls, after;

@@ -10,12 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "heap/heap.h"
 #include "inject/attach.h"
 
 #define MOST_GROUPS 65536u
 
 struct blocks {
+    const struct tt_fault_plan *plan;
     struct tt_map by_address; /* to index in units */
     TT_VEC(struct tt_fault_unit) units;
 };
@@ -71,7 +71,13 @@ static int read_units(const struct tt_fault_look *look, const int64_t *numbers,
     return 0;
 }
 
-/* Numbers of sites + 1, as the search knows them. */
+static bool is_late(const struct tt_fault_plan *plan, const struct tt_fault_unit *u)
+{
+    return plan->fired && u->order > plan->fired_order;
+}
+
+/* For the search: the number of the site, times two, plus one if the block came after the fault;
+ * plus one, since 0 is none. */
 static uint32_t site_of(void *arg, uint64_t address, uint64_t *requested)
 {
     const struct blocks *blocks = arg;
@@ -80,7 +86,30 @@ static uint32_t site_of(void *arg, uint64_t address, uint64_t *requested)
         return 0;
     const struct tt_fault_unit *u = &blocks->units.data[*at];
     *requested = u->size;
-    return u->site + 1;
+    return 2 * u->site + is_late(blocks->plan, u) + 1;
+}
+
+static void search_mappings(const struct tt_heap_image *image, const struct blocks *blocks,
+                            struct tt_fault_round *round, struct tt_map *rows)
+{
+    TT_VEC(struct tt_fault_mapped) list = {0};
+    for (size_t i = 0; i < blocks->units.len; i++) {
+        const struct tt_fault_unit *u = &blocks->units.data[i];
+        if (u->kind == TT_FAULT_MAPPING &&
+            tt_vec_push(&list, (struct tt_fault_mapped){~u->key, ~u->key + u->size, i, false}))
+            break; /* what is not looked at counts as held */
+    }
+    tt_fault_mapped(image, list.data, list.len);
+    for (size_t i = 0; i < list.len; i++) {
+        const struct tt_fault_unit *u = &blocks->units.data[list.data[i].unit];
+        struct tt_fault_held *h = row(round, rows, u->site, u->kind);
+        if (h && !list.data[i].pointed) {
+            h->lost_units++;
+            h->lost_bytes += u->size;
+            h->late += is_late(blocks->plan, u);
+        }
+    }
+    tt_vec_free(&list);
 }
 
 static int search(const struct tt_fault_look *look, struct blocks *blocks,
@@ -106,20 +135,25 @@ static int search(const struct tt_fault_look *look, struct blocks *blocks,
     const struct tt_heap_options options = {
         .site_of = site_of, .arg = blocks, .max_groups = MOST_GROUPS, .max_holders = 1};
     code = tt_heap_search(&image, &options, NULL, NULL, &result, &err);
+    if (!code)
+        search_mappings(&image, blocks, round, rows);
     tt_heap_image_free(&image);
     for (size_t g = 0; !code && g < result.groups.len; g++)
         for (size_t i = 0; !memory && i < result.groups.data[g].shares.len; i++) {
             const struct tt_heap_share *s = &result.groups.data[g].shares.data[i];
-            struct tt_fault_held *h = s->site ? row(round, rows, s->site - 1, TT_FAULT_HEAP) : NULL;
+            struct tt_fault_held *h =
+                s->site ? row(round, rows, (s->site - 1) / 2, TT_FAULT_HEAP) : NULL;
             if (s->site && !h)
                 memory = -ENOMEM;
-            if (h)
+            if (h) {
                 h->lost_units += s->known_units;
+                h->late += (s->site - 1) % 2 ? s->known_units : 0;
+            }
         }
     /* the search counts what a block has room for; what was asked for is known of all together */
     for (size_t i = 0; !code && !memory && i < round->held.len; i++) {
         struct tt_fault_held *h = &round->held.data[i];
-        if (h->units)
+        if (h->units && h->kind == TT_FAULT_HEAP)
             h->lost_bytes =
                 h->lost_units == h->units ? h->bytes : h->bytes / h->units * h->lost_units;
     }
@@ -135,7 +169,7 @@ out:
 int tt_fault_look(const struct tt_fault_look *look, struct tt_fault_world *world,
                   struct tt_fault_round *round, struct tt_error *err)
 {
-    struct blocks blocks = {0};
+    struct blocks blocks = {.plan = look->plan};
     struct tt_map rows = {0};
     int64_t *numbers = malloc(TT_FAULT_STACKS * sizeof *numbers);
     int code = numbers ? tt_fault_world_import(world, look->plan, numbers) : -ENOMEM;
@@ -155,6 +189,11 @@ int tt_fault_look(const struct tt_fault_look *look, struct tt_fault_world *world
         }
         h->units++;
         h->bytes += u->size;
+        if (look->search && (u->kind == TT_FAULT_HEAP || u->kind == TT_FAULT_MAPPING))
+            continue; /* until nothing is found that points to it */
+        h->lost_units++;
+        h->lost_bytes += u->size;
+        h->late += is_late(look->plan, u);
     }
     if (!code && look->search)
         code = search(look, &blocks, round, &rows);

@@ -80,21 +80,22 @@ struct tt_fault_unit {
 struct tt_fault_plan {
     uint64_t magic;
     uint32_t version;
-    uint32_t pid;     /* the process meant; its children are left alone */
-    uint64_t target;  /* hash of the stack whose call fails; 0 none */
-    uint32_t nth;     /* which call of that stack, from 1; 0 every one */
-    int32_t code;     /* errno, EAI_ code or TT_FAULT_SHORT */
-    uint32_t depth;   /* frames that tell stacks apart, at most TT_FAULT_DEPTH */
-    uint32_t hold;    /* wait at the end until released */
-    uint32_t state;   /* enum tt_fault_state; a futex */
-    uint32_t release; /* a futex */
-    uint32_t fired;   /* faults made */
-    uint32_t images;  /* programs started in this process: execve */
-    uint32_t bound;   /* a listening socket or a bound datagram socket is there */
-    uint32_t ready;   /* and the program waited for something since */
-    uint64_t calls;   /* that could have failed */
-    uint64_t order;   /* units acquired */
-    uint64_t held;    /* units in the table */
+    uint32_t pid;         /* the process meant; its children are left alone */
+    uint64_t target;      /* hash of the stack whose call fails; 0 none */
+    uint32_t nth;         /* which call of that stack, from 1; 0 every one */
+    int32_t code;         /* errno, EAI_ code or TT_FAULT_SHORT */
+    uint32_t depth;       /* frames that tell stacks apart, at most TT_FAULT_DEPTH */
+    uint32_t hold;        /* wait at the end until released */
+    uint32_t state;       /* enum tt_fault_state; a futex */
+    uint32_t release;     /* a futex */
+    uint32_t fired;       /* faults made */
+    uint32_t images;      /* programs started in this process: execve */
+    uint32_t bound;       /* a listening socket or a bound datagram socket is there */
+    uint32_t ready;       /* and the program waited for something since */
+    uint64_t calls;       /* that could have failed */
+    uint64_t fired_order; /* `order` when the first fault was made */
+    uint64_t order;       /* units acquired */
+    uint64_t held;        /* units in the table */
     uint64_t dropped; /* stacks and units that did not fit, calls from signal handlers in ours */
     uint32_t end_hash_ready;
     uint32_t stack_count, frame_count, module_count;

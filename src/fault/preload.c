@@ -454,7 +454,8 @@ int tt_fault_ask(enum tt_fault_call call, void *caller, uint32_t *site)
         s->calls++;
         s->after += p->fired != 0;
         if (s->hash == p->target && (!p->nth || s->calls == p->nth) && !in_loader(p, s)) {
-            p->fired++;
+            if (!p->fired++)
+                p->fired_order = p->order;
             code = p->code;
         }
     }

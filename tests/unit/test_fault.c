@@ -50,7 +50,7 @@ static void hold(struct tt_fault_round *round, uint32_t site, uint32_t kind, uin
                  uint64_t lost)
 {
     assert_int_equal(tt_vec_push(&round->held, (struct tt_fault_held){site, kind, units, 10 * units,
-                                                                      lost, 10 * lost}),
+                                                                      lost, 10 * lost, 0}),
                      0);
 }
 
@@ -108,14 +108,14 @@ static void differences(void **state)
     struct tt_fault_round first = ended(), second = ended(), r = ended();
     tt_fault_losses losses = {0};
     hold(&first, 1, TT_FAULT_HEAP, 7, 2);
-    hold(&first, 2, TT_FAULT_FD, 1, 0);
+    hold(&first, 2, TT_FAULT_FD, 1, 1);
     hold(&second, 1, TT_FAULT_HEAP, 8, 3);
     assert_int_equal(tt_fault_usual_add(&usual, &first, true), 0);
     assert_int_equal(tt_fault_usual_add(&usual, &second, false), 0);
     hold(&r, 1, TT_FAULT_HEAP, 8, 4); /* as many, but one more of them is lost */
-    hold(&r, 2, TT_FAULT_FD, 3, 0);
+    hold(&r, 2, TT_FAULT_FD, 3, 3);
     hold(&r, 3, TT_FAULT_HEAP, 5, 1); /* four are still held by something */
-    hold(&r, 4, TT_FAULT_SOCKET, 1, 0);
+    hold(&r, 4, TT_FAULT_SOCKET, 1, 1);
     assert_int_equal(tt_fault_compare(&usual, &r, TT_FAULT_WENT_ON, 0, &losses), 0);
     assert_int_equal(units_of(&losses, 1, TT_FAULT_LOST), 1);
     assert_int_equal(units_of(&losses, 1, TT_FAULT_KEPT), 0);
@@ -146,6 +146,40 @@ static void differences(void **state)
     tt_vec_free(&losses);
     tt_fault_round_free(&first);
     tt_fault_round_free(&second);
+    tt_fault_round_free(&r);
+    tt_fault_usual_free(&usual);
+}
+
+/* Units that come after the fault may only stand at another stack than usual. */
+static void shifts(void **state)
+{
+    (void)state;
+    struct tt_fault_usual usual = {0};
+    struct tt_fault_round plain = ended(), r = ended();
+    tt_fault_losses losses = {0};
+    hold(&plain, 1, TT_FAULT_FD, 2, 2);
+    hold(&plain, 2, TT_FAULT_HEAP, 4, 4);
+    assert_int_equal(tt_fault_usual_add(&usual, &plain, true), 0);
+    hold(&r, 3, TT_FAULT_FD, 3, 3); /* three late ones for two that are missing */
+    r.held.data[0].late = 3;
+    hold(&r, 4, TT_FAULT_HEAP, 1,
+         1); /* was there before the fault: lost, whatever else is missing */
+    hold(&r, 5, TT_FAULT_HEAP, 2, 2);
+    r.held.data[2].late = 2;
+    hold(&r, 6, TT_FAULT_STREAM, 1, 1); /* late, but no stream is missing */
+    r.held.data[3].late = 1;
+    hold(&r, 7, TT_FAULT_MAPPING, 1, 0); /* something points into it */
+    assert_int_equal(tt_fault_compare(&usual, &r, TT_FAULT_WENT_ON, 0, &losses), 0);
+    assert_int_equal(units_of(&losses, 3, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 3, TT_FAULT_KEPT), 2);
+    assert_int_equal(units_of(&losses, 4, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 5, TT_FAULT_LOST), 0);
+    assert_int_equal(units_of(&losses, 5, TT_FAULT_KEPT), 2);
+    assert_int_equal(units_of(&losses, 6, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 7, TT_FAULT_LOST), 0);
+    assert_int_equal(units_of(&losses, 7, TT_FAULT_KEPT), 1);
+    tt_vec_free(&losses);
+    tt_fault_round_free(&plain);
     tt_fault_round_free(&r);
     tt_fault_usual_free(&usual);
 }
@@ -286,9 +320,10 @@ static void file_goes_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_is_whole),   cmocka_unit_test(outcomes),
-        cmocka_unit_test(differences),      cmocka_unit_test(confirmed),
-        cmocka_unit_test(plan_of_nonsense), cmocka_unit_test(file_goes_on),
+        cmocka_unit_test(table_is_whole), cmocka_unit_test(outcomes),
+        cmocka_unit_test(differences),    cmocka_unit_test(shifts),
+        cmocka_unit_test(confirmed),      cmocka_unit_test(plan_of_nonsense),
+        cmocka_unit_test(file_goes_on),
     };
     return cmocka_run_group_tests_name("fault", tests, NULL, NULL);
 }
