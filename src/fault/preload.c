@@ -524,8 +524,10 @@ __attribute__((constructor)) static void start(void)
         return;
     struct tt_fault_plan *p = at;
     if (p->magic != TT_FAULT_MAGIC || p->version != TT_FAULT_VERSION ||
-        p->pid != (uint32_t)getpid())
+        p->pid != (uint32_t)getpid()) { /* a child */
+        syscall(SYS_munmap, at, sizeof *p);
         return;
+    }
     tt_fault_plan = p;
     void *copy = (void *)syscall(SYS_mmap, NULL, MAIN_BYTES + 4096, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

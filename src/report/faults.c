@@ -4,11 +4,14 @@
  * Start: tt_report_faults. */
 #include "report/faults.h"
 
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "fault/plan.h"
 #include "report/faults_internal.h"
@@ -108,9 +111,24 @@ static int fold(struct tt_faults *f)
 
 /* ---- symbols ---- */
 
-static uint64_t address_of(uint64_t frame)
+static uint64_t address_of(const struct tt_faults *f, uint64_t frame)
 {
-    return (uint64_t)TT_FAULT_FRAME_MODULE(frame) << MODULE_SPACE | TT_FAULT_FRAME_OFFSET(frame);
+    uint32_t module = TT_FAULT_FRAME_MODULE(frame);
+    uint64_t base = module == f->fixed ? 0 : (uint64_t)module << MODULE_SPACE;
+    return base + TT_FAULT_FRAME_OFFSET(frame);
+}
+
+/* A program that is linked to fixed addresses (ELF type ET_EXEC) has its symbols only there. */
+static bool is_fixed(const char *path)
+{
+    unsigned char head[EI_NIDENT + 2] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return false;
+    bool fixed = read(fd, head, sizeof head) == sizeof head && memcmp(head, ELFMAG, SELFMAG) == 0 &&
+                 head[EI_NIDENT] == ET_EXEC;
+    close(fd);
+    return fixed;
 }
 
 static int open_symbols(struct tt_faults *f, struct tt_error *err)
@@ -119,7 +137,10 @@ static int open_symbols(struct tt_faults *f, struct tt_error *err)
     TT_VEC(struct tt_symbol_module) modules = {0};
     for (size_t i = 1; i < w->modules.len; i++) {
         const struct tt_fault_place *m = &w->modules.data[i];
-        uint64_t base = (uint64_t)i << MODULE_SPACE, skew = m->start & 4095;
+        uint64_t skew = m->start & 4095;
+        if (is_fixed(m->path))
+            f->fixed = (uint32_t)i;
+        uint64_t base = address_of(f, TT_FAULT_FRAME(i, 0));
         if (tt_vec_push(&modules, (struct tt_symbol_module){.path = m->path,
                                                             .build_id = "",
                                                             .start = base + m->start - skew,
@@ -140,7 +161,7 @@ int tt_faults_frames(const struct tt_faults *f, uint32_t site, unsigned depth,
     for (unsigned i = 0; i < s->depth && i < depth; i++) {
         const struct tt_symbol_frame *some;
         size_t count;
-        if (tt_symbol_lookup(f->symbols, address_of(s->frames[i]), true, &some, &count)) {
+        if (tt_symbol_lookup(f->symbols, address_of(f, s->frames[i]), true, &some, &count)) {
             tt_vec_free(&all);
             return -ENOMEM;
         }

@@ -30,6 +30,7 @@ struct tt_faults {
     const struct tt_report_faults *input;
     const struct tt_fault_result *r;
     struct tt_symbols *symbols;
+    uint32_t fixed;                        /* the module that lies at fixed addresses; 0 none */
     TT_VEC(struct tt_faults_loss) losses;  /* failing stacks together, those that count first */
     TT_VEC(struct tt_faults_cause) deaths; /* died or hung */
     size_t outcomes[TT_FAULT_HUNG + 1];    /* trials by outcome */
