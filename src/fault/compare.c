@@ -170,7 +170,8 @@ int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_r
         uint64_t late = lost < h->late ? lost : h->late;
         late = late < pool[h->kind] ? late : pool[h->kind];
         pool[h->kind] -= late;
-        bytes = late ? bytes / lost * (lost - late) : bytes; /* which they are is not known */
+        bytes =
+            late && lost ? bytes / lost * (lost - late) : bytes; /* which they are is not known */
         lost -= late;
         bool known = can_search(h->kind) && searched && !(round->end_main && !round->main_saved);
         code =
