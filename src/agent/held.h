@@ -44,6 +44,8 @@ TT_HIDDEN void tt_held_acquire(const struct tt_where *at, const struct tt_unit *
 TT_HIDDEN struct tt_tape_held *tt_held_birth(const struct tt_where *at, const struct tt_unit *unit);
 /* Takes the unit out and counts its death; 0 if it was not held. */
 TT_HIDDEN int tt_held_release(const struct tt_where *at, uint32_t space, uint64_t value);
+/* The same for a counted value: what was acquired last, as calls nest. */
+TT_HIDDEN int tt_held_release_last(const struct tt_where *at, uint32_t space, uint64_t value);
 /* The same for a row found before; 0 if somebody else was first. */
 TT_HIDDEN int tt_held_take(const struct tt_where *at, struct tt_tape_held *row);
 

@@ -151,11 +151,12 @@ static void acquire_value(const struct tt_where *at, const struct tt_watch_call 
                                  .space = w->space,
                                  .kind = (uint8_t)kind,
                                  .flags = w->flags,
-                                 .also = descriptor_in(w, value),
+                                 .also = w->flags & TT_WATCH_COUNTED ? 0 : descriptor_in(w, value),
                                  .early = c->early,
                                  .before = c->before};
     tt_held_acquire(at, &unit);
-    if (unit.also >= 0 && !tt_held_find(TT_SPACE_FD, (uint32_t)unit.also))
+    if (unit.also >= 0 && w->flags & TT_WATCH_ALSO_FD &&
+        !tt_held_find(TT_SPACE_FD, (uint32_t)unit.also))
         descriptor_opened(at, c, w, (uint32_t)unit.also, TT_KIND_FD);
 }
 
@@ -291,12 +292,8 @@ static void release_after(const struct tt_where *at, struct tt_watch_call *c,
         return;
     }
     if (w->flags & TT_WATCH_COUNTED) {
-        struct tt_tape_held *row =
-            tt_watch_read(c, w, w->from, &value) ? tt_held_find(w->space, value) : NULL;
-        if (!row)
+        if (tt_watch_read(c, w, w->from, &value) && !tt_held_release_last(at, w->space, value))
             tt_agent_drop(TT_DROP_NOT_HELD);
-        else if (__atomic_sub_fetch(&row->count, 1, __ATOMIC_RELAXED) == 0)
-            tt_held_take(at, row);
         return;
     }
     if (w->space == TT_SPACE_FD && tt_watch_read(c, w, w->from, &value) && c->mark[0].row)

@@ -89,6 +89,8 @@ static inline int tt_watch_valid(const struct tt_watch_call *c, const struct tt_
         return (int32_t)c->rax == 0;
     case TT_VALID_NOT_MINUS_ONE:
         return r != -1;
+    case TT_VALID_HANDLE:
+        return r != 0 && r != -1;
     default:
         return 1;
     }

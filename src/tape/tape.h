@@ -179,10 +179,13 @@ enum tt_watch_valid {
     TT_VALID_NOT_NULL,
     TT_VALID_ZERO, /* of the lower 32 bits */
     TT_VALID_NOT_MINUS_ONE,
+    TT_VALID_HANDLE, /* neither 0 nor -1 */
 };
 
 enum tt_watch_flags {
-    TT_WATCH_COUNTED = 1,  /* a value that is held counts up, and down at RELEASE: dlopen */
+    TT_WATCH_COUNTED = 1,  /* a value that is held counts up, and down at RELEASE: dlopen. Each time
+                              is  a unit of its own: the n-th further one has value + (n << 48), and
+                              `also` of the first row says how many there are; the last goes first */
     TT_WATCH_ONCE = 2,     /* a value that is held stays as it is: shmget of the same key */
     TT_WATCH_PAIR = 4,     /* two values side by side behind the pointer: pipe, socketpair */
     TT_WATCH_LIKE = 8,     /* the unit is of the kind of the one in argument 0, if held: dup */
@@ -233,7 +236,7 @@ struct tt_tape_held {
     uint64_t entry; /* as shadow entries: site:20 | 0:20 | tick:24. The site's kind is the unit's;
                        its births, deaths and release samples are counted as those of blocks are */
     uint64_t size;  /* 1, or bytes of a mapping, or what the watch says */
-    uint32_t count; /* 1, or how often it was acquired (TT_WATCH_COUNTED) */
+    uint32_t count; /* 1 */
     uint32_t tid;   /* thread that acquired it, as the agent knew it (0, 1: unknown) */
     int32_t also;   /* descriptor inside a stream or directory, -1 none; PORT: the port asked for */
     uint8_t space;  /* enum tt_tape_space */

@@ -3,6 +3,7 @@
  * at a time, and answers on 1 with the letter, or '!' when something went wrong for itself. What it
  * leaves open, the test finds in /proc. Start: act. */
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -391,6 +392,13 @@ static void declared(void)
     CHECK(sum == 87654322.0);
 }
 
+static void libraries(void)
+{
+    void *a = dlopen("libm.so.6", RTLD_NOW), *b = dlopen("libm.so.6", RTLD_NOW),
+         *c = dlopen("libm.so.6", RTLD_NOW);
+    CHECK(a && a == b && b == c && dlclose(c) == 0 && !dlopen("/nonexistent", RTLD_NOW));
+}
+
 static void *many(void *arg)
 {
     char deep[256];
@@ -446,6 +454,9 @@ static bool act(char what)
         break;
     case 'C':
         cancels();
+        break;
+    case 'L':
+        libraries();
         break;
     case 'D':
         declared();
