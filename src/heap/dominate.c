@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+enum { SPARSE = 256 };
+
 struct work {
     const struct tt_heap_edges *edges;
     struct tt_heap_graph *graph;

@@ -14,6 +14,8 @@ enum {
     BATCH = 2048, /* words resolved at a time */
     AHEAD = 16,
     SLAB = 1 << 20, /* targets */
+    SHARES = 16,    /* of the work, for each thread; the last ones even out */
+    MOST_GRAIN = 64,
 };
 
 /* ---- work on all cores ---- */
@@ -22,6 +24,7 @@ struct job {
     tt_heap_work_fn *work;
     void *arg;
     uint32_t n, next;
+    uint32_t grain; /* numbers taken at a time: neighbours lie in the same memory */
     bool failed;
 };
 struct hand {
@@ -35,11 +38,16 @@ static void *run(void *arg)
     struct hand *hand = arg;
     struct job *job = hand->job;
     for (;;) {
-        uint32_t number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
-        if (number >= job->n || __atomic_load_n(&job->failed, __ATOMIC_RELAXED))
+        uint32_t number = __atomic_fetch_add(&job->next, job->grain, __ATOMIC_RELAXED);
+        uint32_t end = number + job->grain;
+        if (number >= job->n)
             return NULL;
-        if (job->work(job->arg, hand->number, number))
-            __atomic_store_n(&job->failed, true, __ATOMIC_RELAXED);
+        for (; number < end && number < job->n; number++) {
+            if (__atomic_load_n(&job->failed, __ATOMIC_RELAXED))
+                return NULL;
+            if (job->work(job->arg, hand->number, number))
+                __atomic_store_n(&job->failed, true, __ATOMIC_RELAXED);
+        }
     }
 }
 
@@ -53,6 +61,8 @@ int tt_heap_each(uint32_t n, unsigned threads, tt_heap_work_fn *work, void *arg)
     }
     if (threads > TT_HEAP_HANDS)
         threads = TT_HEAP_HANDS;
+    uint32_t grain = n / (threads * SHARES);
+    job.grain = grain < 1 ? 1 : grain > MOST_GRAIN ? MOST_GRAIN : grain;
     unsigned started = 1;
     for (unsigned i = 0; i < threads; i++)
         hands[i] = (struct hand){.job = &job, .number = i};

@@ -14,7 +14,7 @@
 #include "agent/region.h" /* sampled objects: whoever walks adds them */
 #include "proc/proc.h"
 
-enum { SYNC_STEPS = 256, SYNC_MOST = 256 << 20, AHEAD = 1024 };
+enum { SYNC_STEPS = 256, SYNC_MOST = 256 << 20, AHEAD = 1024, USUAL_CHUNK = 64 };
 
 /* ---- stepping ---- */
 
@@ -327,6 +327,17 @@ static int drop_late(struct glibc_heap *heap, const struct walker *w, struct tt_
     return 0;
 }
 
+/* Room for as many blocks as there probably are, in huge pages: only what is used is touched. */
+static void make_room(const struct glibc_heap *heap, struct tt_heap_blocks *blocks)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < heap->pieces.len; i++)
+        bytes += heap->pieces.data[i].end - heap->pieces.data[i].start;
+    if (tt_vec_reserve(&blocks->list, blocks->list.len + bytes / USUAL_CHUNK) == 0)
+        tt_heap_huge(blocks->list.data + blocks->list.len,
+                     (blocks->list.cap - blocks->list.len) * sizeof *blocks->list.data);
+}
+
 static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
 {
     mapped_vec mapped = {0};
@@ -338,6 +349,7 @@ static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
     if (rc)
         goto out;
     check_mapped(heap, &mapped, blocks);
+    make_room(heap, blocks);
     sort_free(heap);
     w.free = heap->free.data;
     w.free_end = heap->free.data + heap->free.len;

@@ -4,21 +4,27 @@
  * range, so that a block's bytes are found without a search. Built in one pass over the blocks.
  * Start: tt_heap_index_build; the look-up is in internal.h. */
 #include "heap/internal.h"
+#include "heap/internal_image.h"
 
 #include <string.h>
 #include <sys/mman.h>
 
 enum { HUGE_PAGE = 2 << 20 };
 
+void tt_heap_huge(void *p, size_t size)
+{
+    uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) & ~((uintptr_t)HUGE_PAGE - 1);
+    if (p && size >= 2 * (size_t)HUGE_PAGE)
+        madvise((void *)from, ((uintptr_t)p + size - from) & ~((size_t)HUGE_PAGE - 1),
+                MADV_HUGEPAGE);
+}
+
 void *tt_heap_array(size_t n, size_t width)
 {
     size_t size;
     void *p = calloc(n ? n : 1, width); /* what is large comes fresh and is not touched yet */
-    if (p && !__builtin_mul_overflow(n, width, &size) && size >= 2 * (size_t)HUGE_PAGE) {
-        uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) & ~((uintptr_t)HUGE_PAGE - 1);
-        madvise((void *)from, ((uintptr_t)p + size - from) & ~((size_t)HUGE_PAGE - 1),
-                MADV_HUGEPAGE);
-    }
+    if (!__builtin_mul_overflow(n, width, &size))
+        tt_heap_huge(p, size);
     return p;
 }
 

@@ -84,6 +84,11 @@ static inline uint64_t tt_heap_load(const struct tt_heap_view *v, uint64_t addre
 /* The word at address; false when it was not read. */
 bool tt_heap_word(const struct tt_heap_image *image, uint64_t address, uint64_t *out);
 
+/* ---- index.c ---- */
+
+/* Asks for huge pages where memory that was not touched yet is large. */
+void tt_heap_huge(void *p, size_t size);
+
 /* ---- walk.c ---- */
 
 /* Sorts spans and joins those that touch. */

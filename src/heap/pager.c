@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "heap/internal_image.h"
@@ -37,8 +38,7 @@ enum state { AWAY, MOVING, HERE };
 struct piece {
     uint64_t from; /* address in the copy; 0: not of this pager */
     uint32_t slot;
-    uint8_t loads;
-    _Atomic uint8_t state;
+    _Atomic uint8_t loads, state;
 };
 struct tt_heap_pager {
     int mem;                        /* /proc/PID/mem */
@@ -174,6 +174,13 @@ static void fill(struct tt_heap_pager *p, uint64_t from, uint8_t *to)
     memset(to + (at - from), 0, end - at);
 }
 
+/* Somebody else is at it: most of a millisecond. */
+static void wait_a_little(void)
+{
+    const struct timespec little = {0, 30000};
+    nanosleep(&little, NULL);
+}
+
 /* Makes the piece readable, unless it is. Called in the handler: system calls and atomics only. */
 static void load(struct tt_heap_pager *p, size_t i)
 {
@@ -184,7 +191,7 @@ static void load(struct tt_heap_pager *p, size_t i)
             break;
         if (away == HERE)
             return;
-        sched_yield();
+        wait_a_little();
     }
     size_t slot = take_slot(p);
     uint8_t *place = p->base + i * PIECE, *content = p->slots + slot * PIECE;
@@ -201,7 +208,8 @@ static void load(struct tt_heap_pager *p, size_t i)
     atomic_store(&piece->state, HERE);
 }
 
-/* Reads ahead of who goes through pieces in order. */
+/* Reads ahead of who goes through pieces in order, the first time: that is the walk of the blocks,
+ * by one thread. Later all cores are at work and read for themselves. */
 static void *help(void *arg)
 {
     struct tt_heap_pager *p = arg;
@@ -212,7 +220,8 @@ static void *help(void *arg)
             return NULL;
         size_t from = atomic_load(&p->ahead);
         for (size_t i = from + 1; i < from + STRIDE && i < p->n; i++)
-            if (p->pieces[i].from && atomic_load(&p->pieces[i].state) == AWAY)
+            if (p->pieces[i].from && !p->pieces[i].loads &&
+                atomic_load(&p->pieces[i].state) == AWAY)
                 load(p, i);
     }
 }
