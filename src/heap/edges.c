@@ -193,6 +193,48 @@ static uint32_t *keep(struct finding *f, struct hand_edges *h)
     return list;
 }
 
+/* A chunk being looked at. */
+struct chunk {
+    const struct tt_heap_index *index;
+    struct hand_edges *hand;
+    uint32_t first, *begin;
+    bool tagging; /* in the block at hand */
+};
+
+/* Gathers those words of block first + i that may be pointers. */
+static inline __attribute__((always_inline)) int gather(struct chunk *c, uint32_t i,
+                                                        const uint64_t *words, uint64_t n)
+{
+    const struct tt_heap_index *x = c->index;
+    struct hand_edges *h = c->hand;
+    for (uint64_t k = 0; k < n; k++) {
+        uint64_t word = words[k];
+        if (word - x->low >= x->high - x->low) {
+            c->tagging |= word >> TT_HEAP_ADDRESS_BITS && tt_heap_near(x, word & TT_HEAP_UNTAG);
+            continue;
+        }
+        if (!tt_heap_near(x, word))
+            continue;
+        h->word[h->n] = word;
+        h->from[h->n++] = (uint16_t)i;
+        if (h->n == BATCH && flush(x, h, c->first, c->begin))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* A block that lies in another range than the one before it, or in two. */
+static int gather_all(struct chunk *c, uint32_t i)
+{
+    uint64_t n = 0;
+    for (uint64_t from = 0; from < c->index->list[c->first + i].size; from += n ? n * 8 : 4096) {
+        const uint64_t *words = tt_heap_words(c->index, c->first + i, from, &n);
+        if (gather(c, i, words, n))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
 static int find_chunk(void *arg, unsigned hand, uint32_t number)
 {
     struct finding *f = arg;
@@ -202,39 +244,29 @@ static int find_chunk(void *arg, unsigned hand, uint32_t number)
     if (!h && !(h = f->hands[hand] = calloc(1, sizeof *h)))
         return -ENOMEM;
     uint32_t first = number << TT_HEAP_CHUNK_BITS, n = x->n - first;
-    uint32_t *begin = e->begin + first + number;
     n = n < TT_HEAP_CHUNK ? n : TT_HEAP_CHUNK;
+    struct chunk c = {x, h, first, e->begin + first + number, false};
+    struct tt_heap_window w = {0}; /* that the block before lies in */
     h->targets.len = h->n = 0;
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t words_n = 0;
-        bool tagging = false;
-        for (uint64_t from = 0; from < x->list[first + i].size;
-             from += words_n ? words_n * 8 : 4096) {
-            const uint64_t *words = tt_heap_words(x, first + i, from, &words_n);
-            for (uint64_t k = 0; k < words_n; k++) {
-                uint64_t word = words[k];
-                if (word - x->low >= x->high - x->low) {
-                    tagging |=
-                        word >> TT_HEAP_ADDRESS_BITS && tt_heap_near(x, word & TT_HEAP_UNTAG);
-                    continue;
-                }
-                if (!tt_heap_near(x, word))
-                    continue;
-                h->word[h->n] = word;
-                h->from[h->n++] = (uint16_t)i;
-                if (h->n == BATCH && flush(x, h, first, begin))
-                    return -ENOMEM;
-            }
-        }
-        if (tagging)
+        const struct tt_heap_block *b = &x->list[first + i];
+        bool same = w.bytes && b->address >= w.start && b->address + b->size <= w.end;
+        const uint8_t *bytes = same ? w.bytes + (b->address - w.start) : NULL;
+        c.tagging = false;
+        if (same ? gather(&c, i, (const uint64_t *)(const void *)bytes, b->size / 8)
+                 : gather_all(&c, i))
+            return -ENOMEM;
+        if (!same)
+            w = x->windows[tt_heap_cell_of(x, b->address)->range];
+        if (c.tagging)
             tt_heap_set_bit(e->tagging, first + i);
     }
-    if (flush(x, h, first, begin))
+    if (flush(x, h, first, c.begin))
         return -ENOMEM;
     for (uint32_t i = 0; i < n; i++) {
-        if (!begin[i + 1])
+        if (!c.begin[i + 1])
             tt_heap_set_bit(e->leaf, first + i);
-        begin[i + 1] += begin[i];
+        c.begin[i + 1] += c.begin[i];
     }
     e->lists[number] = keep(f, h);
     return e->lists[number] ? 0 : -ENOMEM;

@@ -88,7 +88,7 @@ int tt_heap_graph_roots(const struct tt_heap_index *index, const tt_heap_root_ve
                         struct tt_heap_graph *out)
 {
     *out = (struct tt_heap_graph){.index = index};
-    struct look *l = malloc(sizeof *l);
+    struct look *l = calloc(1, sizeof *l);
     out->tagged = calloc(index->n / 64 + 1, sizeof *out->tagged);
     int rc = l && out->tagged ? 0 : -ENOMEM;
     for (uint32_t r = 0; r < roots->len && !rc; r++) {
