@@ -7,12 +7,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "record/internal.h"
 
 #define ROWS 1024u /* read at a time */
 #define TRIES 3
+#define COST_SHARE 50u
+#define LEAST_NS (TT_SECOND * 3 / 4) /* readings are a second apart */
 
 static uint64_t key_of(uint8_t space, uint64_t value)
 {
@@ -156,6 +160,19 @@ static int index_units(const struct tt_held_unit *units, size_t n, struct tt_map
     return 0;
 }
 
+/* About once a second, and so that it costs at most a fiftieth of a processor. */
+static void reconcile_at_leisure(struct tt_recorder *rec, struct tt_image *image, uint32_t now,
+                                 uint64_t now_ns)
+{
+    struct tt_held *held = &image->held;
+    if (held->reconciled && now_ns < held->due_ns)
+        return;
+    uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
+    tt_held_reconcile(rec, image, now);
+    uint64_t cost = tt_clock_read(CLOCK_THREAD_CPUTIME_ID) - begin;
+    held->due_ns = now_ns + (cost * COST_SHARE > LEAST_NS ? cost * COST_SHARE : LEAST_NS);
+}
+
 int tt_held_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool reconcile)
 {
     struct tt_held *held = &image->held;
@@ -183,7 +200,7 @@ int tt_held_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now_n
         end_gone(held, old, n_old, &after, now);
         free(old);
         if (reconcile)
-            tt_held_reconcile(rec, image, now);
+            reconcile_at_leisure(rec, image, now, now_ns);
         tt_held_owners(rec, image, now);
         count_ghosts(held, now);
         held->read = true;

@@ -67,8 +67,8 @@ struct tt_held {
     tt_open_vec open;
     tt_socket_vec sockets;
     uint64_t lost_places, closed_unseen, opened_unseen, open_before;
-    uint32_t calls_of_dlopen;
-    bool read, reconciled, rows_due;
+    uint64_t due_ns; /* not reconciled before */
+    bool read, reconciled;
 };
 
 /* ---- watches of an image ---- */
@@ -80,6 +80,7 @@ struct tt_watched {
     int index; /* in the tape, -1: not watched */
     int tries;
     bool declared, throws, row_written;
+    bool silent;    /* placed, but its row says nothing: what releases it is not watched */
     int64_t handle; /* index of the declared handle << 8 | function, -1 none */
 };
 

@@ -350,13 +350,17 @@ static uint64_t disagreement(const struct tt_image *image)
     return off;
 }
 
+static bool watched(const struct tt_image *image)
+{
+    return image->watches_listed || image->kernel;
+}
+
 static void look(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns)
 {
     uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
     uint32_t tick = tt_record_tick_at(rec, now_ns);
     image->has_look = false;
-    tt_held_read(rec, image, now_ns,
-                 image->alive && image->visible && (image->watches_listed || image->kernel));
+    tt_held_read(rec, image, now_ns, image->alive && image->visible && watched(image));
     if (tt_look_scan(&image->look, &image->tape, tt_record_tick_at(rec, image->row.started_ns),
                      tick) == 0) {
         tt_held_look(image);
@@ -426,7 +430,7 @@ void tt_image_read(struct tt_recorder *rec, struct tt_image *image, uint64_t now
     if (looking || now_ns >= image->look_due)
         look(rec, image, now_ns);
     else
-        tt_held_read(rec, image, now_ns, false);
+        tt_held_read(rec, image, now_ns, image->alive && image->visible && watched(image));
 }
 
 void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *state,

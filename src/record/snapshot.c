@@ -158,8 +158,9 @@ static int64_t group_room(pid_t pid)
     return room;
 }
 
-/* The search holds less than half of the bytes where blocks are of usual sizes, and about as many as
- * there are where all are tiny; the target may have to copy the pages that it writes meanwhile. */
+/* The search holds less than half of the bytes where blocks are of usual sizes, and about as many
+ * as there are where all are tiny; the target may have to copy the pages that it writes meanwhile.
+ */
 static bool has_room(pid_t pid, int64_t bytes)
 {
     int64_t here = number_in("/proc/meminfo", "MemAvailable:"), own = group_room(getpid());

@@ -192,6 +192,70 @@ static bool waiting(const struct tt_watched *w)
     return w->index < 0 && w->address && w->tries < TRIES_MOST;
 }
 
+static bool acquires(const struct tt_watched *w)
+{
+    switch (w->row.what) {
+    case TT_WATCH_ACQUIRE:
+    case TT_WATCH_REPLACE:
+    case TT_WATCH_MAP:
+    case TT_WATCH_PASSED:
+    case TT_WATCH_BIND:
+    case TT_WATCH_THREAD:
+    case TT_WATCH_FORK:
+    case TT_WATCH_VFORK:
+    case TT_WATCH_SPAWN:
+    case TT_WATCH_ACCEPT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool releases(const struct tt_watched *w)
+{
+    return w->row.what == TT_WATCH_RELEASE || w->row.what == TT_WATCH_UNMAP ||
+           w->row.what == TT_WATCH_WAIT;
+}
+
+/* Whether what is acquired is seen to be released: of a kind of the C library by the first function
+ * that releases it, of a declared handle by all that were declared to (there may be none).
+ * `placed`: they are watched; else they could be, as far as is known. */
+static bool is_released(const struct tt_image *image, const struct tt_watched *w, bool placed)
+{
+    uint8_t space = w->row.space == TT_SPACE_PORT ? TT_SPACE_FD : w->row.space;
+    for (size_t i = 0; i < image->watched.len; i++) {
+        const struct tt_watched *other = &image->watched.data[i];
+        if (other->row.space != space || !releases(other))
+            continue;
+        bool there = placed ? other->index >= 0 : other->index >= 0 || waiting(other);
+        if (!w->declared || !there)
+            return there;
+    }
+    return w->declared;
+}
+
+/* Rows of what acquires count while what releases is watched, and only then. */
+static void settle(struct tt_image *image)
+{
+    for (size_t i = 0; i < image->watched.len; i++) {
+        struct tt_watched *w = &image->watched.data[i];
+        if (w->index < 0 || !acquires(w))
+            continue;
+        bool silent = !is_released(image, w, true);
+        uint8_t what = silent ? TT_WATCH_NONE : w->row.what;
+        off_t at = (off_t)(TT_TAPE_OFF_WATCHES + (uint64_t)w->index * sizeof w->row +
+                           offsetof(struct tt_tape_watch, what));
+        if (silent == w->silent || pwrite(image->tape.fd, &what, sizeof what, at) != sizeof what)
+            continue;
+        w->silent = silent;
+        w->row_written = false;
+        snprintf(w->source, sizeof w->source, "%s",
+                 silent        ? "refused: what releases it cannot be watched"
+                 : w->declared ? "declared"
+                               : "kind");
+    }
+}
+
 /* Places all that can be, in one stop of the target. */
 static void place(struct tt_image *image)
 {
@@ -199,9 +263,14 @@ static void place(struct tt_image *image)
     size_t *which = calloc(image->watched.len, sizeof *which), n = 0;
     struct tt_error err = {0};
     for (size_t i = 0; watches && which && i < image->watched.len; i++) {
-        const struct tt_watched *w = &image->watched.data[i];
+        struct tt_watched *w = &image->watched.data[i];
         if (!waiting(w) || image->n_watched + n >= TT_TAPE_WATCHES)
             continue;
+        if (acquires(w) && !is_released(image, w, false)) {
+            if (strncmp(w->source, "refused", 7) != 0)
+                refuse(w, "what releases it cannot be watched");
+            continue;
+        }
         which[n] = i;
         watches[n++] = (struct tt_inject_watch){
             .row = w->row, .size = w->size, .throws = w->throws, .index = -1};
@@ -229,6 +298,7 @@ static void place(struct tt_image *image)
             w->tries = TRIES_MOST;
         }
     }
+    settle(image);
     free(watches);
     free(which);
 }
@@ -327,6 +397,7 @@ static void take_over(struct tt_image *image, const struct tt_watched *list, siz
         struct tt_watched w = list[i];
         w.calls = w.wrote = 0;
         w.row_written = false;
+
         if (w.index >= 0 && !give_row(image, &w))
             w.index = -1;
         image->n_watched += w.index >= 0;

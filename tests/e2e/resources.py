@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Resources that a program alone knows of, and for whom they are held: a ticket server (tests/fixtures/ticket_server.c)
+under telltale with a declared handle. Forgotten tickets are a leak that names its clients; sockets whose client hung up are
+one of their own; tickets that cool down reach their limit by the rate; and tickets that come back are nothing at all."""
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+from harness import Test, end_group, environment
+
+SERVER = pathlib.Path(os.environ["FIXTURES"], "fixture_ticket_server")
+HANDLE = "ticket=ticket_take:ret:ok=nonneg,ticket_give:arg1,limit=%d"
+t = Test("resources")
+
+
+def ask(port, what):
+    """One connection that hangs up after the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as s:
+        s.sendall(what)
+        return s.recv(1)
+
+
+@contextlib.contextmanager
+def server(command):
+    """The running server's port; afterwards its truth is in .truth."""
+    class Running:
+        truth = None
+    p = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+                         env=environment())
+    running = Running()
+    try:
+        running.port = int(p.stdout.readline())
+        running.pid = p.pid
+        yield running
+        ask(running.port, b"q")
+        running.truth = json.loads(p.stdout.readline())
+        p.wait(60)
+    finally:
+        end_group(p)
+
+
+def load(port, seconds, per_second, what):
+    """Requests at an even pace; the pace is of no matter to the checks, its length is."""
+    end, n = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        ask(port, what[n % len(what)])
+        n += 1
+        time.sleep(1 / per_second)
+    return n
+
+
+def recorded(name, tickets, cooling_ms, seconds, per_second, what):
+    """(server's truth, findings) of one run."""
+    session = t.path(f"{name}.tt")
+    command = t.under("exact", session, [SERVER, tickets, cooling_ms], "--horizon", "2", "--snapshots", "off", "--handle",
+                      HANDLE % tickets)
+    with server(command) as s:
+        load(s.port, seconds, per_second, what)
+    return s.truth, t.findings(session)["findings"]
+
+
+def leaks(findings):
+    return [f for f in findings if f["verdict"].startswith("leak")]
+
+
+def of(findings, resource):
+    return [f for f in findings if f["resource"] == resource]
+
+
+def functions(finding):
+    return [f["function"] for f in finding["site"]["frames"]]
+
+
+def forgotten():
+    truth, findings = recorded("forgotten", 1000, 100, 14, 30, [b"l", b"o", b"o"])
+    found = leaks(findings)
+    if not t.check(len(found) == 1 and found[0]["resource"] == "ticket", "forgotten tickets are one leak",
+                   [(f["resource"], f["verdict"], functions(f)) for f in found]):
+        return
+    f = found[0]
+    t.check("forget_ticket" in functions(f), "at the place that forgets them", functions(f))
+    t.check(f["live"] == truth["leaked"], "all of them counted", (f["live"], truth))
+    t.check(f["owner"] and f["owner"]["host"] == "127.0.0.1" and f["owner"]["outlives"],
+            "on behalf of clients that have gone", f["owner"])
+    t.check(f["forecast"] and f["forecast"]["limit"] == 1000, "with the limit that was declared", f["forecast"])
+
+
+def hung_up():
+    truth, findings = recorded("hung up", 1000, 100, 14, 12, [b"k", b"o"])
+    found = leaks(findings)
+    t.check(len(found) == 1 and found[0]["resource"] == "socket" and "main" in functions(found[0]), "sockets whose client hung up are one leak",
+            [(f["resource"], f["verdict"], functions(f)) for f in found])
+    state = found[0]["state"] if found else None
+    t.check(state and state["name"] == "CLOSE_WAIT" and state["now"] >= 0.8 * truth["kept"], "and are in CLOSE_WAIT", (state, truth))
+
+
+def cooling():
+    _, findings = recorded("cooling", 20, 3000, 16, 20, [b"c"])
+    tickets = [f for f in of(findings, "ticket") if "cool_ticket" in functions(f)]
+    t.check(not leaks(findings), "cooling tickets are no leak", [(f["resource"], functions(f)) for f in leaks(findings)])
+    t.check([f["verdict"] for f in tickets] == ["capacity limit"] and tickets[0]["capacity"]["limit"] == 20,
+            "but reach their limit by the rate", [(f["verdict"], f["note"]) for f in tickets])
+    _, findings = recorded("cooling slowly", 200, 2000, 16, 20, [b"c"])
+    tickets = [f for f in of(findings, "ticket") if "cool_ticket" in functions(f)]
+    t.check([f["verdict"] for f in tickets] == ["delayed release"], "and below it are released late",
+            [(f["verdict"], f["note"]) for f in tickets])
+
+
+def given_back():
+    _, findings = recorded("given back", 1000, 100, 10, 50, [b"o"])
+    t.check(not leaks(findings), "what is given back is no leak", [(f["resource"], functions(f)) for f in leaks(findings)])
+    t.check(of(findings, "ticket"), "though it was watched")
+
+
+def attached():
+    """The same of a server that runs already: forgotten tickets and connections."""
+    session = t.path("attached.tt")
+    with server([SERVER, 1000, 100]) as s:
+        load(s.port, 1, 30, [b"l"])
+        recorder = subprocess.Popen([t.telltale, "attach", "-q", "-p", str(s.pid), "-d", "14", "-o", session, "--horizon", "2",
+                                     "--snapshots", "off", "--handle", HANDLE % 1000], stdin=subprocess.DEVNULL,
+                                    stderr=subprocess.PIPE, start_new_session=True, env=environment())
+        while recorder.poll() is None:
+            load(s.port, 0.5, 30, [b"l", b"o", b"o"])
+        said = recorder.stderr.read().decode()
+        load(s.port, 0.5, 30, [b"l", b"o"])  # it goes on
+    t.check(recorder.returncode == 0, "attached and left again", said)
+    found = leaks(t.findings(session)["findings"])
+    t.check(len(found) == 1 and found[0]["resource"] == "ticket" and "forget_ticket" in functions(found[0]),
+            "attached: forgotten tickets are one leak", [(f["resource"], f["verdict"], functions(f)) for f in found])
+
+
+def main():
+    tests = {f.__name__: f for f in (forgotten, hung_up, cooling, given_back, attached)}
+    for name in sys.argv[1:] or tests:
+        tests[name]()
+    return t.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
