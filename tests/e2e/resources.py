@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -46,12 +47,12 @@ def server(command):
 
 
 def load(port, seconds, per_second, what):
-    """Requests at an even pace; the pace is of no matter to the checks, its length is."""
-    end, n = time.monotonic() + seconds, 0
+    """Requests as they come, at random; with an even pace what is released after a time looks like a full cache."""
+    end, n, chance = time.monotonic() + seconds, 0, random.Random(7)
     while time.monotonic() < end:
         ask(port, what[n % len(what)])
         n += 1
-        time.sleep(1 / per_second)
+        time.sleep(chance.expovariate(per_second))
     return n
 
 
