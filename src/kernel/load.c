@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The object that clang made of track.bpf.c, which stands in this program as bytes: into the kernel
  * by libbpf, its memory mapped, its programs put at their tracepoints. A tracepoint that this
- * kernel does not have is left out. Taking the programs away waits for the kernel some 25 ms each,
- * so that is left to a thread. Start: tt_kernel_load. */
+ * kernel does not have is left out. Start: tt_kernel_load. */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -197,39 +197,49 @@ int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *dat
     return code;
 }
 
-struct parting {
-    struct bpf_object *object;
-    TT_VEC(struct bpf_link *) links;
-};
-
-static void *part(void *arg)
+/* Our descriptors of perf events; libbpf does not give them out. */
+static void close_events(void)
 {
-    struct parting *p = arg;
-    for (size_t i = 0; i < p->links.len; i++)
-        bpf_link__destroy(p->links.data[i]);
-    tt_vec_free(&p->links);
-    bpf_object__close(p->object);
-    free(p);
-    return NULL;
+    DIR *dir = opendir("/proc/self/fd");
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        char text[32] = "";
+        ssize_t n = readlinkat(dirfd(dir), entry->d_name, text, sizeof text - 1);
+        if (n > 0 && strcmp(text, "anon_inode:[perf_event]") == 0)
+            close((int)strtol(entry->d_name, NULL, 10));
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* Closing the last descriptor of a program's place waits until no processor is in it, some 25 to 65
+ * ms each and seconds for all. A child has them too, closes them, and is nobody's concern. */
+static void part(struct tt_kernel_load *load)
+{
+    if (load->links.len && fork() == 0) {
+        for (int fd = 0; fd < 3; fd++) /* who waits for the end of our output shall not wait */
+            close(fd);
+        close_range(3, ~0U, 0);
+        _exit(0);
+    }
+    for (size_t i = 0; i < load->links.len; i++) {
+        int fd = bpf_link__fd(load->links.data[i]);
+        bpf_link__disconnect(load->links.data[i]); /* which would wait, too */
+        bpf_link__destroy(load->links.data[i]);
+        close(fd);
+    }
+    tt_vec_free(&load->links);
+    close_events();
 }
 
 void tt_kernel_unload(struct tt_kernel_load *load)
 {
-    struct parting *p = calloc(1, sizeof *p);
-    pthread_t thread;
     if (load->shared) {
         memset(load->shared->target, 0, sizeof load->shared->target);
         munmap(load->shared, load->shared_bytes);
     }
+    part(load);
     ring_buffer__free(load->ring);
-    if (p) {
-        p->object = load->object;
-        memcpy(&p->links, &load->links, sizeof p->links);
-        if (pthread_create(&thread, NULL, part, p) == 0)
-            pthread_detach(thread);
-        else
-            part(p);
-    } /* else all goes with this process */
+    bpf_object__close(load->object);
     *load = (struct tt_kernel_load){.far = -1, .slots = -1};
 }
 

@@ -94,8 +94,14 @@ static bool arrivals(struct tt_recorder *rec)
 static void reap(struct tt_recorder *rec)
 {
     int status;
+    siginfo_t info = {0};
+    /* stops are for the thread that holds it, and any wait of this process would take them */
+    if (rec->hold.runs &&
+        (waitid(P_PID, (id_t)rec->child, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || !info.si_pid ||
+         info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED))
+        return;
     /* A child that we trace for a moment also reports stops. */
-    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG | __WNOTHREAD) == rec->child &&
+    if (!rec->child_ended && waitpid(rec->child, &status, WNOHANG) == rec->child &&
         !WIFSTOPPED(status)) {
         rec->child_ended = true;
         rec->result->status = status;
