@@ -174,7 +174,7 @@ static uint8_t two_byte_more(uint8_t op)
 struct insn {
     size_t len;     /* bytes */
     size_t disp_at; /* offset of a rip-relative disp32, 0 none */
-    int branch;     /* 1 jcc rel8, 2 jcc rel32, 3 jmp rel8, 4 jmp rel32 */
+    int branch;     /* 1 jcc rel8, 2 jcc rel32, 3 jmp rel8, 4 jmp rel32, 5 call rel32 */
     uint8_t condition;
     int64_t rel;
 };
@@ -222,10 +222,10 @@ static int decode(const uint8_t *p, size_t n, bool any, struct insn *in, const c
             return -EOPNOTSUPP;
         *in = (struct insn){i + 1, 0, op == 0xeb ? 3 : 1, op & 15, (int8_t)p[i]};
         return 0;
-    } else if (op == 0xe9) {
+    } else if (op == 0xe9 || (op == 0xe8 && i == 1)) {
         if (n - i < 4)
             return -EOPNOTSUPP;
-        *in = (struct insn){i + 4, 0, 4, 0, load32(p + i)};
+        *in = (struct insn){i + 4, 0, op == 0xe9 ? 4 : 5, 0, load32(p + i)};
         return 0;
     } else if ((op == 0xf6 || op == 0xf7) && i < n) { /* group 3: test has an immediate */
         form = OK | MODRM;
@@ -235,8 +235,6 @@ static int decode(const uint8_t *p, size_t n, bool any, struct insn *in, const c
         uint8_t reg = p[i] >> 3 & 7;
         form = any || reg <= 1 || reg == 6 ? OK | MODRM : 0;
     } else {
-        if (op == 0xe8)
-            *why = "a call among the first instructions";
         if (op == 0xc3)
             *why = "the function is shorter than a jump";
         form = one_byte(op);
@@ -288,6 +286,21 @@ static int put32(uint8_t *at, int64_t value)
     return 0;
 }
 
+/* A call becomes a push of the address that it returns to, where it stood, and a jump: so whoever
+ * unwinds from inside finds the function. It is the last to be moved, being five bytes long. */
+#define CALL_BYTES 18u
+static int move_call(uint8_t *o, uint64_t at, uint64_t target, uint64_t after)
+{
+    static const uint8_t upper[] = {0xc7, 0x44, 0x24, 0x04}; /* movl $imm32, 4(%rsp) */
+    uint32_t low = (uint32_t)after, high = (uint32_t)(after >> 32);
+    o[0] = 0x68; /* push $imm32 */
+    memcpy(o + 1, &low, 4);
+    memcpy(o + 5, upper, sizeof upper);
+    memcpy(o + 9, &high, 4);
+    o[13] = 0xe9;
+    return put32(o + 14, (int64_t)(target - (at + CALL_BYTES)));
+}
+
 int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8_t *out,
                 size_t *out_len, size_t *taken, uint8_t *where, const char **why)
 {
@@ -306,6 +319,17 @@ int tt_relocate(const uint8_t *code, size_t n, uint64_t from, uint64_t to, uint8
         uint64_t after = from + in_at + in.len;
         uint8_t *o = out + out_at;
         *why = "a displacement does not reach from the pad";
+        if (in.branch == 5) {
+            *why = "no room for its first instructions";
+            if (out_at + CALL_BYTES > TT_RELOCATE_MAX)
+                return -EOPNOTSUPP;
+            *why = "a call that does not reach from the pad";
+            if (move_call(o, to + out_at, after + (uint64_t)in.rel, after))
+                return -ERANGE;
+            out_at += CALL_BYTES;
+            in_at += in.len;
+            break;
+        }
         if (in.branch) {
             size_t op = in.branch <= 2 ? 2 : 1;
             if (op == 2) {

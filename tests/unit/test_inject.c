@@ -66,6 +66,15 @@ static void addresses_are_aimed_again(void **state)
     assert_int_equal(0x9000 + 9 + disp, 0x1025);
     assert_int_equal(moves("\x80\x3d\x00\x01\x00\x00\x00", 7, 0x900000000, out, &len, &taken),
                      -ERANGE);
+    /* push rax; call +0x10: pushes what it returns to, 0x1006, and jumps to 0x1016 */
+    static const uint8_t called[] = {0x50, 0x68, 0x06, 0x10, 0, 0, 0xc7, 0x44,
+                                     0x24, 0x04, 0,    0,    0, 0, 0xe9};
+    assert_int_equal(moves("\x50\xe8\x10\x00\x00\x00", 6, 0x9000, out, &len, &taken), 0);
+    assert_int_equal(len, 19);
+    assert_int_equal(taken, 6);
+    assert_memory_equal(out, called, sizeof called);
+    memcpy(&disp, out + 15, 4);
+    assert_int_equal(0x9000 + 19 + disp, 0x1016);
 }
 
 static void what_is_not_understood_is_refused(void **state)
@@ -73,8 +82,6 @@ static void what_is_not_understood_is_refused(void **state)
     (void)state;
     uint8_t out[TT_RELOCATE_MAX];
     size_t len, taken;
-    assert_int_equal(moves("\xe8\x00\x00\x00\x00", 5, 0x9000, out, &len, &taken),
-                     -EOPNOTSUPP); /* call */
     assert_int_equal(moves("\x31\xc0\xc3\x90\x90", 5, 0x9000, out, &len, &taken),
                      -EOPNOTSUPP); /* ret */
     assert_int_equal(moves("\xc5\xf8\x77\x90\x90", 5, 0x9000, out, &len, &taken),
