@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -23,6 +24,7 @@
 #include "proc/proc.h"
 
 #define LIBRARY "libtelltale-fault.so"
+#define OWNER "recorder" /* locked while we live: what src/record/dir.c knows a dead one's by */
 #define SECOND 1000000000ULL
 #define SAME 10        /* looks at an idle server */
 #define STOP_SECONDS 5 /* for a server to end after SIGTERM */
@@ -32,6 +34,7 @@ struct run {
     struct tt_fault_round *round;
     struct tt_fault_world *world;
     struct tt_fault_look look;
+    int owner_fd;
     char dir[64], plan_path[96], library[PATH_MAX + 96];
     struct tt_fault_plan *plan;
     pid_t pid, load;
@@ -80,6 +83,10 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
             *run->dir = '\0';
             continue;
         }
+        snprintf(run->plan_path, sizeof run->plan_path, "%s/" OWNER, run->dir);
+        run->owner_fd = open(run->plan_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (run->owner_fd >= 0)
+            flock(run->owner_fd, LOCK_EX | LOCK_NB);
         snprintf(run->plan_path, sizeof run->plan_path, "%s/tape.fault", run->dir);
         fd = open(run->plan_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     }
@@ -116,17 +123,20 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
 
 static void drop_plan(struct run *run)
 {
-    char link[96];
+    static const char *const names[] = {"tape.fault", LIBRARY, OWNER};
     if (run->plan)
         munmap(run->plan, sizeof *run->plan);
     if (run->look.plan_fd >= 0)
         close(run->look.plan_fd);
-    if (!*run->dir)
-        return;
-    snprintf(link, sizeof link, "%s/" LIBRARY, run->dir);
-    unlink(run->plan_path);
-    unlink(link);
-    rmdir(run->dir);
+    for (size_t i = 0; *run->dir && i < sizeof names / sizeof *names; i++) {
+        char path[96];
+        snprintf(path, sizeof path, "%s/%s", run->dir, names[i]);
+        unlink(path);
+    }
+    if (*run->dir)
+        rmdir(run->dir);
+    if (run->owner_fd >= 0)
+        close(run->owner_fd);
 }
 
 /* ---- processes ---- */
@@ -385,7 +395,8 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
                  const struct tt_fault_trial *trial, struct tt_fault_round *round,
                  struct tt_error *err)
 {
-    struct run run = {.o = o, .round = round, .world = world, .look = {.plan_fd = -1}};
+    struct run run = {
+        .o = o, .round = round, .world = world, .look = {.plan_fd = -1}, .owner_fd = -1};
     struct tt_proc_command command;
     char library[PATH_MAX];
     *round = (struct tt_fault_round){0};

@@ -329,11 +329,12 @@ static void put_head(const struct tt_faults *f, struct tt_text *out)
     char seconds[32], usual[32];
     char *name = tt_article_clean(f->input->argv[0]);
     size_t tried = r->tried + r->tried_before;
-    tt_text_add(out, "%s: %zu call stacks that can fail, %zu faults tried in %s",
-                tt_phrase_text(name), r->sites, tried, tt_text_duration(seconds, r->seconds));
-    free(name);
+    tt_text_add(out, "%s: %zu call stacks that can fail, %zu faults tried", tt_phrase_text(name),
+                r->sites, tried);
     if (r->tried_before)
-        tt_text_add(out, " and before (%zu)", r->tried_before);
+        tt_text_add(out, ", %zu of them before and the others", r->tried_before);
+    tt_text_add(out, " in %s", tt_text_duration(seconds, r->seconds));
+    free(name);
     tt_text_add(out,
                 "\n%zu of them lose something; the program went on after %zu, gave up after %zu, "
                 "died of %zu, hung after %zu; %zu did not come up\n",
