@@ -51,7 +51,8 @@ static void forecast_units(const struct tt_dossiers *all, const struct tt_dossie
     struct tt_limit_fact limit;
     if (!tt_judge_limit(all, d, &limit))
         return;
-    set_limit(f, limit.name, limit.value, fmax(0, limit.value - limit.used) / f->rate.per_second);
+    double left = isfinite(d->exhausted) ? 0 : fmax(0, limit.value - limit.used);
+    set_limit(f, limit.name, limit.value, left / f->rate.per_second);
     f->forecast.counts = true;
 }
 

@@ -166,7 +166,10 @@ void tt_section_workaround(struct tt_article *article, const struct tt_subject *
             article, "%s%s",
             f->workaround[strcspn(f->workaround, " =")] == '=' ? "No loss was seen with " : "",
             tt_phrase_sentence(sentence, f->workaround));
-    if (restart) {
+    if (restart && !(f->forecast.seconds > 0)) {
+        tt_article_more(article, "%s: the limit is reached.",
+                        *f->workaround ? "Else restart" : "Restart");
+    } else if (restart) {
         double first = tt_phrase_known(f->forecast.interval.lo) ? f->forecast.interval.lo
                                                                 : f->forecast.seconds;
         double at = (double)subject->session->started_wall + subject->session->seconds + first;

@@ -9,10 +9,21 @@
 
 #include "resource/resource.h"
 
-/* A kind that the user declared is its own word. */
+/* The ending of the plural of a word of `len` letters, and how many of them it replaces. */
+static const char *plural_ending(const char *word, size_t len, size_t *cut)
+{
+    char last = len ? word[len - 1] : ' ', before = len > 1 ? word[len - 2] : ' ';
+    *cut = last == 'y' && !strchr("aeiou", before);
+    if (*cut)
+        return "ies";
+    return last == 's' || last == 'x' || (last == 'h' && strchr("cs", before)) ? "es" : "s";
+}
+
+/* A kind that the user declared is its own word; of "port grant in rpcssd" the plural is that of
+ * what stands before the preposition. */
 const char *tt_phrase_word(const char *resource, bool plural)
 {
-    static _Thread_local char many[40];
+    static _Thread_local char many[128];
     const struct tt_resource *kind = tt_resource_named(resource);
     if (kind)
         return plural ? kind->many : kind->one;
@@ -20,7 +31,17 @@ const char *tt_phrase_word(const char *resource, bool plural)
         return plural ? "units" : "unit";
     if (strcmp(resource, "heap") == 0)
         return plural ? "blocks" : "block";
-    snprintf(many, sizeof many, "%.30s%s", resource, plural ? "s" : "");
+    if (!plural)
+        return resource;
+    static const char *const prepositions[] = {" in ", " of ", " at ", " for ", " on "};
+    size_t head = strlen(resource), cut;
+    for (size_t i = 0; i < sizeof prepositions / sizeof *prepositions; i++) {
+        const char *at = strstr(resource, prepositions[i]);
+        if (at && at > resource && (size_t)(at - resource) < head)
+            head = (size_t)(at - resource);
+    }
+    const char *ending = plural_ending(resource, head, &cut);
+    snprintf(many, sizeof many, "%.*s%s%s", (int)(head - cut), resource, ending, resource + head);
     return many;
 }
 
@@ -184,15 +205,9 @@ void tt_phrase_operation(struct tt_text *out, const struct tt_rate *rate, bool p
         tt_text_add(out, "%s of " TT_CODE_ON "%s" TT_CODE_OFF, plural ? "calls" : "call", name);
         return;
     }
-    char last = len ? name[len - 1] : ' ', before = len > 1 ? name[len - 2] : ' ';
-    if (!plural)
-        tt_text_add(out, "%s", name);
-    else if (last == 'y' && !strchr("aeiou", before))
-        tt_text_add(out, "%.*sies", (int)len - 1, name);
-    else if (last == 's' || last == 'x' || (last == 'h' && strchr("cs", before)))
-        tt_text_add(out, "%ses", name);
-    else
-        tt_text_add(out, "%ss", name);
+    size_t cut = 0;
+    const char *ending = plural ? plural_ending(name, len, &cut) : "";
+    tt_text_add(out, "%.*s%s", (int)(len - cut), name, ending);
 }
 
 char *tt_phrase_sentence(char buf[TT_PHRASE_SENTENCE], const char *text)
