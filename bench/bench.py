@@ -20,8 +20,8 @@ import sys
 import tempfile
 import time
 
-from measure import (Process, cpu_seconds, descendants, difference, find_below, interval, limited, output_of, paired,
-                     pss_bytes, ratio, rounds)
+from measure import (Process, cpu_seconds, descendants, difference, find_below, limited, output_of, paired, pss_bytes, ratio,
+                     rounds, spread)
 
 MODES = ("exact", "sampled", "adaptive")
 GIB = 1 << 30
@@ -39,14 +39,23 @@ class Bench:
         self.rows = []
         self.sessions = 0
 
-    def row(self, group, name, value, unit, bar=None, at_least=False, note=""):
-        """Adds a row; bar None means the figure is for information. value None: could not be measured."""
+    def row(self, group, name, value, unit, bar=None, at_least=False, note="", values=None):
+        """Adds a row; bar None means the figure is for information. value None: could not be measured. `values`, of which
+        `value` is the median, let table.py put several runs together."""
         passed = None if bar is None else value is not None and (value >= bar if at_least else value <= bar)
         self.rows.append({"group": group, "name": name, "value": value, "unit": unit, "bar": bar,
-                          "relation": ">=" if at_least else "<=", "pass": passed, "note": note})
+                          "relation": ">=" if at_least else "<=", "pass": passed, "note": note, "values": values})
         shown = "not measured" if value is None else f"{value:.3g} {unit}"
         wanted = "" if bar is None else f"  (bar {'>=' if at_least else '<='} {bar:g})  {'pass' if passed else 'FAIL'}"
         print(f"  {name}: {shown}{wanted}{'  ' + note if note else ''}", flush=True)
+
+    def servers(self):
+        """Counts the rounds of new servers: three for each that was asked for, or what --seconds leaves time for."""
+        until = time.monotonic() + self.args.seconds
+        for n in range(self.args.rounds * 3):
+            yield n
+            if time.monotonic() > until:
+                return
 
     def session(self):
         self.sessions += 1
@@ -187,15 +196,15 @@ def attached(b):
 
 
 def redis_attached(b):
-    """Servers that run bare and are then attached to; the ratio of the bursts after to those before, in units of the same
-    ratio of a server to which nothing happens."""
+    """Servers that run bare and are then attached to. CPU in units of that of servers to which nothing happens, burst by
+    burst; the ratio of this after attaching to that before, so that the same process is compared with itself."""
     if not shutil.which("redis-server") or not shutil.which("redis-benchmark"):
         b.row("attached", "redis -P 16: server CPU, exact / before", None, "times", 1.3, note="redis is not installed")
         return
     print("attached: redis, SET and GET, -P 16", flush=True)
     tools, ratios = ["nothing", "nothing again", *MODES], {}
     requests = max(40_000 // b.args.hurry, 20_000)
-    for n in range(b.args.rounds * 3):
+    for n in b.servers():
         with contextlib.ExitStack() as stack:
             servers = {}
             for tool in tools[n % len(tools):] + tools[:n % len(tools)]:
@@ -209,13 +218,15 @@ def redis_attached(b):
                 servers[mode].burst(20_000)
             after = rounds(6, tools, lambda tool: servers[tool].burst(requests))
         b.clear()
-        change = {tool: statistics.median(after[tool]) / statistics.median(before[tool]) for tool in tools}
+        for bursts in (before, after):
+            bursts["both"] = [(x + y) / 2 for x, y in zip(bursts["nothing"], bursts["nothing again"])]
         for tool in tools[1:]:
-            ratios.setdefault(tool, []).append(change[tool] / change["nothing"])
+            base = "nothing" if tool == "nothing again" else "both"
+            change = paired(after, tool, base, ratio) / paired(before, tool, base, ratio)
+            ratios.setdefault(tool, []).append(change)
     for tool in tools[1:]:
-        lo, hi = interval(ratios[tool])
         b.row("attached", f"redis -P 16: server CPU, {tool} / before", statistics.median(ratios[tool]), "times",
-              {"exact": 1.3, "sampled": 1.03}.get(tool), note=f"95 %: {lo:.3f} to {hi:.3f}, {len(ratios[tool])} servers")
+              {"exact": 1.3, "sampled": 1.03}.get(tool), note=spread(ratios[tool]), values=ratios[tool])
 
 
 def start(b):
@@ -312,7 +323,7 @@ def redis(b):
     print("redis: SET and GET, -P 16", flush=True)
     tools = ["bare", "bare again", *MODES]
     ratios, recorder = {tool: [] for tool in tools}, {tool: [] for tool in MODES}
-    for n in range(b.args.rounds * 3):
+    for n in b.servers():
         servers = {}
         try:
             for tool in tools[n % len(tools):] + tools[:n % len(tools)]:
@@ -331,9 +342,8 @@ def redis(b):
             b.clear()
     bars = {"exact": 1.3, "sampled": 1.03}
     for tool in tools[1:]:
-        lo, hi = interval(ratios[tool])
         b.row("redis", f"redis -P 16: server CPU, {tool} / bare", statistics.median(ratios[tool]), "times", bars.get(tool),
-              note=f"95 %: {lo:.3f} to {hi:.3f}, {len(ratios[tool])} servers")
+              note=spread(ratios[tool]), values=ratios[tool])
     for tool in MODES:
         b.row("redis", f"redis -P 16: recorder, {tool}", statistics.median(recorder[tool]), "% of a core")
 
@@ -497,6 +507,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--loops", default="", help="of the pairs, only those whose name this pattern matches: '^2 thr'")
     parser.add_argument("--session-minutes", type=int, default=3, help="60 for the full hour")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of a group about servers: no new ones after this")
     parser.add_argument("--hurry", type=int, default=1, help="divide the work by this (a trial of the benchmark itself)")
     parser.add_argument("--output", default="bench-results.json")
     args = parser.parse_args()

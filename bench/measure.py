@@ -41,6 +41,12 @@ def interval(values):
     return ordered[cut], ordered[-1 - cut]
 
 
+def spread(values):
+    """The interval in words, for a row about servers."""
+    lo, hi = interval(values)
+    return f"95 %: {lo:.3f} to {hi:.3f}, {len(values)} servers"
+
+
 def difference(a, b):
     return a - b
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Puts the figures of bench.py into docs/performance.md, between its two markers.
-Usage: table.py RESULTS.json... docs/performance.md (rows of later files replace those of the same name)."""
+Usage: table.py RESULTS.json... docs/performance.md (rows of later files replace those of the same name; of rows that list
+their values, as those about servers do, the values of all files are put together)."""
 import json
 import pathlib
+import statistics
 import sys
+
+from measure import spread
 
 BEGIN, END = "<!-- figures: begin (written by bench/table.py) -->", "<!-- figures: end -->"
 
@@ -17,12 +21,23 @@ def cell(row):
     return f"{text} {row['unit']}"
 
 
+def together(old, new):
+    """A row that stands in two files."""
+    if old is None or not old.get("values") or not new.get("values"):
+        return new
+    values = old["values"] + new["values"]
+    value = statistics.median(values)
+    kept = None if new["bar"] is None else value >= new["bar"] if new["relation"] == ">=" else value <= new["bar"]
+    return dict(new, values=values, value=value, note=spread(values), **{"pass": kept})
+
+
 def tables(results):
     """Markdown of all groups."""
     groups, counts = {}, {}
     for result in results:
         for r in result["rows"]:
-            groups.setdefault(r["group"], {})[r["name"]] = r
+            rows = groups.setdefault(r["group"], {})
+            rows[r["name"]] = together(rows.get(r["name"]), r)
             counts.setdefault(r["group"], {})[r["name"]] = result["rounds"]
     machine = results[-1]["machine"]
     versions = ", ".join(f"{tool} {version}" for tool, version in machine["versions"].items())
