@@ -94,7 +94,7 @@ def judge(t, name, truths, report, way, counted=True):
         elif wanted and not 0 < min(f["lost"]["units"] or f["live"] for f in mine) <= 2 * site["births"]:
             missing.append((where, resource, site["births"], [told(f) for f in mine]))
         elif counted and resource in wanted and sum(f["live"] for f in mine) != site["live"]:
-            missing.append((where, resource, site["live"], [(f["births"], f["live"]) for f in mine]))
+            missing.append((where, resource, site["live"], [(f["births"], f["live"], told(f)) for f in report["findings"] if where in frames(f)]))
     # glibc gives the stack of a thread that has ended to the next one: what a lost thread holds may have been acquired by another.
     suspects = {**planted, **{key: s for key, s in sites.items() if planted and s["resource"] == "thread"}}
     for finding in leaks:
