@@ -46,10 +46,12 @@ static int check_usual(const struct campaign *c, const struct tt_fault_round *ro
                        struct tt_error *err)
 {
     const char *name = c->o->argv[0];
+    int status = WIFSIGNALED(round->status) ? WTERMSIG(round->status) : WEXITSTATUS(round->status);
+    const char *how = WIFSIGNALED(round->status) ? "signal" : "status";
     if (!round->began)
         return tt_error_set(err, -ENOTSUP,
-                            "%s ended without loading what is preloaded into it (status %d)", name,
-                            WEXITSTATUS(round->status));
+                            "%s ended without loading what is preloaded into it (%s %d)", name, how,
+                            status);
     if (round->hung && c->o->load)
         return tt_error_set(err, -ETIMEDOUT,
                             "without any fault, %s and its load are not done within %g s (does the "
@@ -68,9 +70,10 @@ static int check_usual(const struct campaign *c, const struct tt_fault_round *ro
                             c->o->load);
     if (!round->ended)
         return tt_error_set(
-            err, -ENOTSUP, "without any fault, %s %s %d and not by exit: nothing can be compared",
-            name, WIFSIGNALED(round->status) ? "ended by signal" : "ended with",
-            WIFSIGNALED(round->status) ? WTERMSIG(round->status) : WEXITSTATUS(round->status));
+            err, -ENOTSUP,
+            "without any fault, %s ended with %s %d and not by exit: nothing can be "
+            "compared",
+            name, how, status);
     return 0;
 }
 

@@ -147,7 +147,8 @@ static void *of_libc(enum tt_fault_call call)
     }
 }
 
-void *tt_fault_real(enum tt_fault_call call)
+/* NULL: this libc has no such function (stat(2) and its like before glibc 2.33). */
+static void *look_up(enum tt_fault_call call)
 {
     void *found = __atomic_load_n(&real[call], __ATOMIC_RELAXED);
     if (!found && resolving)
@@ -160,10 +161,16 @@ void *tt_fault_real(enum tt_fault_call call)
     found = dlsym(RTLD_NEXT, names[call]);
     resolving--;
     within--;
-    if (!found)
-        abort(); /* a libc without a function that it exports to the caller */
     __atomic_store_n(&real[call], found, __ATOMIC_RELAXED);
     errno = saved;
+    return found;
+}
+
+void *tt_fault_real(enum tt_fault_call call)
+{
+    void *found = look_up(call);
+    if (!found)
+        abort(); /* called though it is not there */
     return found;
 }
 
@@ -518,7 +525,7 @@ __attribute__((constructor)) static void start(void)
     if (fd < 0)
         return;
     void *at = (void *)syscall(SYS_mmap, NULL, sizeof(struct tt_fault_plan), PROT_READ | PROT_WRITE,
-                               MAP_SHARED | MAP_NORESERVE, fd, 0);
+                               MAP_SHARED | MAP_NORESERVE, fd, 0L);
     syscall(SYS_close, fd);
     if (at == MAP_FAILED)
         return;
@@ -530,11 +537,11 @@ __attribute__((constructor)) static void start(void)
     }
     tt_fault_plan = p;
     void *copy = (void *)syscall(SYS_mmap, NULL, MAIN_BYTES + 4096, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1L, 0L);
     main_frame.copy = copy == MAP_FAILED ? NULL : copy;
     dl_iterate_phdr(find_libc, (void *)__libc_malloc);
     for (int i = 0; i < TT_FAULT_CALL_COUNT; i++)
-        tt_fault_real((enum tt_fault_call)i);
+        look_up((enum tt_fault_call)i);
     p->main_saved = 0;
     if (p->images++)
         tt_fault_exec();
