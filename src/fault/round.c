@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,8 +79,11 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
     static const char *const bases[] = {"/dev/shm", "/tmp"};
     int fd = -1;
     for (size_t i = 0; fd < 0 && i < sizeof bases / sizeof *bases; i++) {
+        struct statvfs room;
         snprintf(run->dir, sizeof run->dir, "%s/telltale-fault-XXXXXX", bases[i]);
-        if (!mkdtemp(run->dir)) {
+        /* the program would die of SIGBUS where a page cannot be had */
+        if (statvfs(bases[i], &room) < 0 || room.f_bavail * room.f_frsize < sizeof *run->plan ||
+            !mkdtemp(run->dir)) {
             *run->dir = '\0';
             continue;
         }
@@ -91,10 +95,11 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
         fd = open(run->plan_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     }
     if (fd < 0 || ftruncate(fd, sizeof *run->plan) < 0) {
-        int code = -errno;
+        int code = errno ? -errno : -ENOSPC;
         if (fd >= 0)
             close(fd);
-        return tt_error_sys(err, code, "cannot make a file in /dev/shm or /tmp");
+        return tt_error_sys(err, code, "cannot make a file of %zu MB in /dev/shm or /tmp",
+                            sizeof *run->plan >> 20);
     }
     void *at =
         mmap(NULL, sizeof *run->plan, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
