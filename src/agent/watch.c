@@ -26,6 +26,7 @@
 #define ATTR_FLAGS                                                                                 \
     8 /* pthread_attr_t: flags, bit 0 ATTR_FLAG_DETACHSTATE (glibc, internaltypes.h) */
 
+#define PROBE_BYTES 5
 #define COUNTED_ONE_BY_ONE 64u
 #define STACK_WORDS 16 /* of arguments beyond the sixth, of declared functions */
 
@@ -43,6 +44,7 @@ void tt_watch_begin(void)
         if (rows[i].calls) /* the parent's */
             rows[i].calls = 0;
     tt_agent.head->watch_entry = (uint64_t)tt_watch_entry;
+    tt_agent.head->probe_entry = (uint64_t)tt_watch_probe;
     __atomic_store_n(&watching, 1, __ATOMIC_RELEASE);
 }
 
@@ -700,6 +702,36 @@ void tt_watch_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
         return;
     }
     any_after(c, w, t, slot, rbp);
+}
+
+/* No call led here, so there is no return address. The word that one would stand in lies in the red
+ * zone of the interrupted code (System V ABI for x86-64, 3.2.2), which waits for us: while the
+ * stack is captured it says where the probe is. */
+void tt_watch_probed(struct tt_watch_call *c, uint64_t *slot, uint64_t rbp)
+{
+    uint64_t value;
+    if (!counts())
+        return;
+    struct tt_tape_watch *w = row_of(c->stub);
+    struct tt_thread *t = tt_thread_get();
+    if (w->address == 0 || (t && t->vfork) || !tt_watch_read(c, w, w->from, &value))
+        return;
+    count_call(w, t, c->stub->index);
+    uint64_t word = *slot;
+    *slot = w->address + PROBE_BYTES;
+    const struct tt_where at = enter(t, slot, rbp);
+    c->early = tt_held_early_now();
+    c->before = ~0U;
+    if (w->what == TT_WATCH_ACQUIRE)
+        acquire(&at, c, w);
+    else if (w->what == TT_WATCH_OWNER && at.thread)
+        tt_owner_work(at.thread, (uint32_t)value, NULL, 0);
+    else if (w->what == TT_WATCH_RELEASE && w->flags & TT_WATCH_COUNTED)
+        tt_held_release_last(&at, w->space, value);
+    else if (w->what == TT_WATCH_RELEASE)
+        release_now(&at, w, value);
+    leave(&at);
+    *slot = word;
 }
 
 void tt_watch_vforked(const struct tt_watch_stub *stub, uint64_t child, const uint64_t *slot,

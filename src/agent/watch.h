@@ -37,6 +37,7 @@ _Static_assert(sizeof(struct tt_watch_call) == TT_WATCH_CALL &&
 
 /* Where stubs lead. */
 TT_HIDDEN void tt_watch_entry(void);
+TT_HIDDEN void tt_watch_probe(void);
 /* The place behind the call of a real function: a frame of ours in other calls' stacks. */
 extern const char tt_watch_return[] TT_HIDDEN;
 
@@ -45,6 +46,8 @@ extern const char tt_watch_return[] TT_HIDDEN;
  */
 TT_HIDDEN int64_t tt_watch_before(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
 TT_HIDDEN void tt_watch_after(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
+/* At a probe. `slot`: below the stack of the code that it stands in. */
+TT_HIDDEN void tt_watch_probed(struct tt_watch_call *call, uint64_t *slot, uint64_t rbp);
 /* vfork returned to the parent. */
 TT_HIDDEN void tt_watch_vforked(const struct tt_watch_stub *stub, uint64_t child,
                                 const uint64_t *slot, uint64_t rbp);

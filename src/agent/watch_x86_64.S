@@ -110,6 +110,39 @@ tt_watch_return:
         .cfi_endproc
         .size   tt_watch_entry, . - tt_watch_entry
 
+/* A probe's entry. The interrupted code's stack ends above the 128 bytes of its red zone, the flags
+ * and r11. Nobody unwinds beyond: no call led here. */
+        .p2align 4
+        .globl  tt_watch_probe
+        .hidden tt_watch_probe
+        .type   tt_watch_probe, @function
+tt_watch_probe:
+        .cfi_startproc
+        .cfi_undefined rip
+        push    %rbp
+        mov     %rsp, %rbp
+        push    %rax
+        push    %r10
+        push    %r9
+        push    %r8
+        push    %rcx
+        push    %rdx
+        push    %rsi
+        push    %rdi
+        push    %r11
+        sub     $TT_WATCH_STUB, %rsp
+        and     $-16, %rsp
+        lea     -TT_WATCH_CALL(%rbp), %rdi
+        lea     144(%rbp), %rsi         /* 8 below where it was at the probe */
+        mov     (%rbp), %rdx
+        cld
+        call    tt_watch_probed
+        ARGUMENTS
+        leave
+        jmp     *(%r11)
+        .cfi_endproc
+        .size   tt_watch_probe, . - tt_watch_probe
+
 /* vfork returns twice on one stack, and what the first return leaves there is the child's to
  * overwrite. So nothing is kept on the stack over the call: the caller's return address is in r9,
  * the rest in r8 and r10, which the kernel and vfork's few instructions leave alone. Meanwhile the

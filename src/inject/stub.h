@@ -10,7 +10,7 @@
 #include "inject/internal.h"
 #include "inject/load.h"
 
-#define TT_STUB_HEAD_MOST 48u
+#define TT_STUB_HEAD_MOST 64u
 #define TT_STUB_BACK 5u
 
 struct tt_stub {

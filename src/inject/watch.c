@@ -18,17 +18,36 @@
  * entry; and where that comes back to, pop %r11 before the moved instructions. No register but
  * those that the real function changes may change: within one program compilers keep values in any
  * that the callee is seen to leave alone (gcc, -fipa-ra). */
-#define PUSH_BYTES 2u
-#define LEA_BYTES 7u
-#define JUMP_BYTES 6u
-#define DATA_AT 16u
-#define ENTRY_AT (DATA_AT + (unsigned)sizeof(struct tt_watch_stub))
-#define BACK_AT (ENTRY_AT + 8u)
-#define HEAD_BYTES (BACK_AT + 2u)
-_Static_assert(HEAD_BYTES <= TT_STUB_HEAD_MOST, "the head of a watch's stub");
+static const uint8_t lead[] = {0x41, 0x53, 0x4c, 0x8d, 0x1d, 7, 0, 0,
+                               0,    0xff, 0x25, 17,   0,    0, 0, 0xcc};
+static const uint8_t back[] = {0x41, 0x5b};
+/* Of a probe: the red zone is skipped and the flags are kept too. lea -128(%rsp), %rsp; pushf; as
+ * above; and back: pop %r11; popf; lea 128(%rsp), %rsp. */
+static const uint8_t probe_lead[] = {0x48, 0x8d, 0x64, 0x24, 0x80, 0x9c, 0x41, 0x53,
+                                     0x4c, 0x8d, 0x1d, 9,    0,    0,    0,    0xff,
+                                     0x25, 19,   0,    0,    0,    0xcc, 0xcc, 0xcc};
+static const uint8_t probe_back[] = {0x41, 0x5b, 0x9d, 0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0};
+#define ENTRY_BYTES 8u
+_Static_assert(sizeof probe_lead + sizeof(struct tt_watch_stub) + ENTRY_BYTES + sizeof probe_back <=
+                   TT_STUB_HEAD_MOST,
+               "the head of a watch's stub");
+
+/* Where in a stub the way back begins. */
+static size_t back_at(const struct tt_tape_watch *row)
+{
+    return (row->flags & TT_WATCH_PROBE ? sizeof probe_lead : sizeof lead) +
+           sizeof(struct tt_watch_stub) + ENTRY_BYTES;
+}
+
+static size_t head_bytes(const struct tt_tape_watch *row)
+{
+    return back_at(row) + (row->flags & TT_WATCH_PROBE ? sizeof probe_back : sizeof back);
+}
 
 bool tt_inject_watch_frame(const struct tt_tape_watch *row)
 {
+    if (row->flags & TT_WATCH_PROBE)
+        return false;
     switch (row->what) {
     case TT_WATCH_RELEASE:
         return row->valid != TT_VALID_ALWAYS || (row->flags & TT_WATCH_COUNTED);
@@ -57,7 +76,7 @@ struct watching {
     struct tt_load load;
     bool attached;
     int tape;
-    uint64_t entry;                            /* of the agent */
+    uint64_t entry, probe_entry;               /* of the agent */
     struct tt_tape_watch row[TT_TAPE_WATCHES]; /* as they are in the tape */
 };
 
@@ -92,16 +111,13 @@ static int choose_row(const struct watching *s, struct tt_inject_watch *w)
 static void fill_head(const struct watching *s, const struct tt_inject_watch *w,
                       struct tt_stub *stub)
 {
-    static const uint8_t lead[DATA_AT] = {
-        0x41, 0x53, 0x4c, 0x8d, 0x1d, DATA_AT - PUSH_BYTES - LEA_BYTES,
-        0,    0,    0,    0xff, 0x25, ENTRY_AT - PUSH_BYTES - LEA_BYTES - JUMP_BYTES,
-        0,    0,    0,    0xcc};
-    static const uint8_t back[] = {0x41, 0x5b};
-    const struct tt_watch_stub data = {.real = stub->at + BACK_AT, .index = (uint32_t)w->index};
-    memcpy(stub->code, lead, sizeof lead);
-    memcpy(stub->code + DATA_AT, &data, sizeof data);
-    memcpy(stub->code + ENTRY_AT, &s->entry, 8);
-    memcpy(stub->code + BACK_AT, back, sizeof back);
+    const bool probe = w->row.flags & TT_WATCH_PROBE;
+    const size_t n = probe ? sizeof probe_lead : sizeof lead, end = back_at(&w->row);
+    const struct tt_watch_stub data = {.real = stub->at + end, .index = (uint32_t)w->index};
+    memcpy(stub->code, probe ? probe_lead : lead, n);
+    memcpy(stub->code + n, &data, sizeof data);
+    memcpy(stub->code + n + sizeof data, probe ? &s->probe_entry : &s->entry, ENTRY_BYTES);
+    memcpy(stub->code + end, probe ? probe_back : back, probe ? sizeof probe_back : sizeof back);
 }
 
 /* Where the code of the object lies that an address is in. */
@@ -127,12 +143,12 @@ static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads
             w, -EOPNOTSUPP,
             "an exception may pass through it, which ends a process that was attached to: "
             "say :nothrow if none does");
-    int code =
-        tt_stub_plan(&s->target, pads, n_pads, w->row.address, w->size, HEAD_BYTES, stub, &why);
+    int code = tt_stub_plan(&s->target, pads, n_pads, w->row.address, w->size, head_bytes(&w->row),
+                            stub, &why);
     if (code)
         return refuse(w, code, why);
     fill_head(s, w, stub);
-    w->row.real = stub->at + BACK_AT;
+    w->row.real = stub->at + back_at(&w->row);
     w->row.calls = 0;
     w->row.own[0] = w->row.own[1] = 0;
     if (w->row.space == TT_SPACE_MAPPING)
@@ -154,7 +170,8 @@ static void withdraw(struct watching *s, const struct tt_inject_watch *w)
         put_row(s, w->index, &empty);
     for (uint32_t i = 0; s->attached && i < s->load.head.patch_count; i++) {
         struct tt_blob_patch *r = &s->load.head.patch[i];
-        if (r->active && r->address == w->row.address && r->real + BACK_AT == w->row.real) {
+        if (r->active && r->address == w->row.address &&
+            r->real + back_at(&w->row) == w->row.real) {
             r->active = 0;
             tt_load_put(&s->target, &s->load, r, sizeof *r);
         }
@@ -243,6 +260,7 @@ static int open_all(struct watching *s, pid_t pid, int tape_fd, struct tt_error 
         goto out;
     }
     s->entry = head->watch_entry;
+    s->probe_entry = head->probe_entry;
     snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
     s->target.mem = open(path, O_RDWR | O_CLOEXEC);
     if (s->target.mem < 0) {

@@ -192,6 +192,9 @@ enum tt_watch_flags {
     TT_WATCH_ALSO_FD = 16, /* the object at the value holds a descriptor at offset `also`: ACQUIRE
                               follows it as an fd unless it is held, RELEASE releases it too */
     TT_WATCH_WIDE = 32,    /* the result is 64 bits wide; else the lower 32 count, signed */
+    TT_WATCH_PROBE = 64,   /* no function's entry but five bytes of nop (0f 1f 44 00 00) amid code:
+                              ACQUIRE or RELEASE of an argument's value, or OWNER of the descriptor
+                              in argument 0, there and then. Every register stays as it is */
 };
 
 /* A watched function. The recorder writes the row while the target stands still, then the stub,
@@ -298,9 +301,10 @@ struct tt_tape_head {
     uint64_t map_base;             /* where the agent mapped the tape in the target */
     uint32_t seccomp;              /* filled by nobody yet sandboxed: reserved, 0 */
     uint32_t reserved0;
-    uint64_t
-        watch_entry; /* where stubs of watches lead, in the target; 0: not ready for them. A
-                        stub comes there by a jump with r11 = address of struct tt_watch_stub */
+    uint64_t watch_entry; /* where stubs of watches lead, in the target; 0: not ready for them. They
+                             come by a jump, r11 pushed, then at their struct tt_watch_stub */
+    uint64_t probe_entry; /* the same for probes (TT_WATCH_PROBE), with the red zone skipped and
+                             flags and r11 pushed */
 
     /* R: written by the recorder, own cache lines. */
     __attribute__((aligned(64))) uint32_t now_tick; /* R: ticks since recorder's origin */

@@ -150,6 +150,7 @@ static const struct function functions[] = {
     }
     {"handle_acquire", DECLARED(ACQUIRE, AT(1), ZERO)},
     {"handle_release", DECLARED(RELEASE, ARG(0), ZERO)},
+    {"handle_probe", DECLARED(ACQUIRE, ARG(0), ALWAYS, .flags = TT_WATCH_PROBE | TT_WATCH_ONCE)},
     {"handle_many", DECLARED(ACQUIRE, ARG(0), ALWAYS, .size = ARG(5), .flags = TT_WATCH_WIDE)},
 };
 #define FUNCTIONS (sizeof functions / sizeof functions[0])
@@ -253,6 +254,8 @@ static void place(struct world *w)
         *p = (struct tt_inject_watch){.row = functions[i].row, .index = -1};
         resolve(w, functions[i].name, &p->row.address, &p->size);
         assert_int_not_equal(p->row.address, 0);
+        if (p->row.flags & TT_WATCH_PROBE)
+            p->size = 5;
         n++;
     }
     uint64_t stood;
@@ -598,6 +601,16 @@ static void declared(void **state)
     finish(&w);
 }
 
+static void probes(void **state)
+{
+    struct world w;
+    start(&w, *state != NULL);
+    do_and_check(&w, 'b');
+    assert_int_equal(count_held(&w, TT_SPACE_DECLARED, 0), 2);
+    assert_non_null(find_held(&w, TT_SPACE_DECLARED, 300));
+    finish(&w);
+}
+
 static void libraries(void **state)
 {
     struct world w;
@@ -728,6 +741,7 @@ int main(void)
         BOTH(cancelled_threads),
         BOTH(declared),
         BOTH(libraries),
+        BOTH(probes),
         cmocka_unit_test(taken_out_again),
         cmocka_unit_test(refusals),
         cmocka_unit_test(attached_again),

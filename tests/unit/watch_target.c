@@ -61,6 +61,28 @@ double handle_many(double x, long a, long b, long c, long d, long e, long f, lon
                     10000000 * h);
 }
 
+/* A probe in a function that keeps words in its red zone, and the flags over it. All of it is
+ * written here, since the compiler knows nothing of that use. */
+long handle_probed(long handle);
+__asm__(".text\n"
+        ".globl handle_probed, handle_probe\n"
+        ".type handle_probed, @function\n"
+        "handle_probed:\n"
+        ".cfi_startproc\n"
+        "movq %rdi, -8(%rsp)\n"
+        "movq $7, -128(%rsp)\n"
+        "movq $1000, %r11\n"
+        "movq $100, %rax\n"
+        "cmpq %rdi, %rdi\n"
+        "handle_probe: .byte 0x0f, 0x1f, 0x44, 0, 0\n"
+        "jne 1f\n"
+        "addq -8(%rsp), %rax\n"
+        "addq -128(%rsp), %rax\n"
+        "addq %r11, %rax\n"
+        "1: ret\n"
+        ".cfi_endproc\n"
+        ".size handle_probed, . - handle_probed\n");
+
 static bool fails;
 
 static void check(bool good, int line)
@@ -368,7 +390,7 @@ static void cancels(void)
     blocked_on = listener(&port);
     for (int i = 0; i < 20; i++) {
         pthread_t t;
-        void *result;
+        void *result = NULL;
         CHECK(pthread_create(&t, NULL, blocks, NULL) == 0);
         if (i % 2)
             usleep(1000); /* both are right: blocked already, or not yet */
@@ -394,6 +416,13 @@ static void libraries(void)
     void *a = dlopen("libm.so.6", RTLD_NOW), *b = dlopen("libm.so.6", RTLD_NOW),
          *c = dlopen("libm.so.6", RTLD_NOW);
     CHECK(a && a == b && b == c && dlclose(c) == 0 && !dlopen("/nonexistent", RTLD_NOW));
+}
+
+static void probes(void)
+{
+    for (long i = 0; i < 3; i++)
+        CHECK(handle_probed(300) == 1407);
+    CHECK(handle_probed(301) == 1408);
 }
 
 static void *many(void *arg)
@@ -451,6 +480,9 @@ static bool act(char what)
         break;
     case 'C':
         cancels();
+        break;
+    case 'b':
+        probes();
         break;
     case 'L':
         libraries();
