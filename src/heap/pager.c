@@ -27,7 +27,7 @@
 #endif
 
 enum {
-    SLOTS = 16,
+    SLOTS = 16,     /* 32 MB: more would be fresh memory, which costs more than to read again */
     LOADS_MOST = 4, /* then a piece stays */
     STRIDE = 8,     /* pieces; a fault at every STRIDE-th asks for those that follow */
     MOST_PAGERS = 8,
