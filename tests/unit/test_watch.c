@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -286,11 +287,12 @@ static bool say(const struct world *w, char what)
     return answer == what;
 }
 
-static void spawn(struct world *w, const char *program, const char *preload)
+/* `tapes`: where the agent makes its tape; NULL: it is not preloaded. */
+static void spawn_in(struct world *w, const char *program, const char *preload, const char *tapes,
+                     const char *conf)
 {
-    char path[700], tapes[] = "/tmp/test_watch.XXXXXX", conf[] = "mode=exact,follow=0";
+    char path[700];
     int to[2], from[2];
-    assert_non_null(mkdtemp(tapes));
     assert_int_equal(pipe2(to, O_CLOEXEC), 0);
     assert_int_equal(pipe2(from, O_CLOEXEC), 0);
     snprintf(path, sizeof path, "%s/tests/unit/%s", build, program);
@@ -299,7 +301,7 @@ static void spawn(struct world *w, const char *program, const char *preload)
     if (w->pid == 0) {
         dup2(to[0], 0);
         dup2(from[1], 1);
-        if (preload) {
+        if (tapes) {
             setenv("LD_PRELOAD", preload, 1);
             setenv(TT_TAPE_ENV_DIR, tapes, 1);
             setenv(TT_TAPE_ENV_CONF, conf, 1);
@@ -313,14 +315,46 @@ static void spawn(struct world *w, const char *program, const char *preload)
     w->from = from[0];
     assert_true(say(w, '-'));
     w->tape_fd = -1;
-    if (preload) {
-        char tape[100];
-        snprintf(tape, sizeof tape, "%s/tape.%d.0", tapes, (int)w->pid);
-        w->tape_fd = open(tape, O_RDWR | O_CLOEXEC);
+    if (tapes) {
+        snprintf(path, sizeof path, "%s/tape.%d.0", tapes, (int)w->pid);
+        w->tape_fd = open(path, O_RDWR | O_CLOEXEC);
         assert_true(w->tape_fd >= 0);
-        unlink(tape);
+        unlink(path);
     }
-    rmdir(tapes);
+}
+
+static void open_tape(struct world *w)
+{
+    w->tape = mmap(NULL, TT_TAPE_OFF_FRAMES, PROT_READ, MAP_SHARED, w->tape_fd, 0);
+    assert_true(w->tape != MAP_FAILED);
+    keep_alive(w);
+    w->pads[0] = (struct tt_inject_pad){head(w)->pad_base, head(w)->pad_size, 0};
+    w->pads[1] = (struct tt_inject_pad){head(w)->pad2_base, head(w)->pad2_size, 0};
+    open_fds(w->pid, w->before);
+}
+
+static void close_tape(struct world *w)
+{
+    munmap((void *)(uintptr_t)w->tape, TT_TAPE_OFF_FRAMES);
+    close(w->tape_fd);
+}
+
+/* Returns whether the agent was there already. */
+static bool attach(struct world *w, uint32_t mode)
+{
+    char blob[700];
+    struct tt_inject_attached out;
+    struct tt_error err = {0};
+    snprintf(blob, sizeof blob, "%s/src/agent/telltale-agent.blob", build);
+    const struct tt_inject_attach_options options = {.conf = {.mode = mode}, .blob = blob};
+    int code = tt_inject_attach(w->pid, &options, &out, &err);
+    if (code)
+        print_error("%s\n", err.text);
+    assert_int_equal(code, 0);
+    w->tape_fd = out.tape_fd;
+    tt_inject_attached_free(&out);
+    open_tape(w);
+    return out.reused;
 }
 
 static void start_program(struct world *w, const char *program, bool attached)
@@ -329,26 +363,14 @@ static void start_program(struct world *w, const char *program, bool attached)
     snprintf(library, sizeof library, "%s/src/agent/libtelltale-agent.so", build);
     memset(w, 0, sizeof *w);
     w->attached = attached;
-    spawn(w, program, attached ? NULL : library);
-    if (attached) {
-        snprintf(library, sizeof library, "%s/src/agent/telltale-agent.blob", build);
-        const struct tt_inject_attach_options options = {.conf = {.mode = TT_MODE_EXACT},
-                                                         .blob = library};
-        struct tt_inject_attached out;
-        struct tt_error err = {0};
-        int code = tt_inject_attach(w->pid, &options, &out, &err);
-        if (code)
-            print_error("%s\n", err.text);
-        assert_int_equal(code, 0);
-        w->tape_fd = out.tape_fd;
-        tt_inject_attached_free(&out);
-    }
-    w->tape = mmap(NULL, TT_TAPE_OFF_FRAMES, PROT_READ, MAP_SHARED, w->tape_fd, 0);
-    assert_true(w->tape != MAP_FAILED);
-    keep_alive(w);
-    w->pads[0] = (struct tt_inject_pad){head(w)->pad_base, head(w)->pad_size, 0};
-    w->pads[1] = (struct tt_inject_pad){head(w)->pad2_base, head(w)->pad2_size, 0};
-    open_fds(w->pid, w->before);
+    char tapes[] = "/tmp/test_watch.XXXXXX";
+    assert_non_null(mkdtemp(tapes));
+    spawn_in(w, program, library, attached ? NULL : tapes, "mode=exact,follow=0");
+    rmdir(tapes);
+    if (attached)
+        attach(w, TT_MODE_EXACT);
+    else
+        open_tape(w);
 }
 
 static void start(struct world *w, bool attached)
@@ -364,8 +386,7 @@ static void finish(struct world *w)
     assert_int_equal(waitpid(w->pid, &status, 0), w->pid);
     assert_int_equal(status, 0);
     close(w->from);
-    munmap((void *)(uintptr_t)w->tape, TT_TAPE_OFF_FRAMES);
-    close(w->tape_fd);
+    close_tape(w);
 }
 
 /* ---- what is held ---- */
@@ -689,26 +710,100 @@ static void attached_again(void **state)
     assert_true(say(&w, 'f') && say(&w, 't'));
     assert_int_equal(tt_inject_detach(w.pid, true, &out, &err), 0);
     assert_true(say(&w, 'f'));
-    munmap((void *)(uintptr_t)w.tape, TT_TAPE_OFF_FRAMES);
-    close(w.tape_fd);
-    char blob[700];
-    snprintf(blob, sizeof blob, "%s/src/agent/telltale-agent.blob", build);
-    const struct tt_inject_attach_options options = {.conf = {.mode = TT_MODE_SAMPLED},
-                                                     .blob = blob};
-    struct tt_inject_attached attached;
-    assert_int_equal(tt_inject_attach(w.pid, &options, &attached, &err), 0);
-    assert_true(attached.reused);
-    w.tape_fd = attached.tape_fd;
-    tt_inject_attached_free(&attached);
-    w.tape = mmap(NULL, TT_TAPE_OFF_FRAMES, PROT_READ, MAP_SHARED, w.tape_fd, 0);
-    keep_alive(&w);
-    w.pads[0] = (struct tt_inject_pad){head(&w)->pad_base, head(&w)->pad_size, 0};
-    w.pads[1] = (struct tt_inject_pad){head(&w)->pad2_base, head(&w)->pad2_size, 0};
-    open_fds(w.pid, w.before);
+    close_tape(&w);
+    assert_true(attach(&w, TT_MODE_SAMPLED));
     place(&w);
     for (const char *what = "fpsmRcC"; *what; what++)
         do_and_check(&w, *what);
     finish(&w);
+}
+
+/* Whether a thread of the process waits in accept. */
+static bool in_accept(pid_t pid)
+{
+    char path[300], text[32];
+    bool found = false;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL && !found;) {
+        snprintf(path, sizeof path, "/proc/%d/task/%.20s/syscall", (int)pid, e->d_name);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+        text[n > 0 ? n : 0] = '\0';
+        found = atoi(text) == SYS_accept;
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(d);
+    return found;
+}
+
+/* A call that began under one recording, over its end, comes back under the next. */
+static void comes_back_into_the_next(void **state)
+{
+    (void)state;
+    struct world w;
+    struct tt_inject_detached out;
+    struct tt_error err = {0};
+    start(&w, true);
+    assert_true(say(&w, 'B'));
+    while (!in_accept(w.pid))
+        usleep(1000);
+    assert_int_equal(tt_inject_detach(w.pid, true, &out, &err), 0);
+    close_tape(&w);
+    assert_true(attach(&w, TT_MODE_EXACT));
+    place(&w);
+    assert_true(say(&w, 'f'));
+    check_fds(&w);
+    assert_true(say(&w, 'U'));
+    bool now[FDS];
+    size_t unknown = 0;
+    open_fds(w.pid, now);
+    for (int fd = 0; fd < FDS; fd++)
+        unknown += now[fd] && !w.before[fd] && !find_held(&w, TT_SPACE_FD, (uint64_t)fd);
+    assert_int_equal(unknown, 1); /* nobody knows when it was accepted */
+    check_sites(&w);
+    finish(&w);
+}
+
+/* A forked child has a tape of its own, the same watches, and nothing that it holds yet. */
+static void forked_child(void **state)
+{
+    (void)state;
+    struct world w, child = {.tape_fd = -1};
+    char library[700], tape[64], path[300];
+    snprintf(library, sizeof library, "%s/src/agent/libtelltale-agent.so", build);
+    snprintf(tape, sizeof tape, "/tmp/test_watch.XXXXXX");
+    assert_non_null(mkdtemp(tape));
+    memset(&w, 0, sizeof w);
+    spawn_in(&w, "watch_target", library, tape, "mode=exact,follow=1");
+    open_tape(&w);
+    place(&w);
+    do_and_check(&w, 'f');
+    assert_true(say(&w, 'F'));
+    for (size_t i = 0; i < TT_TAPE_HELD && !child.pid; i++)
+        if (held(&w, i) && held(&w, i)->space == TT_SPACE_CHILD)
+            child.pid = (pid_t)held(&w, i)->value;
+    assert_true(child.pid > 0);
+    snprintf(path, sizeof path, "%s/tape.%d.0", tape, (int)child.pid);
+    while (child.tape_fd < 0) {
+        child.tape_fd = open(path, O_RDWR | O_CLOEXEC);
+        usleep(1000);
+    }
+    child.tape = mmap(NULL, TT_TAPE_OFF_FRAMES, PROT_READ, MAP_SHARED, child.tape_fd, 0);
+    assert_true(child.tape != MAP_FAILED);
+    while (head(&child)->magic == 0 || count_held(&child, 0, 0) != 1 ||
+           count_sites(&child, TT_KIND_FD, NULL) != 1)
+        usleep(1000);
+    assert_memory_equal(child.tape + TT_TAPE_OFF_WATCHES, w.tape + TT_TAPE_OFF_WATCHES, 40);
+    check_fds(&w);
+    check_sites(&w);
+    assert_int_equal(kill(child.pid, SIGKILL), 0);
+    close_tape(&child);
+    unlink(path);
+    finish(&w);
+    rmdir(tape);
 }
 
 static int find_build(void)
@@ -745,6 +840,8 @@ int main(void)
         cmocka_unit_test(taken_out_again),
         cmocka_unit_test(refusals),
         cmocka_unit_test(attached_again),
+        cmocka_unit_test(comes_back_into_the_next),
+        cmocka_unit_test(forked_child),
     };
     if (find_build() != 0)
         return 1;

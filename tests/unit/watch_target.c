@@ -400,6 +400,38 @@ static void cancels(void)
     CHECK(close(blocked_on) == 0);
 }
 
+/* A thread in accept, until somebody connects. */
+static pthread_t waiting;
+static uint16_t waiting_port;
+static void *waits(void *arg)
+{
+    CHECK(accept(blocked_on, NULL, NULL) >= 0);
+    return arg;
+}
+
+static void wait_blocked(void)
+{
+    blocked_on = listener(&waiting_port);
+    CHECK(pthread_create(&waiting, NULL, waits, NULL) == 0);
+}
+
+static void unblock(void)
+{
+    close(connected(waiting_port));
+    CHECK(pthread_join(waiting, NULL) == 0);
+}
+
+/* A child that holds one file more than its parent, until it is killed. */
+static void fork_one(void)
+{
+    if (fork() != 0)
+        return;
+    close(open(file, O_RDONLY));
+    CHECK(open(file, O_RDONLY) > 0);
+    for (;;)
+        pause();
+}
+
 static void declared(void)
 {
     int h = 0;
@@ -480,6 +512,15 @@ static bool act(char what)
         break;
     case 'C':
         cancels();
+        break;
+    case 'B':
+        wait_blocked();
+        break;
+    case 'U':
+        unblock();
+        break;
+    case 'F':
+        fork_one();
         break;
     case 'b':
         probes();
