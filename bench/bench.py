@@ -140,8 +140,8 @@ def pairs(b):
 
 
 def attached_to(b, pid, mode):
-    """telltale, attached to a process in which all is patched by now; leave it by __exit__. Without frozen copies, whose cost
-    comes once (docs/reliability.md)."""
+    """telltale, attached to a process in which all is patched by now; leave it by __exit__. Without frozen copies, whose
+    cost comes once."""
     session = b.session()
     process = Process([b.telltale, "attach", "-q", "-p", pid, "--mode", mode, "--snapshots", "off", "-o", session])
     for _ in range(500):
@@ -187,7 +187,8 @@ def attached(b):
             return None if None in (bare, both) else (bare, both)
 
         values = rounds(b.args.rounds, ["nothing", *MODES], once)
-        b.row("attached", f"{label}: bare", statistics.median(v[0] for all_ in values.values() for v in all_ if v), "ns per pair")
+        bare = [v[0] for all_ in values.values() for v in all_ if v]
+        b.row("attached", f"{label}: bare", statistics.median(bare), "ns per pair")
         for mode, bar in zip(("nothing", *MODES), (None, exact_bar, sampled_bar, adaptive_bar)):
             more = [after - before for before, after in filter(None, values[mode])]
             least = min(v[1] for v in values[mode] if v) - min(v[0] for v in values[mode] if v) if more else 0
@@ -484,7 +485,8 @@ def session_size(b):
     b.row("session", "session of an hour" + ("" if seconds >= 3600 else ", extended from that"), hour / 1e6, "MB", 20)
 
 
-GROUPS = {"pairs": pairs, "attached": attached, "attached-redis": redis_attached, "start": start, "redis": redis, "sqlite": sqlite_rows, "memory": memory, "session": session_size}
+GROUPS = {"pairs": pairs, "attached": attached, "attached-redis": redis_attached, "start": start, "redis": redis,
+          "sqlite": sqlite_rows, "memory": memory, "session": session_size}
 
 
 def machine():
