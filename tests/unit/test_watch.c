@@ -231,7 +231,7 @@ static void resolve(const struct world *w, const char *name, uint64_t *address, 
         if (own && here && strcmp(base, strrchr(info.dli_fname, '/')) == 0) {
             *address = m->start + (uint64_t)((uint8_t *)own - (uint8_t *)info.dli_fbase);
             *size = here->st_size;
-        } else if (!own && strstr(base, "watch_target")) {
+        } else if (!own && strstr(base, "watch_t")) {
             find_symbol(path, name, &s);
             *address = s.st_value ? m->start + s.st_value : 0;
             *size = s.st_size;
@@ -806,6 +806,29 @@ static void forked_child(void **state)
     rmdir(tape);
 }
 
+/* Through a frame of ours, which the preload library has unwind tables for. */
+static void exceptions(void **state)
+{
+    (void)state;
+    struct world w;
+    struct tt_error err = {0};
+    char path[700];
+    snprintf(path, sizeof path, "%s/tests/unit/watch_throw", build);
+    if (access(path, X_OK) != 0)
+        skip(); /* built without a C++ compiler */
+    start_program(&w, "watch_throw", false);
+    struct tt_inject_watch watch = {
+        .row = DECLARED(ACQUIRE, TT_FROM_RETURN, NOT_NEGATIVE), .index = -1, .throws = true};
+    resolve(&w, "_Z11make_handleiRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE",
+            &watch.row.address, &watch.size);
+    assert_int_equal(tt_inject_watch(w.pid, w.pads, 2, w.tape_fd, &watch, 1, NULL, &err), 0);
+    assert_int_equal(watch.result, 0);
+    assert_true(say(&w, 'x'));
+    assert_int_equal(count_held(&w, TT_SPACE_DECLARED, 0), 2);
+    check_sites(&w);
+    finish(&w);
+}
+
 static int find_build(void)
 {
     ssize_t n = readlink("/proc/self/exe", build, sizeof build - 1);
@@ -842,6 +865,7 @@ int main(void)
         cmocka_unit_test(attached_again),
         cmocka_unit_test(comes_back_into_the_next),
         cmocka_unit_test(forked_child),
+        cmocka_unit_test(exceptions),
     };
     if (find_build() != 0)
         return 1;
