@@ -67,6 +67,13 @@ static void arrive_refused(struct tt_recorder *rec, pid_t pid)
 
 void tt_kernel_start(struct tt_recorder *rec)
 {
+    if (rec->options->n_handles)
+        tt_loop_say(rec,
+                    "declared handles are not watched: that needs the agent inside the process, "
+                    "which --no-inject keeps out");
+    if (rec->options->n_operations)
+        tt_loop_say(rec, "declared operations are not counted: that needs the agent inside the "
+                         "process, which --no-inject keeps out");
     const struct tt_kernel_options options = {
         .follow = rec->options->follow, .arg = rec, .arrived = arrived, .replaced = replaced};
     rec->kernel = tt_kernel_open(&options, &rec->kernel_why);

@@ -115,6 +115,8 @@ int tt_rows_meta(struct tt_session_writer *w, const struct tt_record_options *o,
     tt_session_put_meta(w, "mode", modes[o->mode <= TT_MODE_ADAPTIVE ? o->mode : 0]);
     tt_session_put_metaf(w, "pid", "%d", (int)pid);
     tt_session_put_metaf(w, "follow", "%d", o->follow);
+    if (o->no_inject)
+        tt_session_put_meta(w, "no_inject", "1");
     tt_session_put_metaf(w, "started_wall", "%llu", (unsigned long long)started_wall);
     tt_session_put_metaf(w, "started_ns", "%llu", (unsigned long long)started_ns);
     tt_session_put_metaf(w, "ended_ns", "%llu", (unsigned long long)started_ns);

@@ -135,6 +135,9 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
     const char *follow = tt_session_meta_get(s->from.session, "follow");
     if (follow && !strcmp(follow, "1"))
         add_word(&line, "-f");
+    const char *no_inject = tt_session_meta_get(s->from.session, "no_inject");
+    if (no_inject && !strcmp(no_inject, "1"))
+        add_word(&line, "--no-inject");
     add_operations(&line, s);
     for (size_t k = 0; k < s->labels.len; k++) {
         struct tt_text label = {0};
