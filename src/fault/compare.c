@@ -80,11 +80,33 @@ void tt_fault_usual_free(struct tt_fault_usual *usual)
     tt_map_free(&usual->by_key);
 }
 
+/* Whether the program did at least a quarter of the calls that it does without the fault from there
+ * on, at the same stacks; the failing one, which may be tried again, apart. What a program does to
+ * say that it gives up is less. */
+static bool did_more(const struct tt_fault_usual *usual, const struct tt_fault_round *round,
+                     uint32_t site)
+{
+    struct tt_map rows = {0};
+    uint64_t usually = 0, did = 0;
+    for (size_t i = 0; i < round->called.len; i++)
+        if (tt_map_put(&rows, round->called.data[i].site, i))
+            break;
+    for (size_t i = 0; i < usual->called.len; i++) {
+        const struct tt_fault_called *u = &usual->called.data[i];
+        const uint64_t *at = tt_map_get(&rows, u->site);
+        const struct tt_fault_called none = {0}, *c = at ? &round->called.data[*at] : &none;
+        if (u->site == site || !u->calls)
+            continue;
+        usually += beyond(u->calls, c->calls - c->after);
+        did += c->after;
+    }
+    tt_map_free(&rows);
+    return did && did >= usually / 4;
+}
+
 enum tt_fault_outcome tt_fault_outcome(const struct tt_fault_usual *usual,
                                        const struct tt_fault_round *round, uint32_t site)
 {
-    struct tt_map known = {0};
-    enum tt_fault_outcome outcome = TT_FAULT_GAVE_UP;
     if (!round->fired)
         return TT_FAULT_UNREACHED;
     if (round->hung)
@@ -93,18 +115,8 @@ enum tt_fault_outcome tt_fault_outcome(const struct tt_fault_usual *usual,
         return WIFSIGNALED(round->status) ? TT_FAULT_DIED : TT_FAULT_GAVE_UP;
     if (round->alone != usual->alone)
         return TT_FAULT_GAVE_UP;
-    if (round->status == usual->status)
-        return TT_FAULT_WENT_ON;
-    for (size_t i = 0; i < usual->called.len; i++)
-        if (usual->called.data[i].calls && tt_map_put(&known, usual->called.data[i].site, 1))
-            break;
-    for (size_t i = 0; i < round->called.len; i++) {
-        const struct tt_fault_called *c = &round->called.data[i];
-        if (c->after && c->site != site && tt_map_get(&known, c->site))
-            outcome = TT_FAULT_WENT_ON;
-    }
-    tt_map_free(&known);
-    return outcome;
+    return round->status == usual->status || did_more(usual, round, site) ? TT_FAULT_WENT_ON
+                                                                          : TT_FAULT_GAVE_UP;
 }
 
 static int put(tt_fault_losses *losses, const struct tt_fault_held *h, size_t trial,

@@ -119,11 +119,11 @@ struct tt_fault_trial {
 enum tt_fault_outcome {
     TT_FAULT_UNTRIED,
     TT_FAULT_UNREACHED, /* the stack did not come up so often this time */
-    TT_FAULT_WENT_ON,   /* the program did more of what it does without the fault, or ended as it
-                           does then */
-    TT_FAULT_GAVE_UP,   /* it ended otherwise, without */
-    TT_FAULT_DIED,      /* of a signal */
-    TT_FAULT_HUNG,      /* ended by us */
+    TT_FAULT_WENT_ON, /* the program did a good part of what it does without the fault, or ended as
+                         it does then */
+    TT_FAULT_GAVE_UP, /* it ended otherwise, without */
+    TT_FAULT_DIED,    /* of a signal */
+    TT_FAULT_HUNG,    /* ended by us */
 };
 
 /* Held at the end with one stack and kind. */

@@ -331,6 +331,8 @@ static pid_t waited(pid_t pid, const int *status)
 TT_CALL(pid_t, waitpid, pid_t pid, int *status, int options)
 {
     int code = TT_ASK(waitpid, NULL);
+    if (code == ECHILD) /* the child is gone then, as when SIGCHLD is ignored (waitpid(2)) */
+        waited(TT_REAL(waitpid, pid_t, pid_t, int *, int)(pid, NULL, options), NULL);
     if (code) {
         errno = code;
         return -1;

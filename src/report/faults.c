@@ -211,7 +211,8 @@ static void put_stack(const struct tt_faults *f, uint32_t site, uint32_t above, 
         return;
     }
     struct tt_stack_view view = tt_stack_trim(frames, n);
-    for (size_t i = view.first; i < view.end; i++) {
+    size_t first = view.first - (view.through != NULL); /* "setlocale", whose malloc it is */
+    for (size_t i = first; i < view.end; i++) {
         struct tt_text name = {0}, place = {0};
         tt_stack_name(&name, &frames[i], NAME_WIDTH);
         tt_stack_place(&place, &frames[i]);
