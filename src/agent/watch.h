@@ -52,6 +52,26 @@ TT_HIDDEN void tt_watch_probed(struct tt_watch_call *call, uint64_t *slot, uint6
 TT_HIDDEN void tt_watch_vforked(const struct tt_watch_stub *stub, uint64_t child,
                                 const uint64_t *slot, uint64_t rbp);
 
+/* ---- watch_act.c: what the rows mean; the thread is entered, or `at` has none ---- */
+
+/* 1: there is something to do after the real function too; 0: not. */
+TT_HIDDEN int64_t tt_watch_act_before(struct tt_watch_call *call, const struct tt_tape_watch *row,
+                                      struct tt_thread *t, const struct tt_where *at);
+TT_HIDDEN void tt_watch_act_after(struct tt_watch_call *call, const struct tt_tape_watch *row,
+                                  const struct tt_where *at);
+/* Both at once, of a probe. */
+TT_HIDDEN void tt_watch_act_now(const struct tt_watch_call *call, const struct tt_tape_watch *row,
+                                const struct tt_where *at);
+/* Of a descriptor: it is acquired; what belongs to one that was released goes with it; the kind of
+ * what the call acquires; the lower half of an argument, 0 where `from` names none. */
+TT_HIDDEN void tt_watch_opened(const struct tt_where *at, const struct tt_watch_call *call,
+                               const struct tt_tape_watch *row, uint64_t fd, uint32_t kind);
+TT_HIDDEN void tt_watch_closed(const struct tt_where *at, uint64_t fd);
+TT_HIDDEN uint32_t tt_watch_kind(const struct tt_watch_call *call, const struct tt_tape_watch *row);
+TT_HIDDEN uint32_t tt_watch_argument(const struct tt_watch_call *call, uint32_t from);
+
+/* ---- watch.c ---- */
+
 /* start.c: a recording begins (a tape that is new or a forked child's), or goes quiet. */
 TT_HIDDEN void tt_watch_begin(void);
 TT_HIDDEN void tt_watch_stop(void);
