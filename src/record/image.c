@@ -182,7 +182,7 @@ bool tt_image_settle(struct tt_recorder *rec, struct tt_image *image)
                  "the agent wrote something that this telltale does not understand");
     }
     image->row_changed = true;
-    if (image->tape.head.state == TT_STATE_REFUSED) {
+    if (image->tape.head.state == TT_STATE_REFUSED && !image->kernel) { /* that was said */
         rec->result->refused++;
         if (!*rec->result->refused_why)
             snprintf(rec->result->refused_why, sizeof rec->result->refused_why, "%s",
