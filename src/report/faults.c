@@ -258,6 +258,16 @@ static void put_units(const struct tt_faults_loss *l, struct tt_text *out)
         tt_text_add(out, ", %s,", tt_text_size(size, (double)l->bytes));
 }
 
+static bool same_cause(const struct tt_faults_cause *a, const struct tt_faults_cause *b)
+{
+    bool same = a->site == b->site && a->n_errors == b->n_errors && a->n_nth == b->n_nth;
+    for (size_t i = 0; same && i < a->n_errors; i++)
+        same = a->errors[i] == b->errors[i];
+    for (size_t i = 0; same && i < a->n_nth; i++)
+        same = a->nth[i] == b->nth[i];
+    return same;
+}
+
 /* The losses of one weight, those of one failing stack under one head. */
 static void put_losses(const struct tt_faults *f, unsigned weight, const char *head, size_t max,
                        struct tt_text *out)
@@ -272,8 +282,7 @@ static void put_losses(const struct tt_faults *f, unsigned weight, const char *h
             tt_text_add(out, "\n%s\n", head);
         if (written == max)
             continue;
-        bool same = last && last->cause.site == l->cause.site &&
-                    !memcmp(&last->cause, &l->cause, sizeof l->cause);
+        bool same = last && same_cause(&last->cause, &l->cause);
         if (!same) {
             tt_text_add(out, "\n%4zu. ", ++written);
             put_cause(f, &l->cause, out);
