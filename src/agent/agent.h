@@ -159,10 +159,11 @@ struct tt_agent {
     tt_hook_fn *entry[TT_E_ALL]; /* first: the stubs know the offset. NULL: not started */
     struct tt_host host;
     struct tt_conf conf;
-    uint32_t *alive; /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
-                        settling, then 1, or 3 for good if the child does not record */
-    uint8_t *base;   /* the tape */
-    uint64_t bytes;  /* from its start to its end, as mapped */
+    uint32_t *alive;   /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
+                          settling, then 1, or 3 for good if the child does not record */
+    uint32_t watching; /* watches: the session that is under way, 0 none */
+    uint8_t *base;     /* the tape */
+    uint64_t bytes;    /* from its start to its end, as mapped */
     struct tt_tape_head *head;
     uint64_t *l1; /* see tt_live_piece */
     uint8_t *shadow;

@@ -64,8 +64,6 @@ static __attribute__((noinline)) struct tt_tape_held *search(uint32_t space, uin
         for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++)
             if (is(&rows[k], space, value))
                 return &rows[k];
-        if (!rows[0].overflow)
-            break;
     }
     return NULL;
 }
@@ -73,11 +71,10 @@ static __attribute__((noinline)) struct tt_tape_held *search(uint32_t space, uin
 static inline __attribute__((always_inline)) struct tt_tape_held *find(uint32_t space,
                                                                        uint64_t value)
 {
-    struct tt_tape_held *rows = bucket(tt_tape_home(space, value), 0);
-    struct tt_tape_held *own = &rows[own_row(value)];
+    struct tt_tape_held *own = bucket(tt_tape_home(space, value), 0) + own_row(value);
     if (TT_LIKELY(is(own, space, value)))
         return own;
-    return TT_UNLIKELY(rows[0].overflow) ? search(space, value) : NULL;
+    return TT_UNLIKELY(own->overflow) ? search(space, value) : NULL;
 }
 
 struct tt_tape_held *tt_held_find(uint32_t space, uint64_t value)
@@ -92,7 +89,6 @@ static __attribute__((noinline)) struct tt_tape_held *claim_aside(uint32_t space
     uint32_t home = tt_tape_home(space, value);
     for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
         struct tt_tape_held *rows = bucket(home, n);
-        rows[0].overflow = 1;
         for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
             *state = load(&rows[k]);
             if ((*state & TT_HELD_MASK) == TT_HELD_FREE && turn(&rows[k], state, TT_HELD_BUSY))
@@ -109,6 +105,7 @@ static struct tt_tape_held *claim(uint32_t space, uint64_t value, uint32_t *stat
     *state = load(own);
     if (TT_LIKELY((*state & TT_HELD_MASK) == TT_HELD_FREE && turn(own, state, TT_HELD_BUSY)))
         return own;
+    own->overflow = 1; /* before it lies elsewhere */
     return claim_aside(space, value, state);
 }
 

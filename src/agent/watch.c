@@ -17,8 +17,6 @@
 
 _Static_assert(offsetof(struct tt_thread, vfork) == TT_THREAD_VFORK, "watch_x86_64.S knows it");
 
-static uint32_t watching; /* 1: a recording is under way */
-
 void tt_watch_begin(void)
 {
     struct tt_tape_watch *rows = (struct tt_tape_watch *)(tt_agent.base + TT_TAPE_OFF_WATCHES);
@@ -28,12 +26,12 @@ void tt_watch_begin(void)
             rows[i].calls = 0;
     tt_agent.head->watch_entry = (uint64_t)tt_watch_entry;
     tt_agent.head->probe_entry = (uint64_t)tt_watch_probe;
-    __atomic_store_n(&watching, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&tt_agent.watching, tt_agent.session, __ATOMIC_RELEASE);
 }
 
 void tt_watch_stop(void)
 {
-    __atomic_store_n(&watching, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&tt_agent.watching, 0, __ATOMIC_RELEASE);
 }
 
 static struct tt_tape_watch *row_of(const struct tt_watch_stub *stub)
@@ -45,16 +43,16 @@ static struct tt_tape_watch *row_of(const struct tt_watch_stub *stub)
 /* Not recording: a forked child that is not settled yet, perhaps. */
 static __attribute__((noinline)) int settled(void)
 {
-    if (!__atomic_load_n(&watching, __ATOMIC_ACQUIRE))
+    if (!__atomic_load_n(&tt_agent.watching, __ATOMIC_ACQUIRE))
         return 0;
     tt_agent_forked();
-    return tt_agent_recording() && __atomic_load_n(&watching, __ATOMIC_ACQUIRE);
+    return tt_agent_recording() && __atomic_load_n(&tt_agent.watching, __ATOMIC_ACQUIRE);
 }
 
 /* Whether calls count now. */
 static inline __attribute__((always_inline)) int counts(void)
 {
-    if (TT_LIKELY(__atomic_load_n(&watching, __ATOMIC_ACQUIRE) && tt_agent_recording()))
+    if (TT_LIKELY(__atomic_load_n(&tt_agent.watching, __ATOMIC_ACQUIRE) && tt_agent_recording()))
         return 1;
     return settled();
 }
@@ -91,8 +89,9 @@ static int64_t stack_words(const struct tt_thread *t, const struct tt_tape_watch
 static void await(struct tt_watch_call *c, const struct tt_tape_watch *w, const struct tt_thread *t)
 {
     c->address = w->address;
-    c->session = tt_agent.session;
-    c->early = tt_held_early_now();
+    c->session = tt_agent.watching;
+    if (w->space != TT_SPACE_FD)
+        c->early = tt_held_early_now();
     c->before = t ? t->acquired : ~0U;
 }
 
@@ -214,7 +213,7 @@ void tt_watch_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
     struct tt_thread *t = tt_arch_thread_again();
     if (TT_UNLIKELY(c->inside) && t && t->vfork)
         t->vfork--;
-    if (TT_UNLIKELY(c->session != tt_agent.session) || TT_UNLIKELY(!counts()))
+    if (TT_UNLIKELY(c->session != tt_agent.watching) || TT_UNLIKELY(!counts()))
         return;
     const struct tt_tape_watch *w = row_of(c->stub);
     if (TT_UNLIKELY(w->address != c->address))

@@ -219,10 +219,10 @@ struct tt_tape_watch {
     uint64_t own[2]; /* R, by src/inject: see TT_WATCH_MAP; from and to, 0 0: none */
 };
 
-/* A unit held. The place: row value % TT_TAPE_BUCKET (of large values: value / 16) of bucket
- * tt_tape_home(space, value); if that bucket's first row says `overflow`, perhaps another row of it
- * or of one of the TT_TAPE_HELD_REACH - 1 buckets behind it. A reader takes a row for sound if
- * `state` is the same before and after. */
+/* A unit held. The place: its own row, which is row value % TT_TAPE_BUCKET (of large values: value
+ * / 16) of bucket tt_tape_home(space, value); if that says `overflow`, perhaps any row of this
+ * bucket or of the TT_TAPE_HELD_REACH - 1 behind it. A reader takes a row for sound if `state` is
+ * the same before and after. */
 enum {
     TT_HELD_FREE = 0,
     TT_HELD_BUSY = 1, /* being filled */
@@ -244,7 +244,7 @@ struct tt_tape_held {
     int32_t also;   /* descriptor inside a stream or directory, -1 none; PORT: the port asked for */
     uint8_t space;  /* enum tt_tape_space */
     uint8_t kind;   /* enum tt_tape_kind */
-    uint8_t overflow; /* in the first row of a bucket: some unit does not lie in its own row */
+    uint8_t overflow; /* some unit whose own row this is lies elsewhere, or did once */
     uint8_t reserved;
 };
 
