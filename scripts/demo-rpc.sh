@@ -23,7 +23,7 @@ client() { # NAME CLIENT FAILING-SHARE LOAD...
     shift 3
     "$rpc/rpcload" --recycle 300 --settle $((horizon + 2)) --ports "$port-$((port + 99))" \
         --truth "$out/$name.json" "$@" -- "$telltale" run -q -o "$out/$name.tt" --horizon "$horizon" \
-        --operation OpenCluster=OpenCluster --label failing="$share" \
+        --operation OpenCluster=OpenCluster --label failure="$share" \
         --handle "port grant in rpcssd=port_acquire:ret,port_release:arg1,limit=100" -- "$rpc/$program" \
         >"$out/$name.log" 2>&1 &
     pids[$name]=$!

@@ -39,7 +39,7 @@ if leaks:
     expect("ports lost", leak["lost"]["units"], lost)
     expect("per OpenCluster, of which half failed", round(leak["rate"]["per_operation"], 1), 0.5)
     expect("limit that it runs into", leak["forecast"] and leak["forecast"]["limit"], pool)
-    expect("law", (leak["law"] or {}).get("text"), "lost units = 1 x failing per OpenCluster")
+    expect("law", (leak["law"] or {}).get("text"), "lost units = 1 x failure per OpenCluster")
     expect("confirmed by controls", leak["confirmed"], True)
     expect("fixed build without the loss", leak["fix"]["fixed"], True)
 for number, coefficient in enumerate((1, 1, 0, 0, 1, 0), 1):

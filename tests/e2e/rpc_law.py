@@ -31,7 +31,7 @@ def client(name, *load, program="clusclient", pool=100, failing=0.5, handle=LOST
     first = first_port + 100 * place
     status, out, err = run([CASES / "rpcload", "--recycle", recycle, "--settle", HORIZON + 2, "--ports", ports or f"{first}-{first + pool - 1}",
                             "--truth", truth, *load, "--", t.telltale, "run", "-q", "-o", session, "--horizon", HORIZON,
-                            "--operation", "OpenCluster=OpenCluster", "--label", f"failing={failing}",
+                            "--operation", "OpenCluster=OpenCluster", "--label", f"failure={failing}",
                             "--handle", f"{RESOURCE}={handle},limit={pool}", "--", CASES / program], limit=150)
     if not t.check(status == 0, f"{name}: load ended well", f"status {status}: {(out + err).decode()[-2000:]}"):
         return None
@@ -55,6 +55,8 @@ def expect_lost(name, truth, findings):
     """Exactly the ports that rpcload says, as one leak of the right place, and nothing else: the client's descriptors, sockets
     and memory are flat."""
     found, lost = leaks(findings), truth["ports_lost"]
+    if truth["hung"]:  # births end with the hang, which may leave it open whether they go on
+        found = [f for f in findings if f in found or f["resource"] == RESOURCE and f["verdict"] == "undetermined"]
     if lost == 0:
         t.check(not found, f"{name}: nothing lost, nothing found", [(f["resource"], f["verdict"], f["lost"]) for f in found])
         return None
@@ -64,17 +66,17 @@ def expect_lost(name, truth, findings):
     leak = found[0]
     t.check(leak["site"]["frames"][0]["function"] == "dg_open", f"{name}: acquired in dg_open", leak["site"]["frames"][0])
     t.check(leak["lost"]["units"] == lost, f"{name}: {lost} ports", leak["lost"])
-    t.check(leak["rate"]["operation"] == "OpenCluster", f"{name}: by OpenCluster", leak["rate"])
+    t.check(leak["rate"]["operation"] == "OpenCluster" or leak["verdict"] == "undetermined", f"{name}: by OpenCluster", leak["rate"])
     return leak
 
 
 def law():
     shares = {"half": (0.5, 1), "third": (0.333333, 2), "quarter": (0.25, 3), "fifth": (0.2, 4)}
-    runs = [(name, ("--cycles", 50 * good, "--f1", 50, "--pause", 120 // good), {"failing": share}) for name, (share, good) in shares.items()]
+    runs = [(name, ("--cycles", 60 * good, "--f1", 60, "--pause", 120 // good), {"failing": share}) for name, (share, good) in shares.items()]
     runs += [("none", ("--cycles", 60, "--pause", 100), {"failing": 0})]
-    runs += [(f"F{k}", ("--cycles", 50, f"--f{k}", 50, "--pause", 120), {}) for k in range(2, 7)]
-    runs += [(f"hang{pool}", ("--until-hang", "--hang-ms", HORIZON * 1000 + 2000, "--cycles", 1, "--f1", 1, "--pause", 7200 // pool), {"pool": pool})
-             for pool in (36, 72)]
+    runs += [(f"F{k}", ("--cycles", 60, f"--f{k}", 60, "--pause", 120), {}) for k in range(2, 7)]
+    runs += [(f"hang{pool}", ("--until-hang", "--hang-ms", HORIZON * 1000 + 2000, "--cycles", 1, "--f1", 1, "--pause", 9000 // pool), {"pool": pool})
+             for pool in (50, 100)]
     runs += [("hotfix", ("--cycles", 150) + tuple(x for k in range(1, 7) for x in (f"--f{k}", 25)) + ("--pause", 20), {"program": "clusclient-hotfix"})]
     results = all_clients(runs)
     for name, (truth, findings) in results.items():
@@ -82,20 +84,21 @@ def law():
         leak = expect_lost(name, truth, findings)
         if name in ("F2", "F3", "F4", "F5", "F6", "half"):
             number = 1 if name == "half" else int(name[1])
-            t.check(truth["ports_lost"] == COEFFICIENTS[number - 1] * failures[f"F{number}"] and failures[f"F{number}"] == 50,
+            t.check(truth["ports_lost"] == COEFFICIENTS[number - 1] * failures[f"F{number}"] and failures[f"F{number}"] == 60,
                     f"{name}: {COEFFICIENTS[number - 1]} ports for each failure", truth)
         if name.startswith("hang"):
             pool = int(name[4:])
             t.check(truth["hung"] and pool - 6 <= failures["F1"] <= pool, f"{name}: hangs when the list is used up, but for ports in use", truth)
             if leak:
-                t.check(leak["forecast"] and leak["forecast"]["limit"] == pool, f"{name}: the list is the limit", leak["forecast"])
-                t.check(abs(leak["rate"]["per_operation"] - 0.5) < 0.05, f"{name}: the slope is the same", leak["rate"])
+                t.check("exhausted" in [e["kind"] for e in leak["evidence"]], f"{name}: the list is the limit, and used up", leak["evidence"])
+                rate = leak["rate"]["per_operation"]
+                t.check(rate is None or abs(rate - 0.5) < 0.05, f"{name}: the slope is the same", leak["rate"])
     controls = [o for name in ("third", "quarter", "fifth", "none") for o in ("--control", t.path(f"{name}.tt"))]
     joined = t.findings(t.path("half.tt"), *controls, "--fixed", t.path("hotfix.tt"))
     if joined and t.check(len(leaks(joined["findings"])) == 1, "one leak across the runs", joined["findings"][:3]):
         leak = leaks(joined["findings"])[0]
         text = (leak["law"] or {}).get("text", "")
-        t.check(text == "lost units = 1 x failing per OpenCluster" and leak["law"]["r2"] > 0.999, "law across shares of failing calls", leak["law"])
+        t.check(text == "lost units = 1 x failure per OpenCluster" and leak["law"]["r2"] > 0.999, "law across shares of failing calls", leak["law"])
         t.check(leak["confirmed"], "confirmed by the clean control", leak["controls"])
 
 
