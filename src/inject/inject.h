@@ -7,6 +7,7 @@
 #ifndef TT_INJECT_INJECT_H
 #define TT_INJECT_INJECT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -36,6 +37,17 @@ struct tt_inject_entry {
  * process. Signals that arrive meanwhile are passed on; the exit status of pid is not consumed. */
 int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
                     struct tt_inject_entry *entries, size_t n_entries, uint64_t *stopped_ns,
+                    struct tt_error *err);
+
+/* A place in the program that does nothing (0f 1f 44 00 00) and can be made a jump. */
+struct tt_inject_jump {
+    uint64_t at, to;
+    bool done; /* out: it is what was asked for */
+};
+
+/* Makes places jumps (on), or nothing again, in one stop of all threads. 0 when they were looked at
+ * (see each one's done), else a negative errno with err and nothing changed. */
+int tt_inject_jumps(pid_t pid, struct tt_inject_jump *jumps, size_t n, bool on,
                     struct tt_error *err);
 
 #endif

@@ -146,6 +146,13 @@ static void add(struct tt_image *image, const char *name, const char *function, 
     (void)failed;
 }
 
+void tt_count_add(struct tt_image *image, const char *name, const char *function, uint64_t address,
+                  uint64_t size)
+{
+    if (!by_address(image, address))
+        add(image, name, function, address, size, true);
+}
+
 /* Looks declared functions up; those that are absent are looked for again when modules change. */
 static void resolve_declared(struct tt_recorder *rec, struct tt_image *image)
 {

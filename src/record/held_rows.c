@@ -21,6 +21,9 @@ const char *tt_record_resource(const struct tt_recorder *rec, uint8_t kind)
         return "heap";
     if (kind >= TT_KIND_DECLARED && (size_t)(kind - TT_KIND_DECLARED) < rec->options->n_handles)
         return rec->options->handles[kind - TT_KIND_DECLARED].name;
+    if (kind >= TT_KIND_DECLARED + TT_HANDLES_MOST &&
+        (size_t)(kind - TT_KIND_DECLARED - TT_HANDLES_MOST) < rec->told.len)
+        return rec->told.data[kind - TT_KIND_DECLARED - TT_HANDLES_MOST].name;
     const struct tt_resource *known = tt_resource_of(kind);
     return known ? known->name : "unknown";
 }

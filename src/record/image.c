@@ -473,6 +473,8 @@ void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
     tt_tape_free(&image->tape);
     tt_look_free(&image->look);
     tt_held_free(&image->held);
+    tt_vec_free(&image->jumps);
+    tt_vec_free(&image->jump_to);
     tt_proc_maps_free(&image->maps);
     tt_modules_free(image);
     tt_count_leave(rec, image);

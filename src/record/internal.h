@@ -14,6 +14,7 @@
  *   stale.c   sampled objects not touched           once.c    one snapshot, or a core file
  *   watch.c   which functions are watched           held.c    units held besides heap blocks
  *   library.c where functions of the C library are  reconcile.c what the kernel says of them
+ *   probe.c   what the program tells itself
  *   owner.c   on whose behalf                       held_rows.c their rows
  * Start: struct tt_recorder, then tt_record_run in run.c. */
 #ifndef TT_RECORD_INTERNAL_H
@@ -256,7 +257,10 @@ struct tt_image {
     TT_VEC(struct tt_watched) watched;
     size_t n_watched; /* that are in place */
     uint64_t watches_at;
-    bool watches_listed, watches_said;
+    bool watches_listed;
+    TT_VEC(struct tt_inject_jump) jumps; /* of what the program tells itself */
+    TT_VEC(uint64_t) jump_to;            /* the function that each leads to */
+    uint64_t probes_read_ns;
     struct tt_held held;
     /* its live units */
     struct tt_look look;
@@ -333,6 +337,15 @@ struct tt_library_function {
     uint8_t kind;
     uint64_t offset, size; /* in the file as mapped */
 };
+/* A place where the program tells something, in a file. */
+struct tt_probe {
+    char role[12], name[24];
+    uint64_t at, to, function; /* places in the file */
+};
+struct tt_probed {
+    char path[256], build_id[TT_PROC_BUILD_ID];
+    TT_VEC(struct tt_probe) probes;
+};
 struct tt_library {
     char path[256], build_id[TT_PROC_BUILD_ID];
     TT_VEC(struct tt_library_function) functions;
@@ -372,6 +385,8 @@ struct tt_recorder {
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;
     TT_VEC(struct tt_library) libraries; /* read so far */
+    TT_VEC(struct tt_probed) probed;     /* modules whose notes were read */
+    TT_VEC(struct tt_probe) told;        /* one of each name of a resource that programs told */
     uint64_t handles_said;               /* bit i: that the i-th handle is not watched */
 };
 
@@ -607,6 +622,9 @@ void tt_count_inherit(struct tt_recorder *rec, struct tt_image *image);
 /* Frees the operations, remembering which entries a child of a child may have inherited. */
 void tt_count_leave(struct tt_recorder *rec, struct tt_image *image);
 void tt_count_read(struct tt_image *image);
+/* Adds a declared operation whose function is known, unless it is there. */
+void tt_count_add(struct tt_image *image, const char *name, const char *function, uint64_t address,
+                  uint64_t size);
 /* Whether an image is a forked child of one whose tape and pads lay there. */
 bool tt_count_descends(const struct tt_image *image, uint64_t map_base,
                        const struct tt_inject_pad *pads);
@@ -617,6 +635,16 @@ bool tt_count_descends(const struct tt_image *image, uint64_t map_base,
 const struct tt_library *tt_library_of(struct tt_recorder *rec, const struct tt_image *image,
                                        const struct tt_session_module *module);
 void tt_libraries_free(struct tt_recorder *rec);
+/* The place in a file (Elf *) of an address of executable code; false: it is none. */
+bool tt_library_offset(void *elf, uint64_t address, uint64_t *offset);
+
+/* probe.c */
+/* Lists what the image's modules tell about themselves (include/telltale.h) among its watches and
+ * operations. */
+void tt_probe_list(struct tt_recorder *rec, struct tt_image *image);
+/* Makes the places of those that are watched or counted jumps; before leaving: nothing again. */
+void tt_probe_switch(struct tt_image *image, bool on);
+void tt_probes_free(struct tt_recorder *rec);
 
 /* watch.c */
 /* Watches what the options ask for, as soon as the image is ready for it, and again after dlopen.

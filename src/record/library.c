@@ -63,9 +63,9 @@ static const struct wanted *wanted_named(const struct wanted_list *list, const c
 
 /* ---- symbol tables ---- */
 
-/* The place in the file of an address in executable code; false: it is none. */
-static bool to_offset(Elf *elf, uint64_t address, uint64_t *offset)
+bool tt_library_offset(void *file, uint64_t address, uint64_t *offset)
 {
+    Elf *elf = file;
     size_t n;
     if (elf_getphdrnum(elf, &n))
         return false;
@@ -102,7 +102,7 @@ static void read_symbols(Elf *elf, Elf_Scn *section, const GElf_Shdr *header,
         const char *name = elf_strptr(elf, header->sh_link, s.st_name);
         const struct wanted *w = name ? wanted_named(list, name) : NULL;
         struct tt_library_function f = {.size = s.st_size};
-        if (!w || !to_offset(elf, s.st_value, &f.offset) || known(library, f.offset))
+        if (!w || !tt_library_offset(elf, s.st_value, &f.offset) || known(library, f.offset))
             continue;
         f.name = w->name;
         f.row = w->row;

@@ -251,6 +251,7 @@ void tt_loop_end(struct tt_recorder *rec, const char *outcome)
         tt_vec_free(&rec->patched.data[i].watched);
     }
     tt_libraries_free(rec);
+    tt_probes_free(rec);
     tt_vec_free(&rec->patched);
     tt_vec_free(&rec->epochs);
     rec->recording = false;

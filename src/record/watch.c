@@ -168,7 +168,7 @@ static void say_refused(struct tt_recorder *rec, const struct tt_image *image)
         const struct tt_watched *w = &image->watched.data[i];
         int64_t handle = w->handle >> 8;
         if (!w->declared || w->index >= 0 || strncmp(w->source, "refused: ", 9) != 0 ||
-            (w->address && w->tries < TRIES_MOST) || handle >= 64 ||
+            (w->address && w->tries < TRIES_MOST) || handle < 0 || handle >= 64 ||
             (rec->handles_said & 1ULL << handle))
             continue;
         char line[480];
@@ -308,7 +308,7 @@ void tt_watch_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t no
     const struct tt_record_options *o = rec->options;
     if (!image->id || !image->alive || !image->visible || !image->map_base ||
         image->tape.head.state != TT_STATE_RUNNING || !image->tape.head.watch_entry ||
-        (!o->resources && !o->n_handles))
+        image->kernel || (!o->resources && !o->n_handles))
         return;
     bool fresh = !image->watches_listed;
     if (fresh) {
@@ -316,6 +316,7 @@ void tt_watch_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t no
         list_libraries(rec, image);
         list_handles(rec, image);
     }
+    tt_probe_list(rec, image);
     if (fresh || (now_ns >= image->watches_at && image->modules_read_ns >= image->watches_at)) {
         image->watches_at = now_ns + AGAIN_NS;
         resolve_handles(rec, image);
@@ -325,6 +326,7 @@ void tt_watch_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t no
         due = waiting(&image->watched.data[i]);
     if (due)
         place(image);
+    tt_probe_switch(image, true);
     if (now_ns >= image->opened_ns + SAY_NS)
         say_refused(rec, image);
 }
