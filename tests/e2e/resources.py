@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from harness import Test, end_group, environment
+from harness import Test, end_group, environment, run
 
 SERVER = pathlib.Path(os.environ["FIXTURES"], "fixture_ticket_server")
 HANDLE = "ticket=ticket_take:ret:ok=nonneg,ticket_give:arg1,limit=%d"
@@ -119,6 +119,32 @@ def given_back():
     t.check(of(findings, "ticket"), "though it was watched")
 
 
+def told():
+    """What a program tells itself (include/telltale.h), by run and attached; its values are looked at only then."""
+    program = pathlib.Path(os.environ["FIXTURES"], "fixture_told")
+    status, out, _ = run([program, "1"])
+    t.check(status == 0 and json.loads(out)["looked"] == 0, "told: nobody listens, nothing is evaluated", out)
+    session = t.path("told.tt")
+    status, out, err = run(t.under("exact", session, [program, "12"], "--horizon", "2", "--snapshots", "off"))
+    truth = json.loads(out)
+    found = leaks(t.findings(session)["findings"])
+    if t.check(len(found) == 1 and found[0]["resource"] == "pass" and functions(found[0])[0] == "pass_take", "told: forgotten passes are one leak",
+               [(f["resource"], f["verdict"], functions(f)) for f in found]):
+        t.check(found[0]["live"] == truth["forgotten"] and found[0]["births"] == truth["given"], "told: all of them counted", (found[0]["live"], truth))
+        t.check(found[0]["rate"]["operation"] == "request" and abs(found[0]["rate"]["per_operation"] - 1 / 3) < 1e-6,
+                "told: one in three requests", found[0]["rate"])
+    session = t.path("told attached.tt")
+    p = subprocess.Popen([program, "16"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, env=environment())
+    status, out, err = run([t.telltale, "attach", "-q", "-p", str(p.pid), "-d", "12", "-o", session, "--horizon", "2", "--snapshots", "off"])
+    t.check(status == 0, "told: attached and left again", err)
+    out, _ = p.communicate(timeout=60)
+    truth = json.loads(out)
+    t.check(p.returncode == 0 and truth["looked"] < 2 * truth["given"], "told: goes on and is quiet again", truth)
+    found = leaks(t.findings(session)["findings"])
+    t.check([f["resource"] for f in found] == ["pass"], "told: attached, forgotten passes are one leak",
+            [(f["resource"], f["verdict"], functions(f)) for f in found])
+
+
 def attached():
     """The same of a server that runs already: forgotten tickets and connections."""
     session = t.path("attached.tt")
@@ -138,7 +164,7 @@ def attached():
 
 
 def main():
-    tests = {f.__name__: f for f in (forgotten, hung_up, cooling, given_back, attached)}
+    tests = {f.__name__: f for f in (forgotten, hung_up, cooling, given_back, told, attached)}
     for name in sys.argv[1:] or tests:
         tests[name]()
     return t.end()
