@@ -42,9 +42,9 @@ def interval(values):
 
 
 def spread(values):
-    """The interval in words, for a row about servers."""
+    """The interval in words, for a row about servers; of fewer than six there is none."""
     lo, hi = interval(values)
-    return f"95 %: {lo:.3f} to {hi:.3f}, {len(values)} servers"
+    return f"{'95 %' if len(values) > 5 else 'all'}: {lo:.3f} to {hi:.3f}, {len(values)} servers"
 
 
 def difference(a, b):
