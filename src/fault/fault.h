@@ -143,10 +143,9 @@ struct tt_fault_round {
     bool ended; /* exit or _exit was called, or (server) the load is done */
     bool alone; /* a server that ended without being told to */
     bool hung;
-    bool searched;   /* lost_units are known */
-    bool end_main;   /* main returned */
-    bool main_saved; /* what main held in the end was known to the search */
-    uint64_t end_hash;
+    bool searched;           /* lost_units are known */
+    bool end_main;           /* main returned */
+    bool main_saved;         /* what main held in the end was known to the search */
     int status, load_status; /* wait statuses */
     uint32_t fired;
     uint64_t calls, dropped;

@@ -97,9 +97,7 @@ struct tt_fault_plan {
     uint64_t order;       /* units acquired */
     uint64_t held;        /* units in the table */
     uint64_t dropped; /* stacks and units that did not fit, calls from signal handlers in ours */
-    uint32_t end_hash_ready;
     uint32_t stack_count, frame_count, module_count;
-    uint64_t end_hash;   /* of the stack that called exit; from where main returned, of that */
     uint32_t end_main;   /* exit was called because main returned */
     uint32_t main_saved; /* what main holds is known up to its end */
     struct tt_fault_module module[TT_FAULT_MODULES];

@@ -64,10 +64,24 @@ void tt_fault_within(void);
 void tt_fault_without(void);
 /* A socket waits for clients. */
 void tt_fault_bound(void);
-/* Between tt_fault_enter and _leave: notes what main holds now, if that may matter. */
-void tt_fault_watch_main(void);
 /* The end of the process: lets the controller look. */
 void tt_fault_end(void *caller);
+
+const char *tt_fault_name(enum tt_fault_call call);
+
+/* ---- preload_stack.c ---- */
+
+/* The index of the stack of this call, or 0 when there is no room. caller: the return address in
+ * what called the interposed function. */
+uint32_t tt_fault_stack_of(enum tt_fault_call call, void *caller);
+/* The loader's own calls are left alone: what it does when they fail is to end the process. */
+int tt_fault_stack_in_loader(const struct tt_fault_stack *stack);
+/* Notes what main holds now, if that may matter. */
+void tt_fault_watch_main(void);
+/* Once, with an address in libc; in exit; and when addresses may have become another's. */
+void tt_fault_stack_begin(uint64_t in_libc_at);
+void tt_fault_stack_end(void *caller);
+void tt_fault_stack_forget(void);
 
 /* ---- preload_unit.c ---- */
 

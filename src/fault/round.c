@@ -380,7 +380,6 @@ static void note(struct run *run)
     r->dropped = p->dropped;
     r->end_main = p->end_main != 0;
     r->main_saved = p->main_saved != 0;
-    r->end_hash = p->end_hash;
 }
 
 static int before(const struct tt_fault_options *o, struct tt_error *err)
