@@ -226,22 +226,51 @@ static void reconcile_child(const struct tt_image *image, struct tt_held *held,
 
 /* ---- System V segments: whose they are ---- */
 
-static bool segment_is_ours(uint64_t id, int64_t pid)
+typedef TT_VEC(uint64_t) segment_vec;
+
+static int by_id(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Ids of the segments that the process made, ascending. False when that cannot be known. */
+static bool read_segments(int64_t pid, segment_vec *ids)
 {
     char line[256];
-    bool ours = false;
+    bool good = true;
     FILE *f = fopen("/proc/sysvipc/shm", "re");
-    while (f && !ours && fgets(line, sizeof line, f)) {
+    while (f && good && fgets(line, sizeof line, f)) {
         unsigned long long shmid;
         long creator;
         /* key shmid perms size cpid lpid ... */
         /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
-        ours = sscanf(line, "%*s %llu %*s %*s %ld", &shmid, &creator) == 2 && shmid == id &&
-               creator == (long)pid;
+        if (sscanf(line, "%*s %llu %*s %*s %ld", &shmid, &creator) == 2 && creator == (long)pid)
+            good = tt_vec_push(ids, (uint64_t)shmid) == 0;
     }
     if (f)
         fclose(f);
-    return ours || !f;
+    if (ids->len)
+        qsort(ids->data, ids->len, sizeof *ids->data, by_id);
+    return f && good;
+}
+
+/* Those that another process made or removed are not this one's. The file is read once for all. */
+static void reconcile_segments(const struct tt_image *image, struct tt_held *held)
+{
+    segment_vec ids = {0};
+    bool known = false, read = false;
+    for (size_t i = 0; i < held->units.len; i++) {
+        struct tt_held_unit *u = &held->units.data[i];
+        if (u->space != TT_SPACE_SHM || u->ghost)
+            continue;
+        if (!read)
+            known = read_segments(image->pid, &ids);
+        read = true;
+        if (known && (!ids.len || !bsearch(&u->value, ids.data, ids.len, sizeof *ids.data, by_id)))
+            u->ghost = true;
+    }
+    tt_vec_free(&ids);
 }
 
 /* ---- counting ---- */
@@ -340,8 +369,7 @@ void tt_held_reconcile(struct tt_recorder *rec, struct tt_image *image, uint32_t
             continue;
         if (u->space == TT_SPACE_CHILD)
             reconcile_child(image, held, u, now);
-        if (u->space == TT_SPACE_SHM && !segment_is_ours(u->value, image->pid))
-            u->ghost = true; /* another's, or removed by another */
     }
+    reconcile_segments(image, held);
     count_all(rec, image);
 }
