@@ -122,8 +122,8 @@ static int tell_main(struct tt_finding *main, const struct tt_finding *f)
 static const struct tt_dossier **dossiers_of(struct tt_dossiers *all, const struct tt_findings *out)
 {
     struct tt_map at = {0};
-    const struct tt_dossier **list =
-        calloc(out->list.len ? out->list.len : 1, sizeof *list); /* NOLINT(bugprone-sizeof-expression) */
+    const struct tt_dossier **list = calloc(out->list.len ? out->list.len : 1,
+                                            sizeof *list); /* NOLINT(bugprone-sizeof-expression) */
     int rc = list ? 0 : -ENOMEM;
     for (size_t i = 0; !rc && i < all->list.len; i++)
         rc = tt_map_put(&at, tt_case_stack_key(all->list.data[i].process, all->list.data[i].site),
