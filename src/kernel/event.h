@@ -45,7 +45,25 @@ enum tt_kernel_kind {
     TT_KERNEL_SHM,
     TT_KERNEL_SEM,
     TT_KERNEL_MSG,
-    TT_KERNEL_KINDS
+    TT_KERNEL_KINDS,
+    TT_KERNEL_DECLARED = 32, /* + index of the declared handle */
+    TT_KERNEL_DECLARED_END = 64,
+};
+
+/* What a probe of a declared handle carries: kind:8 | releases:8 | from:8 | valid:8 | width:8 |
+ * wide:8, with the meanings of struct tt_tape_watch. */
+#define TT_KERNEL_COOKIE(kind, releases, from, valid, width, wide)                                 \
+    ((__u64)(kind) | (__u64)(releases) << 8 | (__u64)(from) << 16 | (__u64)(valid) << 24 |         \
+     (__u64)(width) << 32 | (__u64)(wide) << 40)
+enum { /* of tape.h, which this side cannot include */
+       TT_KERNEL_FROM_RETURN = 1,
+       TT_KERNEL_FROM_ARG0 = 2,
+       TT_KERNEL_FROM_AT_ARG0 = 8,
+       TT_KERNEL_ALWAYS = 0,
+       TT_KERNEL_NOT_NEGATIVE,
+       TT_KERNEL_NOT_NULL,
+       TT_KERNEL_ZERO,
+       TT_KERNEL_NOT_MINUS_ONE,
 };
 
 enum tt_kernel_what {

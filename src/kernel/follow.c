@@ -28,6 +28,29 @@ static const struct {
     [TT_KERNEL_MSG] = {TT_KIND_IPC, TT_SPACE_MSG},
 };
 
+#define TT_HANDLES (TT_KERNEL_DECLARED_END - TT_KERNEL_DECLARED)
+_Static_assert((int)TT_KERNEL_FROM_RETURN == (int)TT_FROM_RETURN &&
+                   (int)TT_KERNEL_FROM_ARG0 == (int)TT_FROM_ARG0 &&
+                   (int)TT_KERNEL_FROM_AT_ARG0 == (int)TT_FROM_AT_ARG0 &&
+                   (int)TT_KERNEL_NOT_MINUS_ONE == (int)TT_VALID_NOT_MINUS_ONE,
+               "the kernel side's names of tape.h");
+
+static bool known_kind(uint32_t kind)
+{
+    return kind < TT_KERNEL_KINDS || (kind >= TT_KERNEL_DECLARED && kind < TT_KERNEL_DECLARED_END);
+}
+static enum tt_tape_kind kind_of(uint32_t kind)
+{
+    return kind < TT_KERNEL_KINDS
+               ? kinds[kind].kind
+               : (enum tt_tape_kind)(TT_KIND_DECLARED + kind - TT_KERNEL_DECLARED);
+}
+static uint32_t space_of(uint32_t kind)
+{
+    return kind < TT_KERNEL_KINDS ? kinds[kind].space
+                                  : TT_SPACE_DECLARED + kind - TT_KERNEL_DECLARED;
+}
+
 /* ---- numbers of sites ---- */
 
 uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
@@ -117,7 +140,7 @@ static void make_image(struct tt_kernel *kernel, uint32_t slot, pid_t pid, const
                  (int)TT_KERNEL_PATH - 1, path);
     for (unsigned i = 0; i < 2; i++) {
         enum tt_kernel_kind kind = i ? TT_KERNEL_SOCKET : TT_KERNEL_FD;
-        uint32_t site = tt_kernel_tape_site(&image->tape, kinds[kind].kind, NULL, 0, true);
+        uint32_t site = tt_kernel_tape_site(&image->tape, kind_of(kind), NULL, 0, true);
         image->unknown[i] = tt_kernel_number(kernel, image, site, kind);
         kernel->shared->slot[slot].unknown[i] = image->unknown[i];
     }
@@ -192,8 +215,9 @@ static uint32_t site_of(struct tt_kernel *kernel, struct tt_kernel_image *image,
         image->tape.head->dropped[TT_DROP_CUT_UNWIND]++;
     if (frames.loader && e->kind == TT_KERNEL_MAPPING)
         return IGNORE;
-    bool skip = frames.wrapper && frames.n > 1; /* as the agent's stacks begin with the caller */
-    uint32_t site = tt_kernel_tape_site(&image->tape, kinds[e->kind].kind, frames.pc + skip,
+    bool skip = frames.wrapper && frames.n > 1 &&
+                e->kind < TT_KERNEL_KINDS; /* as the agent's stacks begin with the caller */
+    uint32_t site = tt_kernel_tape_site(&image->tape, kind_of(e->kind), frames.pc + skip,
                                         frames.n - skip, frames.cut);
     *number = site ? tt_kernel_number(kernel, image, site, (enum tt_kernel_kind)e->kind) : 0;
     teach(kernel, e, *number, &words);
@@ -228,7 +252,7 @@ static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
                      const struct tt_kernel_event *e)
 {
     uint32_t number, site = site_of(kernel, image, e, &number);
-    uint32_t space = kinds[e->kind].space;
+    uint32_t space = space_of(e->kind);
     struct tt_kernel_tape *tape = &image->tape;
     if (site == IGNORE)
         return;
@@ -338,7 +362,7 @@ static int take(void *arg, void *data, size_t n)
 {
     struct tt_kernel *kernel = arg;
     const struct tt_kernel_event *e = data;
-    if (n < sizeof *e || e->slot >= TT_KERNEL_SLOTS || e->kind >= TT_KERNEL_KINDS ||
+    if (n < sizeof *e || e->slot >= TT_KERNEL_SLOTS || !known_kind(e->kind) ||
         (!e->site && e->ip && n < sizeof *e + (size_t)e->pages * 4096))
         return 0;
     if (e->what == TT_KERNEL_FORK) {
@@ -358,7 +382,7 @@ static int take(void *arg, void *data, size_t n)
     else if (e->what == TT_KERNEL_ACQUIRE)
         acquired(kernel, image, e);
     else if (e->what == TT_KERNEL_RELEASE)
-        released(image, kinds[e->kind].space, e->value[0], e->tick);
+        released(image, space_of(e->kind), e->value[0], e->tick);
     else
         mapped(kernel, image, e);
     return 0;
@@ -475,6 +499,21 @@ struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct
     kernel->shared = kernel->load.shared;
     kernel->shared->follow = options->follow;
     return kernel;
+}
+
+int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *f)
+{
+    if ((f->what != TT_WATCH_ACQUIRE && f->what != TT_WATCH_RELEASE) ||
+        (f->flags & ~(unsigned)TT_WATCH_WIDE) || f->index >= TT_HANDLES)
+        return -EOPNOTSUPP;
+    bool releases = f->what == TT_WATCH_RELEASE, enter = f->from != TT_FROM_RETURN;
+    uint64_t cookie = TT_KERNEL_COOKIE(TT_KERNEL_DECLARED + f->index, releases, f->from, f->valid,
+                                       f->width, (f->flags & TT_WATCH_WIDE) != 0);
+    int code =
+        enter ? tt_kernel_load_probe(&kernel->load, f->pid, f->path, f->offset, cookie, false) : 0;
+    if (!code && (!releases || f->valid != TT_VALID_ALWAYS))
+        code = tt_kernel_load_probe(&kernel->load, f->pid, f->path, f->offset, cookie, true);
+    return code;
 }
 
 int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err)

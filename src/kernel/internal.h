@@ -35,6 +35,9 @@ struct tt_kernel_load {
 };
 int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *data, size_t n),
                    void *arg, struct tt_error *err);
+/* A probe at a place in a file, for a process (-1: all). */
+int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
+                         uint64_t cookie, bool at_return);
 void tt_kernel_unload(struct tt_kernel_load *load);
 void tt_kernel_load_consume(struct tt_kernel_load *load);
 int tt_kernel_load_fd(const struct tt_kernel_load *load);

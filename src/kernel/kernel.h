@@ -34,6 +34,18 @@ bool tt_kernel_built(void);
  * eBPF), or what the kernel said; each with its remedy. */
 struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err);
 
+/* A function of a declared handle: what a call of it does, where it stands in a file, and in which
+ * process (-1: in all that are recorded). what: TT_WATCH_ACQUIRE or _RELEASE. 0, -EOPNOTSUPP for
+ * what a probe cannot tell, or what the kernel said. */
+struct tt_kernel_function {
+    const char *path;
+    uint64_t offset;
+    pid_t pid;
+    uint32_t index; /* of the handle, below 32 */
+    uint8_t what, from, valid, flags, width;
+};
+int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *function);
+
 /* From now on process pid is recorded. `fresh`: it is about to exec, and recorded from then on; no
  * image before. Else what it has open is read from /proc. 0 or a negative errno with err. */
 int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err);

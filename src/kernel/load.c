@@ -129,6 +129,25 @@ static int put_at_calls(struct tt_kernel_load *load)
     return load->links.len ? 0 : -ENOENT;
 }
 
+int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
+                         uint64_t cookie, bool at_return)
+{
+    LIBBPF_OPTS(bpf_uprobe_opts, options, .bpf_cookie = cookie, .retprobe = at_return);
+    struct bpf_program *program = bpf_object__find_program_by_name(
+        load->object, at_return ? "handle_return" : "handle_enter");
+    libbpf_print_fn_t before = libbpf_set_print(keep);
+    struct bpf_link *link =
+        program ? bpf_program__attach_uprobe_opts(program, pid, path, offset, &options) : NULL;
+    int code = link ? 0 : -errno;
+    libbpf_set_print(before);
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): a list of pointers */
+    if (link && tt_vec_push(&load->links, link)) {
+        bpf_link__destroy(link);
+        code = -ENOMEM;
+    }
+    return code;
+}
+
 static int put_at_processes(struct tt_kernel_load *load)
 {
     static const char *const names[] = {"forked", "executed", "exited"};

@@ -20,6 +20,13 @@ struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct
     return NULL;
 }
 
+int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *function)
+{
+    (void)kernel;
+    (void)function;
+    return -EOPNOTSUPP;
+}
+
 int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err)
 {
     (void)kernel;

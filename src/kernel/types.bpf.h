@@ -19,7 +19,7 @@ struct linux_binprm {
     const char *filename;
 };
 struct pt_regs { /* x86-64 */
-    unsigned long bp, r10, r9, r8, dx, si, di, ip, sp;
+    unsigned long bp, r10, r9, r8, ax, cx, dx, si, di, ip, sp;
 };
 #pragma clang attribute pop
 

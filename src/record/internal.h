@@ -291,6 +291,7 @@ struct tt_image {
     bool attached, attach_changed; /* it was attached to; its row changed */
     bool kernel;                   /* recorded from the kernel's side: no agent is in it */
     bool kernel_left;              /* and not any more */
+    uint64_t probed;               /* bit i: the i-th function of the declared handles */
     bool left;                     /* the agent was taken out, and its tape is empty */
 };
 
@@ -381,6 +382,7 @@ struct tt_recorder {
     struct tt_kernel *kernel;   /* NULL: not used, or not to be had */
     struct tt_error kernel_why; /* then */
     uint64_t kernel_due;
+    uint64_t probed; /* functions of declared handles that are probed in the command's file */
     struct tt_hold hold;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;
@@ -453,6 +455,8 @@ void tt_attach_leave_all(struct tt_recorder *rec);
 void tt_kernel_start(struct tt_recorder *rec);
 /* Records a process, which becomes an image now, or when it calls exec (fresh). 0, or a negative
  * errno with err. */
+/* Probes declared handles in the file of a command that is about to run. */
+void tt_kernel_probe(struct tt_recorder *rec, const char *path);
 int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_error *err);
 /* Readable when tt_kernel_turn should be called; -1 none. */
 int tt_kernel_poll_fd(const struct tt_recorder *rec);

@@ -4,17 +4,22 @@
  * no heap blocks, nothing is patched or copied, exec is told by the kernel, and the tape must be
  * brought up to date before it is read. Where eBPF is missing or forbidden that is said once, and
  * what /proc tells is still recorded. Start: tt_kernel_start. */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "record/internal.h"
 
 #define RECONCILE_NS TT_SECOND
+
+static void probe_image(struct tt_recorder *rec, struct tt_image *image);
 
 static struct tt_image *image_of(const struct tt_recorder *rec, pid_t pid)
 {
@@ -34,6 +39,7 @@ static void arrived(void *arg, pid_t pid, int tape)
     image->kernel = true;
     tt_tape_tick(&image->tape, tt_record_tick_at(rec, tt_clock_now()), rec->origin_ns, false);
     tt_image_settle(rec, image);
+    probe_image(rec, image);
 }
 
 static void replaced(void *arg, pid_t pid)
@@ -67,10 +73,6 @@ static void arrive_refused(struct tt_recorder *rec, pid_t pid)
 
 void tt_kernel_start(struct tt_recorder *rec)
 {
-    if (rec->options->n_handles)
-        tt_loop_say(rec,
-                    "declared handles are not watched: that needs the agent inside the process, "
-                    "which --no-inject keeps out");
     if (rec->options->n_operations)
         tt_loop_say(rec, "declared operations are not counted: that needs the agent inside the "
                          "process, which --no-inject keeps out");
@@ -96,8 +98,103 @@ int tt_kernel_poll_fd(const struct tt_recorder *rec)
     return rec->kernel ? tt_kernel_fd(rec->kernel) : -1;
 }
 
+/* ---- declared handles ---- */
+
+/* Probes what of the declared handles is found in these modules and is not in `done` yet; pid -1:
+ * in every process that is recorded. Returns what was found. */
+static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *modules, size_t n,
+                      pid_t pid, uint64_t done)
+{
+    const struct tt_record_options *o = rec->options;
+    uint64_t found = 0, bit = 1;
+    for (size_t i = 0; i < o->n_handles; i++)
+        for (size_t k = 0; k < o->handles[i].functions.len; k++, bit <<= 1) {
+            const struct tt_handle_function *f = &o->handles[i].functions.data[k];
+            struct tt_record_function at = {0};
+            struct tt_error err = {0};
+            if (!bit || (done & bit) || o->resolve(o->arg, modules, n, f->function, &at, &err))
+                continue;
+            for (size_t m = 0; m < n; m++) {
+                const struct tt_kernel_function function = {
+                    .path = modules[m].path,
+                    .offset = at.entry - modules[m].start + modules[m].file_offset,
+                    .pid = pid,
+                    .index = (uint32_t)i,
+                    .what = f->what,
+                    .from = f->from,
+                    .valid = f->valid,
+                    .flags = f->flags,
+                    .width = f->width,
+                };
+                if (at.entry < modules[m].start || at.entry >= modules[m].end)
+                    continue;
+                int code = tt_kernel_declare(rec->kernel, &function);
+                char line[320];
+                snprintf(line, sizeof line, "handle %s (%s) is not watched: %s", o->handles[i].name,
+                         f->function,
+                         code == -EOPNOTSUPP ? "a probe cannot tell what it does"
+                                             : strerror(-code));
+                if (code)
+                    tt_loop_say(rec, line);
+                found |= bit; /* to be said once */
+            }
+        }
+    return found;
+}
+
+/* The executable segments of a program, as if it were mapped somewhere: only offsets matter. */
+static size_t segments_of(const char *path, struct tt_session_module *out, size_t most)
+{
+    Elf64_Ehdr head;
+    Elf64_Phdr p;
+    struct stat st;
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &st) == 0 && pread(fd, &head, sizeof head, 0) == sizeof head &&
+        memcmp(head.e_ident, ELFMAG, SELFMAG) == 0 && head.e_ident[EI_CLASS] == ELFCLASS64)
+        for (unsigned i = 0; i < head.e_phnum && n < most; i++) {
+            if (pread(fd, &p, sizeof p, (off_t)(head.e_phoff + i * sizeof p)) != sizeof p)
+                break;
+            uint64_t in_page = p.p_offset & 4095, start = (1ULL << 32) + p.p_vaddr - in_page;
+            if (p.p_type == PT_LOAD && (p.p_flags & PF_X))
+                out[n++] = (struct tt_session_module){.start = start,
+                                                      .end = start + in_page + p.p_filesz,
+                                                      .file_offset = p.p_offset - in_page,
+                                                      .path = path,
+                                                      .build_id = "",
+                                                      .file_size = (uint64_t)st.st_size,
+                                                      .mtime = st.st_mtime};
+        }
+    if (fd >= 0)
+        close(fd);
+    return n;
+}
+
+void tt_kernel_probe(struct tt_recorder *rec, const char *path)
+{
+    struct tt_session_module modules[4];
+    char real[PATH_MAX];
+    if (!rec->kernel || !rec->options->n_handles || !rec->options->resolve || !realpath(path, real))
+        return;
+    size_t n = segments_of(real, modules, sizeof modules / sizeof *modules);
+    if (n)
+        rec->probed = probe(rec, modules, n, -1, 0);
+}
+
+static void probe_image(struct tt_recorder *rec, struct tt_image *image)
+{
+    size_t n;
+    if (!rec->options->n_handles || !rec->options->resolve)
+        return;
+    struct tt_session_module *modules = tt_modules_now(image, &n);
+    if (modules)
+        image->probed |= probe(rec, modules, n, (pid_t)image->pid, image->probed | rec->probed);
+    free(modules);
+}
+
 /* At once when code came or went: it may be over soon. */
-static void read_modules(struct tt_image *image, uint64_t now_ns, bool again)
+static void read_modules(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns,
+                         bool again)
 {
     uint64_t epoch;
     if (pread(image->tape.fd, &epoch, sizeof epoch, offsetof(struct tt_tape_head, module_epoch)) !=
@@ -106,6 +203,7 @@ static void read_modules(struct tt_image *image, uint64_t now_ns, bool again)
         return;
     image->modules_epoch = epoch;
     tt_modules_read(image, now_ns);
+    probe_image(rec, image);
 }
 
 void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
@@ -120,7 +218,7 @@ void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
     for (size_t i = 0; i < rec->images.len; i++) {
         struct tt_image *image = rec->images.data[i];
         if (image->kernel && image->alive && image->id && !image->kernel_left)
-            read_modules(image, now_ns, held);
+            read_modules(rec, image, now_ns, held);
     }
     if (held)
         tt_hold_answer(&rec->hold);

@@ -19,7 +19,7 @@ from harness import run
 GROWS = ("leak-lost", "leak-retained", "undetermined", "warm-up", "load-following", "cache")
 WAYS = {
     "agent": ([], {"heap", "fd", "socket", "port", "thread", "mapping", "child", "timer", "ipc", "library", "stream", "directory", "slot", "ticket"}, ("leak-lost", "leak-retained"), r"bad_vfork_"),
-    "kernel": (["--no-inject"], {"fd", "socket", "port", "mapping", "child", "timer", "ipc"}, GROWS, r"bad_vfork_|bad_sem_open_"),
+    "kernel": (["--no-inject"], {"fd", "socket", "port", "mapping", "child", "timer", "ipc", "slot", "ticket"}, GROWS, r"bad_vfork_|bad_sem_open_"),
 }
 
 
