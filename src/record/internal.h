@@ -291,7 +291,7 @@ struct tt_image {
     bool attached, attach_changed; /* it was attached to; its row changed */
     bool kernel;                   /* recorded from the kernel's side: no agent is in it */
     bool kernel_left;              /* and not any more */
-    uint64_t probed;               /* bit i: the i-th function of the declared handles */
+    uint64_t handles_probed;       /* bit i: the i-th function of the declared handles */
     bool left;                     /* the agent was taken out, and its tape is empty */
 };
 
@@ -382,7 +382,8 @@ struct tt_recorder {
     struct tt_kernel *kernel;   /* NULL: not used, or not to be had */
     struct tt_error kernel_why; /* then */
     uint64_t kernel_due;
-    uint64_t probed; /* functions of declared handles that are probed in the command's file */
+    uint64_t
+        handles_probed; /* functions of declared handles that are probed in the command's file */
     struct tt_hold hold;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;

@@ -178,7 +178,7 @@ void tt_kernel_probe(struct tt_recorder *rec, const char *path)
         return;
     size_t n = segments_of(real, modules, sizeof modules / sizeof *modules);
     if (n)
-        rec->probed = probe(rec, modules, n, -1, 0);
+        rec->handles_probed = probe(rec, modules, n, -1, 0);
 }
 
 static void probe_image(struct tt_recorder *rec, struct tt_image *image)
@@ -188,7 +188,8 @@ static void probe_image(struct tt_recorder *rec, struct tt_image *image)
         return;
     struct tt_session_module *modules = tt_modules_now(image, &n);
     if (modules)
-        image->probed |= probe(rec, modules, n, (pid_t)image->pid, image->probed | rec->probed);
+        image->handles_probed |=
+            probe(rec, modules, n, (pid_t)image->pid, image->handles_probed | rec->handles_probed);
     free(modules);
 }
 
