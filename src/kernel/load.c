@@ -216,15 +216,19 @@ int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *dat
     return code;
 }
 
-/* Our descriptors of perf events; libbpf does not give them out. */
-static void close_events(void)
+/* Closes our descriptors of perf events, which libbpf does not give out; or, the other way round,
+ * all that are no objects of the kernel's own. */
+static void close_some(bool events)
 {
     DIR *dir = opendir("/proc/self/fd");
     for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
         char text[32] = "";
         ssize_t n = readlinkat(dirfd(dir), entry->d_name, text, sizeof text - 1);
-        if (n > 0 && strcmp(text, "anon_inode:[perf_event]") == 0)
-            close((int)strtol(entry->d_name, NULL, 10));
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        bool is_event = strcmp(text, "anon_inode:[perf_event]") == 0;
+        if (n > 0 && fd != dirfd(dir) &&
+            (events ? is_event : strncmp(text, "anon_inode:", 11) != 0))
+            close(fd);
     }
     if (dir)
         closedir(dir);
@@ -235,9 +239,8 @@ static void close_events(void)
 static void part(struct tt_kernel_load *load)
 {
     if (load->links.len && fork() == 0) {
-        for (int fd = 0; fd < 3; fd++) /* who waits for the end of our output shall not wait */
-            close(fd);
-        close_range(3, ~0U, 0);
+        close_some(false); /* who waits for the end of our output, or for a lock, shall not wait */
+        close_range(0, ~0U, 0);
         _exit(0);
     }
     for (size_t i = 0; i < load->links.len; i++) {
@@ -247,7 +250,7 @@ static void part(struct tt_kernel_load *load)
         close(fd);
     }
     tt_vec_free(&load->links);
-    close_events();
+    close_some(true);
 }
 
 void tt_kernel_unload(struct tt_kernel_load *load)
