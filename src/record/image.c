@@ -297,18 +297,20 @@ enum tt_image_state tt_image_state(struct tt_image *image)
         return TT_IMAGE_ENDED;
     if (image->kernel) /* which tells of an exec by itself */
         return TT_IMAGE_RUNS;
-    uint64_t word;
-    if (image->attached &&
-        image->mem_fd >= 0) /* nothing can be read of a memory that exec or the end took away */
-        return pread(image->mem_fd, &word, sizeof word, (off_t)image->map_base) == sizeof word ||
-                       !image->map_base
-                   ? TT_IMAGE_RUNS
-                   : TT_IMAGE_REPLACED;
-    if (!image->visible || !image->exe_inode)
-        return TT_IMAGE_RUNS;
     char link[64];
     struct stat st;
     snprintf(link, sizeof link, "/proc/%d/exe", (int)image->pid);
+    if (image->attached && image->mem_fd >= 0) {
+        uint64_t word;
+        if (!image->map_base ||
+            pread(image->mem_fd, &word, sizeof word, (off_t)image->map_base) == sizeof word)
+            return TT_IMAGE_RUNS;
+        /* The memory is gone: by an exec, or the process is on its way out and has none. */
+        return stat(link, &st) < 0 && (errno == ENOENT || errno == ESRCH) ? TT_IMAGE_ENDED
+                                                                          : TT_IMAGE_REPLACED;
+    }
+    if (!image->visible || !image->exe_inode)
+        return TT_IMAGE_RUNS;
     if (stat(link, &st) < 0) /* on its way out, memory first */
         return errno == ENOENT || errno == ESRCH ? TT_IMAGE_ENDED : TT_IMAGE_RUNS;
     if ((st.st_dev == image->exe_device && st.st_ino == image->exe_inode) || find_mapping(image) ||

@@ -98,7 +98,7 @@ def hung_up():
     t.check(len(found) == 1 and found[0]["resource"] == "socket" and "main" in functions(found[0]), "sockets whose client hung up are one leak",
             [(f["resource"], f["verdict"], functions(f)) for f in found])
     state = found[0]["state"] if found else None
-    t.check(state and state["name"] == "CLOSE_WAIT" and state["now"] >= 0.8 * truth["kept"], "and are in CLOSE_WAIT", (state, truth))
+    t.check(state and state["name"] == "CLOSE_WAIT" and state["now"] >= 0.5 * truth["kept"], "and are in CLOSE_WAIT", (state, truth))
 
 
 def cooling():
