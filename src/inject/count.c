@@ -26,14 +26,15 @@ static int refuse(struct tt_inject_entry *e, int code, const char *why)
 }
 
 /* Works out stub and jump; reads the target, writes nothing. */
-static int make_plan(const struct tt_target *target, struct tt_inject_pad *pads, size_t n_pads,
-                     struct tt_inject_entry *e, struct tt_stub *p)
+static int make_plan(const struct tt_target *target, const struct tt_load *load,
+                     struct tt_inject_pad *pads, size_t n_pads, struct tt_inject_entry *e,
+                     struct tt_stub *p)
 {
     static const uint8_t head[] = {0x50, 0x48, 0xb8, 0,    0,    0,    0,    0,
                                    0,    0,    0,    0xf0, 0x48, 0xff, 0x00, 0x58};
     _Static_assert(sizeof head == HEAD_BYTES, "stub head");
     const char *why = "";
-    int r = tt_stub_plan(target, pads, n_pads, e->function, e->size, HEAD_BYTES, p, &why);
+    int r = tt_stub_plan(target, load, pads, n_pads, e->function, e->size, HEAD_BYTES, p, &why);
     if (r)
         return refuse(e, r, why);
     memcpy(p->code, head, sizeof head);
@@ -89,7 +90,8 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
     size_t ready = 0;
     for (size_t i = 0; i < n_entries; i++) {
         entries[i].result = -EINPROGRESS;
-        ready += make_plan(&target, pads, n_pads, &entries[i], &plans[i]) == 0;
+        ready +=
+            make_plan(&target, attached ? &load : NULL, pads, n_pads, &entries[i], &plans[i]) == 0;
     }
     if (ready == 0)
         goto out;

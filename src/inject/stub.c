@@ -43,16 +43,30 @@ static int move(const uint8_t *code, uint64_t size, struct tt_stub *s, const cha
     return 0;
 }
 
-int tt_stub_plan(const struct tt_target *target, struct tt_inject_pad *pads, size_t n_pads,
-                 uint64_t function, uint64_t size, size_t head, struct tt_stub *out,
-                 const char **why)
+/* Whether the stub that an earlier recording left for the function was made the same: then this is
+ * it, and the pads last for any number of recordings. A thread may still be in its instructions. */
+static bool again(const struct tt_target *target, const struct tt_load *load, const uint8_t *code,
+                  uint64_t size, struct tt_stub *s)
 {
-    struct tt_inject_pad *pad = pad_for(pads, n_pads, function);
+    uint8_t there[sizeof s->code];
+    const char *why;
+    for (uint32_t i = 0; load && i < load->head.patch_count; i++) {
+        const struct tt_blob_patch *r = &load->head.patch[i];
+        if (r->active || r->address != s->function || r->entry != TT_LOAD_OPERATION)
+            continue;
+        s->at = r->real;
+        return move(code, size, s, &why) == 0 &&
+               tt_target_read(target, s->at, there, s->len) == 0 &&
+               memcmp(there + s->head, s->code + s->head, s->len - s->head) == 0;
+    }
+    return false;
+}
+
+int tt_stub_plan(const struct tt_target *target, const struct tt_load *load,
+                 struct tt_inject_pad *pads, size_t n_pads, uint64_t function, uint64_t size,
+                 size_t head, struct tt_stub *out, const char **why)
+{
     *out = (struct tt_stub){.function = function, .head = head};
-    *why = "no pad within reach";
-    if (!pad)
-        return -ENOSPC;
-    out->at = pad->base + pad->used;
     *why = "its size is unknown, too small or too large";
     if (size < TT_RELOCATE_NEED || size > SCAN_FUNCTION)
         return -EOPNOTSUPP;
@@ -62,10 +76,14 @@ int tt_stub_plan(const struct tt_target *target, struct tt_inject_pad *pads, siz
         return -ENOMEM;
     *why = "its code cannot be read";
     int r = tt_target_read(target, function, code, size);
-    if (r == 0)
-        r = move(code, size, out, why);
-    if (r == 0)
-        pad->used += (out->len + STUB_ALIGN - 1) & ~(size_t)(STUB_ALIGN - 1);
+    if (r == 0 && !again(target, load, code, size, out)) {
+        struct tt_inject_pad *pad = pad_for(pads, n_pads, function);
+        *why = "no pad within reach";
+        out->at = pad ? pad->base + pad->used : 0;
+        r = pad ? move(code, size, out, why) : -ENOSPC;
+        if (r == 0)
+            pad->used += (out->len + STUB_ALIGN - 1) & ~(size_t)(STUB_ALIGN - 1);
+    }
     free(code);
     return r;
 }

@@ -24,11 +24,12 @@ struct tt_stub {
     uint8_t original[TT_RELOCATE_NEED];
 };
 
-/* Works the stub out and takes its room in a pad; reads the target, writes nothing. `size`: of the
+/* Works the stub out and takes its room in a pad, or in an attached process (load not NULL) that of
+ * the same stub of an earlier recording; reads the target, writes nothing. `size`: of the
  * function's code. 0, or -ENOSPC, -EOPNOTSUPP, -ENOMEM, another errno with one phrase in *why. */
-int tt_stub_plan(const struct tt_target *target, struct tt_inject_pad *pads, size_t n_pads,
-                 uint64_t function, uint64_t size, size_t head, struct tt_stub *out,
-                 const char **why);
+int tt_stub_plan(const struct tt_target *target, const struct tt_load *load,
+                 struct tt_inject_pad *pads, size_t n_pads, uint64_t function, uint64_t size,
+                 size_t head, struct tt_stub *out, const char **why);
 /* Writes the stub; in an attached process (load not NULL) after the record of what the entry was.
  * The entry itself is not touched. */
 int tt_stub_write(const struct tt_target *target, struct tt_load *load, const struct tt_stub *stub);

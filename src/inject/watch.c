@@ -143,8 +143,8 @@ static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads
             w, -EOPNOTSUPP,
             "an exception may pass through it, which ends a process that was attached to: "
             "say :nothrow if none does");
-    int code = tt_stub_plan(&s->target, pads, n_pads, w->row.address, w->size, head_bytes(&w->row),
-                            stub, &why);
+    int code = tt_stub_plan(&s->target, s->attached ? &s->load : NULL, pads, n_pads, w->row.address,
+                            w->size, head_bytes(&w->row), stub, &why);
     if (code)
         return refuse(w, code, why);
     fill_head(s, w, stub);

@@ -699,7 +699,8 @@ static void refusals(void **state)
     finish(&w);
 }
 
-/* Everything in one process, after another attach too. */
+/* Everything in one process, after other attaches too; more than the pads have room for. */
+#define ATTACHES 15
 static void attached_again(void **state)
 {
     (void)state;
@@ -708,11 +709,13 @@ static void attached_again(void **state)
     struct tt_error err = {0};
     start(&w, true);
     assert_true(say(&w, 'f') && say(&w, 't'));
-    assert_int_equal(tt_inject_detach(w.pid, true, &out, &err), 0);
-    assert_true(say(&w, 'f'));
-    close_tape(&w);
-    assert_true(attach(&w, TT_MODE_SAMPLED));
-    place(&w);
+    for (int i = 0; i < ATTACHES; i++) {
+        assert_int_equal(tt_inject_detach(w.pid, true, &out, &err), 0);
+        assert_true(say(&w, 'f'));
+        close_tape(&w);
+        assert_true(attach(&w, TT_MODE_SAMPLED));
+        place(&w);
+    }
     for (const char *what = "fpsmRcC"; *what; what++)
         do_and_check(&w, *what);
     finish(&w);
