@@ -265,7 +265,7 @@ static void releases_stay_for_live_objects(void **state)
         if (i == 0)
             entries = a.entries;
         assert_int_equal(a.entries, kept_before ? entries - 4 : entries);
-        tt_target_await(pid, report, 2);
+        tt_target_await(pid, report, 8); /* whole rounds: two threads began theirs before */
         assert_true(counted(&a, TT_E_MALLOC) > 100);
         assert_true(counted(&a, TT_E_FREE) > 100);
         assert_int_equal(detach(pid, &d), 0);
