@@ -170,6 +170,7 @@ static void reconcile_at_leisure(struct tt_recorder *rec, struct tt_image *image
     uint64_t begin = tt_clock_read(CLOCK_THREAD_CPUTIME_ID);
     tt_held_reconcile(rec, image, now);
     uint64_t cost = tt_clock_read(CLOCK_THREAD_CPUTIME_ID) - begin;
+    held->spent_ns = cost;
     held->due_ns = now_ns + (cost * COST_SHARE > LEAST_NS ? cost * COST_SHARE : LEAST_NS);
 }
 

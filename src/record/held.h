@@ -67,7 +67,7 @@ struct tt_held {
     tt_open_vec open;
     tt_socket_vec sockets;
     uint64_t lost_places, closed_unseen, opened_unseen, open_before;
-    uint64_t due_ns; /* not reconciled before */
+    uint64_t due_ns, spent_ns; /* not reconciled before; what that cost at the last reading */
     bool read, reconciled;
 };
 

@@ -280,6 +280,8 @@ void tt_held_put(struct tt_recorder *rec, struct tt_image *image, bool last)
 {
     struct tt_held *held = &image->held;
     put_watches(rec, image, last);
+    if (last) /* there may be very many */
+        put_descriptors(rec, image);
     for (uint32_t i = 0; i < held->places.len; i++)
         put_place(rec, image, i, last);
     for (size_t i = 0; i < held->counts.len; i++) {
@@ -305,5 +307,4 @@ void tt_held_put_look(struct tt_recorder *rec, struct tt_image *image)
     put_clocks(rec, image);
     put_owners(rec, image);
     put_withs(rec, image);
-    put_descriptors(rec, image);
 }

@@ -177,9 +177,12 @@ static void visit(struct tt_recorder *rec)
         tt_watch_visit(rec, image, now);
         tt_stale_visit(rec, image, now);
         uint64_t before = tt_clock_read(CLOCK_THREAD_CPUTIME_ID), looks = image->looks;
+        image->held.spent_ns = 0;
         tt_image_read(rec, image, tt_clock_now(), false);
         if (image->looks != looks) /* a look spaces itself */
             looked += tt_clock_read(CLOCK_THREAD_CPUTIME_ID) - before;
+        else /* and so does the reading of /proc */
+            looked += image->held.spent_ns;
     }
     if (now >= rec->write_due) {
         tt_rows_write(rec, tt_clock_now(), false);

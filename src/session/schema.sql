@@ -149,7 +149,7 @@ CREATE TABLE resource_sample (process INTEGER, epoch INTEGER, resource TEXT, hel
 
 CREATE TABLE descriptor (process INTEGER, fd INTEGER, what TEXT, site INTEGER, owner INTEGER, tick INTEGER, state TEXT,
   peer TEXT, PRIMARY KEY (process, fd)) WITHOUT ROWID;
-  -- /proc/PID/fd at the last look, at most 65536 rows; tick: acquired
+  -- /proc/PID/fd when it was last read, written at the end, at most 65536 rows; tick: acquired
 
 CREATE TABLE watch (process INTEGER, id INTEGER, function TEXT, resource TEXT, address INTEGER, calls INTEGER, source TEXT,
   PRIMARY KEY (process, id)) WITHOUT ROWID;

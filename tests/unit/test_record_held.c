@@ -341,7 +341,7 @@ static void rows_are_written(void **state)
     births(&w, 2, TT_KIND_SOCKET, 1, 0);
     births(&w, 3, TT_KIND_PORT, 1, 0);
     tt_image_read(&w.rec, w.image, at(&w, 3), true);
-    tt_rows_write(&w.rec, at(&w, 3), false);
+    tt_rows_write(&w.rec, at(&w, 3), true);
     assert_int_equal(tt_session_finish(w.rec.writer, true, &err), 0);
     w.rec.writer = NULL;
     struct tt_session *s = tt_session_open(path, &err);
