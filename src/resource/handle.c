@@ -128,7 +128,7 @@ static int read_function(char *part, struct tt_handle *handle, struct tt_error *
     f.what = sign == '-' || (!sign && argument) ? TT_WATCH_RELEASE : TT_WATCH_ACQUIRE;
     if (!ok)
         f.valid = f.what == TT_WATCH_RELEASE  ? TT_VALID_ALWAYS
-                  : f.from == TT_FROM_RETURN  ? TT_VALID_NOT_NULL
+                  : f.from == TT_FROM_RETURN  ? TT_VALID_HANDLE
                   : f.from >= TT_FROM_AT_ARG0 ? TT_VALID_ZERO
                                               : TT_VALID_ALWAYS;
     return tt_vec_push(&handle->functions, f) ? tt_error_set(err, -ENOMEM, "out of memory") : 0;
