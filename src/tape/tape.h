@@ -251,7 +251,7 @@ struct tt_tape_held {
 /* Small values (descriptors, ids) keep their order, so that few of them touch few pages. */
 static inline uint32_t tt_tape_home(uint32_t space, uint64_t value)
 {
-    uint64_t v = value < TT_TAPE_HELD / 4 ? value / TT_TAPE_BUCKET + space * 0x9e5u
+    uint64_t v = value < TT_TAPE_HELD / 4 ? value / TT_TAPE_BUCKET + space * 0x9e5ULL
                                           : (value + space) * 0x9e3779b97f4a7c15ULL >> 40;
     return (uint32_t)v % (TT_TAPE_HELD / TT_TAPE_BUCKET);
 }
