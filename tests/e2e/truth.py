@@ -52,7 +52,8 @@ def frames(finding):
 
 def told(finding):
     """A finding in one line, for messages."""
-    return finding["resource"], finding["verdict"], finding["lost"]["units"], [f"{f.get('function')} {f.get('line')}" for f in finding["site"]["frames"][:4]]
+    return (finding["resource"], finding["verdict"], finding["lost"]["units"], [f"{f.get('function')} {f.get('line')}" for f in finding["site"]["frames"][:4]],
+            finding["would_change_it"] if finding["verdict"] == "undetermined" else "")
 
 
 def also(site):
@@ -78,6 +79,17 @@ def merged(truths):
         else:
             sites[key] = dict(site)
     return sites
+
+
+def left_open(truths, report, way):
+    """Whether a planted place was found without a verdict: a machine that stands still for seconds takes evidence away, and the
+    run is worth another one."""
+    _, known, verdicts, unseen = WAYS[way]
+    for (where, _), site in merged(truths).items():
+        about = [f for f in report["findings"] if site["leak"] and f["resource"] in asked(site, known, unseen) and where in frames(f)]
+        if about and not any(f["verdict"] in verdicts for f in about):
+            return True
+    return False
 
 
 def judge(t, name, truths, report, way, counted=True):
