@@ -106,6 +106,30 @@ class Server:
             raise TimeoutError("server did not stop: " + pathlib.Path(self.log.name).read_text(errors="replace")[-2000:])
 
 
+class Checks:
+    """The checks of one try of several, see Test.tries."""
+
+    def __init__(self):
+        self.all = []
+        self.missed = self.wrong = False
+
+    def right(self, condition, what, detail=""):
+        """Must hold at every try."""
+        self.all.append((condition, what, detail))
+        self.wrong |= not condition
+        return condition
+
+    def found(self, condition, what, detail=""):
+        """May be missed by chance, or for want of a processor."""
+        self.all.append((condition, what, detail))
+        self.missed |= not condition
+        return condition
+
+    def show(self, test):
+        for condition, what, detail in self.all:
+            test.check(condition, what, detail)
+
+
 class Test:
     """One test program: `t = Test("redis", needs=[...])`, then t.check(...) and sys.exit(t.end())."""
 
@@ -152,6 +176,16 @@ class Test:
         if not self.check(status == 0, f"{pathlib.Path(session).stem}: report", f"status {status}: {err.decode()}"):
             return None
         return json.loads(out)
+
+    def tries(self, most, attempt):
+        """A recording of some seconds on a busy machine may leave open what a longer one decides: attempt(checks, k) is made again,
+        `most` times in all, while all that went wrong is that something was not found. What was said wrongly counts at once."""
+        for k in range(most):
+            checks = Checks()
+            attempt(checks, k)
+            if checks.wrong or not checks.missed:
+                break
+        checks.show(self)
 
     def check_recorded(self, session, program, least=1000):
         """The session must hold births of a process that executed `program`: clean is only worth something then."""
