@@ -23,7 +23,7 @@
 #define TT_BLOB_ISLANDS 8u
 #define TT_BLOB_STACK 0xc000u
 
-#define TT_BLOB_AT 0x40000   /* offset of the struct in the image */
+#define TT_BLOB_AT 0x40000    /* offset of the struct in the image */
 #define TT_BLOB_BYTES 0x14ef8 /* of it; blob.c checks */
 
 #ifndef __ASSEMBLER__
