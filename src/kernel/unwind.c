@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernel/internal.h"
@@ -86,20 +85,6 @@ static void read_segments(struct file *f)
     }
 }
 
-static int open_mapped(pid_t pid, const struct tt_proc_map *map, const char *path)
-{
-    char link[96];
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == map->inode)
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    snprintf(link, sizeof link, "/proc/%d/map_files/%llx-%llx", (int)pid,
-             (unsigned long long)map->start, (unsigned long long)map->end);
-    return open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-}
-
 static struct file *file_of(struct tt_kernel_files *files, pid_t pid, const struct tt_proc_map *map,
                             const char *path)
 {
@@ -114,7 +99,7 @@ static struct file *file_of(struct tt_kernel_files *files, pid_t pid, const stru
     }
     f->device = map->device;
     f->inode = map->inode;
-    f->fd = open_mapped(pid, map, path);
+    f->fd = tt_proc_map_open(pid, map, path);
     f->elf = f->fd < 0 ? NULL : elf_begin(f->fd, ELF_C_READ_MMAP, NULL);
     read_segments(f);
     f->eh = f->elf ? dwarf_getcfi_elf(f->elf) : NULL;

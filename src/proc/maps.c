@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -108,6 +109,20 @@ void tt_proc_maps_free(struct tt_proc_maps *maps)
 const char *tt_proc_map_path(const struct tt_proc_maps *maps, const struct tt_proc_map *map)
 {
     return maps->text + map->path;
+}
+
+int tt_proc_map_open(pid_t pid, const struct tt_proc_map *map, const char *path)
+{
+    char link[96];
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == map->inode)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    snprintf(link, sizeof link, "/proc/%d/map_files/%llx-%llx", (int)pid,
+             (unsigned long long)map->start, (unsigned long long)map->end);
+    return open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 }
 
 const struct tt_proc_map *tt_proc_map_at(const struct tt_proc_maps *maps, uint64_t address)

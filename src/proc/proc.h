@@ -32,6 +32,10 @@ struct tt_proc_maps {
 int tt_proc_maps_read(pid_t pid, struct tt_proc_maps *maps);
 void tt_proc_maps_free(struct tt_proc_maps *maps);
 const char *tt_proc_map_path(const struct tt_proc_maps *maps, const struct tt_proc_map *map);
+/* Opens the file that a mapping of the process shows, `path` as its maps name it. A process of a
+ * container has another root: there the link in map_files leads to the very file that is mapped, if
+ * we may read it. A descriptor, or -1 with errno. */
+int tt_proc_map_open(pid_t pid, const struct tt_proc_map *map, const char *path);
 /* The mapping that holds address, or NULL. */
 const struct tt_proc_map *tt_proc_map_at(const struct tt_proc_maps *maps, uint64_t address);
 

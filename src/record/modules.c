@@ -23,25 +23,9 @@ static bool same(const struct tt_module *module, const struct tt_proc_map *map, 
            row->file_offset == map->offset && strcmp(row->path, path) == 0;
 }
 
-/* The file as this process sees it. A module of a container has another root: the link in
- * map_files leads to the very file that is mapped, if we may read it. */
-static int open_file(int64_t pid, const struct tt_proc_map *map, const char *path)
-{
-    char link[96];
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_ino == map->inode)
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    snprintf(link, sizeof link, "/proc/%d/map_files/%llx-%llx", (int)pid,
-             (unsigned long long)map->start, (unsigned long long)map->end);
-    return open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-}
-
 int tt_modules_open(const struct tt_image *image, const struct tt_proc_map *map)
 {
-    return open_file(image->pid, map, tt_proc_map_path(&image->maps, map));
+    return tt_proc_map_open((pid_t)image->pid, map, tt_proc_map_path(&image->maps, map));
 }
 
 static void add(struct tt_image *image, const struct tt_proc_map *map, const char *path,
@@ -53,7 +37,7 @@ static void add(struct tt_image *image, const struct tt_proc_map *map, const cha
     *row = (struct tt_session_module){
         .start = map->start, .end = map->end, .file_offset = map->offset, .since_ns = now_ns};
     if (*path == '/') {
-        int fd = open_file(image->pid, map, path);
+        int fd = tt_proc_map_open((pid_t)image->pid, map, path);
         struct stat st;
         if (fd >= 0) {
             tt_proc_build_id(fd, build_id);
