@@ -32,21 +32,20 @@ static bool chunk_size(const struct glibc_heap *heap, uint64_t chunk, uint64_t *
     return p ? !mapped && *size <= p->end - chunk : mapped && (chunk & 4095) == 0;
 }
 
+/* All links of a process are plain (before 2.32) or all mangled. Either must be asked for: in a
+ * large heap what a plain link becomes by unmangling can be the address of some other chunk. */
+enum links { LINKS_MANGLED, LINKS_PLAIN, LINKS_KINDS };
+
 /* The entry (address of user memory) that the link at `link` leads to: 0 at the end of the list.
- * False when it is neither a plain nor a mangled link to a chunk. */
-static bool follow(const struct glibc_heap *heap, uint64_t link, uint64_t from_user, uint64_t *next)
+ * False when it does not lead to a chunk. */
+static bool follow(const struct glibc_heap *heap, enum links kind, uint64_t link,
+                   uint64_t from_user, uint64_t *next)
 {
     uint64_t word, size;
     if (!tt_heap_word(heap->image, link, &word))
         return false;
-    uint64_t plain = word ^ link >> 12;
-    if (plain == 0 || chunk_size(heap, plain - from_user, &size))
-        *next = plain;
-    else if (word == 0 || chunk_size(heap, word - from_user, &size))
-        *next = word;
-    else
-        return false;
-    return true;
+    *next = kind == LINKS_MANGLED ? word ^ link >> 12 : word;
+    return *next == 0 || chunk_size(heap, *next - from_user, &size);
 }
 
 /* A bin of a tcache. Entries of bins up to 63 have one size, those of large bins a range. */
@@ -55,7 +54,7 @@ static bool bin_holds(unsigned bin, uint64_t size)
     return bin < 64 ? size == (bin + 2) * 16ull : size > 65 * 16ull;
 }
 
-int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
+static int read_tcache(struct glibc_heap *heap, uint64_t chunk, enum links kind)
 {
     uint64_t size;
     size_t before = heap->free.len;
@@ -81,7 +80,7 @@ int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
                 goto no;
             if (tt_vec_push(&heap->free, entry - 16))
                 return -ENOMEM;
-            if (!follow(heap, entry, 16, &next))
+            if (!follow(heap, kind, entry, 16, &next))
                 goto no;
             entry = next;
         }
@@ -94,6 +93,14 @@ int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
 no:
     heap->free.len = before;
     return 0;
+}
+
+int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk)
+{
+    int rc = 0;
+    for (enum links kind = 0; kind < LINKS_KINDS && rc == 0; kind++)
+        rc = read_tcache(heap, chunk, kind);
+    return rc;
 }
 
 /* Static TLS lies below the thread pointer (variant II of the ELF TLS ABI). */
@@ -121,25 +128,45 @@ static int thread_caches(struct glibc_heap *heap, uint64_t thread_pointer)
     return rc < 0 ? rc : 0;
 }
 
+/* Appends the chunks of the fast bin with this first chunk. 1: to its end; 0: what could be read.
+ */
+static int fast_bin(struct glibc_heap *heap, uint64_t chunk, uint64_t wanted, enum links kind)
+{
+    uint64_t next, size, n = 0;
+    for (; chunk && n++ < heap->image->read_bytes / CHUNK_MIN; chunk = next) {
+        if (!chunk_size(heap, chunk, &size) || size != wanted)
+            return 0;
+        if (tt_vec_push(&heap->free, chunk))
+            return -ENOMEM;
+        if (!follow(heap, kind, chunk + 16, 0, &next))
+            return 0;
+    }
+    return 1;
+}
+
 static int fast_bins(struct glibc_heap *heap, const struct glibc_arena *arena)
 {
-    uint64_t first = arena->state + 16, size;
+    uint64_t first = arena->state + 16;
+    int rc = 0;
     if (first + FAST_BINS * 8ull + 16 != arena->bins)
         return 0; /* there are none since 2.43 */
-    for (unsigned i = 0; i < FAST_BINS; i++) {
-        uint64_t chunk, next, n = 0;
-        if (!tt_heap_word(heap->image, first + i * 8ull, &chunk))
+    for (unsigned i = 0; i < FAST_BINS && rc >= 0; i++) {
+        uint64_t chunk;
+        size_t before = heap->free.len;
+        if (!tt_heap_word(heap->image, first + i * 8ull, &chunk) || !chunk)
             continue;
-        for (; chunk && n++ < heap->image->read_bytes / CHUNK_MIN; chunk = next) {
-            if (!chunk_size(heap, chunk, &size) || size != (i + 2) * 16ull)
-                break;
-            if (tt_vec_push(&heap->free, chunk))
-                return -ENOMEM;
-            if (!follow(heap, chunk + 16, 0, &next))
-                break;
+        rc = fast_bin(heap, chunk, (i + 2) * 16ull, LINKS_MANGLED);
+        if (rc == 0) {
+            size_t mangled = heap->free.len - before;
+            heap->free.len = before;
+            rc = fast_bin(heap, chunk, (i + 2) * 16ull, LINKS_PLAIN);
+            if (rc == 0 && heap->free.len - before < mangled) { /* neither ends: the longer one */
+                heap->free.len = before;
+                rc = fast_bin(heap, chunk, (i + 2) * 16ull, LINKS_MANGLED);
+            }
         }
     }
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
 int tt_glibc_collect_free(struct glibc_heap *heap)

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "heap/internal_glibc.h"
 #include "test_heap_child.h"
 
 enum { VICTIM = 4002 };
@@ -68,6 +69,50 @@ static void written_over(void **state)
     munmap(truth, sizeof *truth);
 }
 
+/* Plain links (glibc before 2.32), where unmangling one of them happens to give the address of
+ * another arena's chunk: the links are plain all the same, and the cache must be read. */
+static void ambiguous_links(void **state)
+{
+    (void)state;
+    enum { RANGE = 1 << 20, CACHE = 0x40, FIRST = 0x10000 - 16, SECOND = 0x20000 };
+    const uint64_t here = 0x7f0418000000, bin_size = 64;
+    const uint64_t user = here + FIRST + 16, mistaken = (here + SECOND + 16) ^ user >> 12;
+    const uint64_t there = mistaken & ~(uint64_t)(RANGE - 1);
+    static uint64_t ours[RANGE / 8], theirs[RANGE / 8];
+    const uint16_t count = 2;
+    const uint64_t bin = bin_size / 16 - 2;
+    ours[(CACHE + 8) / 8] = 0x290 | 5;
+    memcpy((char *)ours + CACHE + 16 + 2 * bin, &count, sizeof count);
+    ours[(CACHE + 16 + 128 + 8 * bin) / 8] = user;
+    ours[(FIRST + 8) / 8] = ours[(SECOND + 8) / 8] = bin_size | 5;
+    ours[(FIRST + 16) / 8] = here + SECOND + 16;
+    theirs[(mistaken - 16 - there + 8) / 8] = 0x1000 | 5;
+
+    struct tt_heap_range ranges[2] = {
+        {.start = there,
+         .end = there + RANGE,
+         .bytes = (uint8_t *)theirs,
+         .write = true,
+         .kind = TT_HEAP_ANON},
+        {.start = here,
+         .end = here + RANGE,
+         .bytes = (uint8_t *)ours,
+         .write = true,
+         .kind = TT_HEAP_ANON},
+    };
+    struct glibc_piece pieces[2] = {{.start = there, .end = there + RANGE},
+                                    {.start = here, .end = here + RANGE}};
+    struct tt_heap_image image = {.ranges = {.data = ranges, .len = 2}, .read_bytes = 2 * RANGE};
+    struct glibc_heap heap = {
+        .image = &image, .pieces = {.data = pieces, .len = 2}, .budget = 1 << 20};
+    assert_true(there < here);
+    assert_int_equal(mistaken & 15, 0);
+    assert_int_equal(tt_glibc_tcache(&heap, here + CACHE), 1);
+    assert_int_equal(heap.free.len, 2);
+    assert_int_equal(heap.free.data[1], here + SECOND);
+    tt_vec_free(&heap.free);
+}
+
 static void nothing(void **state)
 {
     (void)state;
@@ -83,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact),
         cmocka_unit_test(written_over),
+        cmocka_unit_test(ambiguous_links),
         cmocka_unit_test(nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
