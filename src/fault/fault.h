@@ -81,7 +81,7 @@ enum tt_fault_nth { TT_FAULT_EVERY = 0 }; /* else 1 for the first call of the st
 
 struct tt_fault_options {
     char *const *argv;
-    const char *library;      /* path of libtelltale-fault.so; NULL: tt_fault_library finds it */
+    const char *library;      /* path of libtelltale-fault.so; NULL: tt_proc_own_file finds it */
     const char *load;         /* shell command: the program is a server, this is its load */
     const char *before;       /* shell command before each run */
     const char *state;        /* file of the campaign; NULL: none is kept */
@@ -161,9 +161,6 @@ int tt_fault_run(const struct tt_fault_options *options, struct tt_fault_world *
                  const struct tt_fault_trial *trial, struct tt_fault_round *round,
                  struct tt_error *err);
 void tt_fault_round_free(struct tt_fault_round *round);
-/* The library: $TELLTALE_LIB (a directory), or beside the executable, or in the build tree. 0 or
- * -ENOENT with err. */
-int tt_fault_library(char out[PATH_MAX], struct tt_error *err);
 
 /* ---- compare.c ---- */
 

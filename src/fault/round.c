@@ -42,33 +42,6 @@ struct run {
     uint64_t deadline;
 };
 
-int tt_fault_library(char out[PATH_MAX], struct tt_error *err)
-{
-    char exe[PATH_MAX], path[2 * PATH_MAX];
-    const char *given = getenv("TELLTALE_LIB");
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    exe[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(exe, '/');
-    if (slash)
-        *slash = '\0';
-    static const char *const places[] = {"../lib/telltale",   "../lib/x86_64-linux-gnu/telltale",
-                                         "../lib64/telltale", "../fault",
-                                         "../src/fault",      "../../src/fault"};
-    if (given && *given) {
-        snprintf(path, sizeof path, "%s/" LIBRARY, given);
-        if (access(path, R_OK) == 0 && realpath(path, out))
-            return 0;
-    }
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        snprintf(path, sizeof path, "%s/%s/" LIBRARY, exe, places[i]);
-        if (access(path, R_OK) == 0 && realpath(path, out))
-            return 0;
-    }
-    return tt_error_set(err, -ENOENT,
-                        "cannot find " LIBRARY " near %.300s: set TELLTALE_LIB to its directory",
-                        exe);
-}
-
 /* ---- the plan ---- */
 
 /* In a directory of its own, under the name by which the heap search knows a tape: what stands in
@@ -406,7 +379,7 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
     *round = (struct tt_fault_round){0};
     int code = tt_proc_command(o->argv[0], &command, err);
     if (!code && !o->library)
-        code = tt_fault_library(library, err);
+        code = tt_proc_own_file("fault", LIBRARY, library, err);
     if (!code)
         code = before(o, err);
     if (!code)

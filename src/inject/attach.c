@@ -387,7 +387,7 @@ static int prepare(struct attach *a, const struct tt_inject_attach_options *opti
     char path[PATH_MAX];
     const char *blob = options->blob;
     pid_t pid = out->pid;
-    if (!blob && tt_inject_blob(path, sizeof path, err) != 0)
+    if (!blob && tt_proc_own_file("agent", "telltale-agent.blob", path, err) != 0)
         return err ? err->code : -ENOENT;
     int code = tt_load_file(blob ? blob : path, &a->file, err);
     if (code || (code = tt_target_open(pid, &a->target, err)) != 0)
@@ -642,36 +642,4 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
         tt_freeze_reap_left(&target);
     tt_target_close(&target);
     return code;
-}
-
-/* ---- the blob's file ---- */
-
-#define BLOB "telltale-agent.blob"
-
-int tt_inject_blob(char *out, size_t size, struct tt_error *err)
-{
-    static const char *const places[] = {"../lib/telltale",   "../lib/x86_64-linux-gnu/telltale",
-                                         "../lib64/telltale", "../agent",
-                                         "../src/agent",      "../../src/agent"};
-    const char *given = getenv("TELLTALE_LIB");
-    char exe[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    exe[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(exe, '/');
-    if (slash)
-        *slash = '\0';
-    if (given && *given) { /* a directory, or the agent's library in it */
-        const char *base = strrchr(given, '/');
-        size_t dir = base && strstr(base, ".so") ? (size_t)(base - given) : strlen(given);
-        if (snprintf(out, size, "%.*s/" BLOB, (int)dir, given) < (int)size &&
-            access(out, R_OK) == 0)
-            return 0;
-        return tt_error_set(err, -ENOENT, "no " BLOB " at TELLTALE_LIB=%.300s", given);
-    }
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
-        if (snprintf(out, size, "%s/%s/" BLOB, exe, places[i]) < (int)size &&
-            access(out, R_OK) == 0)
-            return 0;
-    return tt_error_set(err, -ENOENT,
-                        "cannot find " BLOB " near %.300s: set TELLTALE_LIB to its directory", exe);
 }

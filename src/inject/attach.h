@@ -20,7 +20,7 @@
 
 struct tt_inject_attach_options {
     struct tt_conf conf; /* mode, mean, rate, follow, seed, origin_ns, dir (for forked children) */
-    const char *blob;    /* path of telltale-agent.blob; NULL: tt_inject_blob finds it */
+    const char *blob;    /* path of telltale-agent.blob; NULL: tt_proc_own_file finds it */
 };
 
 /* A function that could not be hooked, or was hooked in another way, for people. */
@@ -61,10 +61,6 @@ struct tt_inject_detached {
  * that was left. Works without the tt_inject_attached. force: also while another telltale records
  * it (else -EBUSY). */
 int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, struct tt_error *err);
-
-/* Path of telltale-agent.blob: $TELLTALE_LIB, beside the executable in ../lib/..., or the build
- * tree (as tt_record_agent). 0 or -ENOENT with err. */
-int tt_inject_blob(char *out, size_t size, struct tt_error *err);
 
 /* ---- a frozen copy ---- */
 

@@ -6,10 +6,12 @@
 #ifndef TT_PROC_PROC_H
 #define TT_PROC_PROC_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/error.h"
 #include "base/vec.h"
 
 /* ---- mappings ---- */
@@ -70,6 +72,13 @@ int tt_proc_list(pid_t pid, tt_proc_pid_vec *out);
 
 /* Whether the environment the process was started with holds the given bytes. */
 bool tt_proc_environ_has(pid_t pid, const char *needle);
+
+/* ---- files of our own ---- */
+
+/* Path of one of telltale's own files: in $TELLTALE_LIB (a directory, or a file in it), beside the
+ * executable in ../lib/telltale or ../lib/MULTIARCH/telltale, or in the build tree under src/ROOM.
+ * 0 or -ENOENT with err. */
+int tt_proc_own_file(const char *room, const char *name, char out[PATH_MAX], struct tt_error *err);
 
 /* ---- limits ---- */
 

@@ -15,8 +15,6 @@
 
 #include "record/internal.h"
 
-#define LIBRARY "libtelltale-agent.so"
-
 static const char *mode_name(enum tt_tape_mode mode)
 {
     return mode == TT_MODE_SAMPLED ? "sampled" : mode == TT_MODE_ADAPTIVE ? "adaptive" : "exact";
@@ -119,35 +117,4 @@ void tt_launch_cancel(struct tt_launch *launch)
     close(launch->go);
     close(launch->status);
     waitpid(launch->pid, NULL, 0);
-}
-
-int tt_record_agent(char out[PATH_MAX], struct tt_error *err)
-{
-    char exe[PATH_MAX], path[2 * PATH_MAX];
-    const char *given = getenv("TELLTALE_LIB");
-    if (given && *given) {
-        for (int file = 0; file < 2; file++) {
-            snprintf(path, sizeof path, "%s%s", given, file ? "" : "/" LIBRARY);
-            struct stat st;
-            if (stat(path, &st) == 0 && S_ISREG(st.st_mode) && realpath(path, out))
-                return 0;
-        }
-        return tt_error_set(err, -ENOENT, "no " LIBRARY " at TELLTALE_LIB=%.300s", given);
-    }
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    exe[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(exe, '/');
-    if (slash)
-        *slash = '\0';
-    static const char *const places[] = {"../lib/telltale",   "../lib/x86_64-linux-gnu/telltale",
-                                         "../lib64/telltale", "../agent",
-                                         "../src/agent",      "../../src/agent"};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        snprintf(path, sizeof path, "%s/%s/" LIBRARY, exe, places[i]);
-        if (access(path, R_OK) == 0 && realpath(path, out))
-            return 0;
-    }
-    return tt_error_set(err, -ENOENT,
-                        "cannot find " LIBRARY " near %.300s: set TELLTALE_LIB to its directory",
-                        exe);
 }

@@ -76,7 +76,7 @@ struct tt_record_options {
     uint32_t resources; /* kinds to watch besides heap blocks, bits as tt_resource_choose gives */
     const struct tt_handle *handles; /* declared ones; their kind is TT_KIND_DECLARED + index */
     size_t n_handles;
-    const char *agent; /* path of the agent library; NULL: tt_record_agent finds it */
+    const char *agent; /* path of the agent library; NULL: tt_proc_own_file finds it */
     const char *tool_version;
 
     void *arg; /* of the callbacks, each of which may be NULL */
@@ -150,9 +150,5 @@ int tt_record_core(const struct tt_record_options *options, const char *core, co
 /* The exit status for a wait status, after dying by the same signal if it was one, without a core
  * of our own (as strace does). */
 int tt_record_exit(int status);
-
-/* The agent library: $TELLTALE_LIB (a file or its directory), beside the executable in
- * ../lib/telltale or ../lib/MULTIARCH/telltale, or in the build tree. 0 or -ENOENT with err. */
-int tt_record_agent(char out[PATH_MAX], struct tt_error *err);
 
 #endif

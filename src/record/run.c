@@ -76,7 +76,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     int code = options->no_inject ? tt_proc_command_find(options->argv[0], command.path, err)
                                   : tt_proc_command(options->argv[0], &command, err);
     if (!code && !options->agent && !options->no_inject)
-        code = tt_record_agent(found, err);
+        code = tt_proc_own_file("agent", "libtelltale-agent.so", found, err);
     if (code)
         return code;
     tt_setting_enter(&before);
