@@ -31,6 +31,22 @@ static struct tt_case_site *last_site(struct sim *sim, const char *resource)
     return s;
 }
 
+/* One site of all the units so far, judged. */
+static const struct tt_finding *judged(struct sim *sim, const char *resource,
+                                       struct tt_findings *out)
+{
+    sim_site(sim, NULL, 0);
+    last_site(sim, resource);
+    sim_judge(sim, HORIZON, out);
+    return sim_finding(sim, out, 0);
+}
+
+static void end(struct sim *sim, struct tt_findings *out)
+{
+    tt_findings_free(out);
+    sim_close(sim);
+}
+
 static void add_limit(struct sim *sim, const char *name, double value)
 {
     struct tt_case_limit limit = {.value = value};
@@ -73,10 +89,7 @@ static void leaked_descriptors_reach_their_limit(void **state)
         for (size_t i = 0; i < sim.ops.len; i++)
             sim_unit(&sim, sim.ops.data[i],
                      uniform(&sim, 0, 1) < 0.5 ? SIM_NEVER : sim.ops.data[i] + 0.02, 1);
-        sim_site(&sim, NULL, 0);
-        last_site(&sim, "fd");
-        sim_judge(&sim, HORIZON, &out);
-        const struct tt_finding *f = sim_finding(&sim, &out, 0);
+        const struct tt_finding *f = judged(&sim, "fd", &out);
         assert_string_equal(f->resource, "fd");
         if (f->verdict == TT_VERDICT_LEAK_RETAINED) {
             found++;
@@ -87,8 +100,7 @@ static void leaked_descriptors_reach_their_limit(void **state)
         } else {
             assert_int_equal(f->verdict, TT_VERDICT_UNDETERMINED);
         }
-        tt_findings_free(&out);
-        sim_close(&sim);
+        end(&sim, &out);
     }
     assert_true(found >= SEEDS - 1);
 }
@@ -112,8 +124,7 @@ static void pools_are_no_leaks(void **state)
             sim_site(&sim, NULL, 0);
             sim_judge(&sim, HORIZON, &out);
             assert_false(out.leak);
-            tt_findings_free(&out);
-            sim_close(&sim);
+            end(&sim, &out);
         }
 }
 
@@ -134,8 +145,7 @@ static void places_are_never_leaks(void **state)
     assert_false(out.leak);
     assert_int_equal(out.list.data[0].verdict, TT_VERDICT_UNDETERMINED);
     assert_string_equal(out.list.data[0].place, "pipe: opened by a way that is not watched");
-    tt_findings_free(&out);
-    sim_close(&sim);
+    end(&sim, &out);
 }
 
 /* ---- CLOSE_WAIT ---- */
@@ -165,8 +175,7 @@ static void sockets_without_a_peer_are_leaks(void **state)
             said |= strcmp(f->evidence.data[i].kind, "state") == 0 &&
                     strstr(f->evidence.data[i].text, "the peer has gone") != NULL;
         assert_true(said);
-        tt_findings_free(&out);
-        sim_close(&sim);
+        end(&sim, &out);
     }
 }
 
@@ -195,8 +204,7 @@ static void keep_alive_pools_are_no_leaks(void **state)
         s->clocks[TT_CASE_CLOSE_WAIT].deaths[tt_stats_bin_of(80)] = 40;
         sim_judge(&sim, HORIZON, &out);
         assert_false(out.leak);
-        tt_findings_free(&out);
-        sim_close(&sim);
+        end(&sim, &out);
     }
 }
 
@@ -223,8 +231,7 @@ static void a_port_goes_with_its_socket(void **state)
         said |= strcmp(out.list.data[0].evidence.data[i].kind, "with") == 0 &&
                 strstr(out.list.data[0].evidence.data[i].text, "local ports") != NULL;
     assert_true(said);
-    tt_findings_free(&out);
-    sim_close(&sim);
+    end(&sim, &out);
 }
 
 /* ---- ports that cool down ---- */
@@ -247,26 +254,29 @@ static void cooling(struct sim *sim, double pool, double delay)
     tt_vec_free(&taken);
 }
 
+/* A pool of 100 ports that cool down for 24 s, asked for at this rate. */
+static const struct tt_finding *judged_cooling(struct sim *sim, uint64_t seed, double rate,
+                                               struct tt_findings *out)
+{
+    begin(sim, seed, rate);
+    add_limit(sim, "limit of port grant", 100);
+    cooling(sim, 100, 24);
+    return judged(sim, "port grant", out);
+}
+
 static void a_rate_that_exhausts_is_a_capacity_limit(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct sim sim;
         struct tt_findings out;
-        begin(&sim, seed, 10);
-        add_limit(&sim, "limit of port grant", 100);
-        cooling(&sim, 100, 24);
-        sim_site(&sim, NULL, 0);
-        last_site(&sim, "port grant");
-        sim_judge(&sim, HORIZON, &out);
-        const struct tt_finding *f = sim_finding(&sim, &out, 0);
+        const struct tt_finding *f = judged_cooling(&sim, seed, 10, &out);
         assert_string_equal(tt_verdict_word(f->verdict), "capacity limit");
         assert_true(f->capacity.known && f->capacity.peak >= 99 &&
                     fabs(f->capacity.delay - 24) < 1.5);
         assert_non_null(strstr(f->note, "recovers"));
         assert_false(out.leak);
-        tt_findings_free(&out);
-        sim_close(&sim);
+        end(&sim, &out);
     }
 }
 
@@ -276,16 +286,9 @@ static void cooling_below_the_limit_is_delayed_release(void **state)
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct sim sim;
         struct tt_findings out;
-        begin(&sim, seed, 1.5);
-        add_limit(&sim, "limit of port grant", 100);
-        cooling(&sim, 100, 24);
-        sim_site(&sim, NULL, 0);
-        last_site(&sim, "port grant");
-        sim_judge(&sim, HORIZON, &out);
-        const struct tt_finding *f = sim_finding(&sim, &out, 0);
+        const struct tt_finding *f = judged_cooling(&sim, seed, 1.5, &out);
         assert_string_equal(tt_verdict_word(f->verdict), "delayed release");
-        tt_findings_free(&out);
-        sim_close(&sim);
+        end(&sim, &out);
     }
 }
 
@@ -307,14 +310,10 @@ static void a_leak_that_exhausts_is_no_capacity_limit(void **state)
                 sim_unit(&sim, sim.ops.data[i], lost ? SIM_NEVER : sim.ops.data[i] + 0.5, 1);
             n += lost;
         }
-        sim_site(&sim, NULL, 0);
-        last_site(&sim, "port grant");
-        sim_judge(&sim, HORIZON, &out);
-        const struct tt_finding *f = sim_finding(&sim, &out, 0);
+        const struct tt_finding *f = judged(&sim, "port grant", &out);
         found += tt_verdict_is_leak(f->verdict);
         assert_true(tt_verdict_is_leak(f->verdict) || f->verdict == TT_VERDICT_UNDETERMINED);
-        tt_findings_free(&out);
-        sim_close(&sim);
+        end(&sim, &out);
     }
     assert_true(found >= SEEDS - 2);
 }
@@ -358,8 +357,7 @@ static void owners_are_told(void **state)
     assert_int_equal(tt_vec_push(&sim.c.sites.data[0].owners, nobody), 0);
     sim_judge(&sim, HORIZON, &out);
     assert_false(sim_finding(&sim, &out, 0)->owner.known);
-    tt_findings_free(&out);
-    sim_close(&sim);
+    end(&sim, &out);
 }
 
 int main(void)

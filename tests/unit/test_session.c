@@ -152,6 +152,14 @@ static struct tt_session_writer *write_some(const char *path, int n)
     return w;
 }
 
+/* Path of a finished session with n of each. */
+static char *written(const char *name, int n)
+{
+    char *path = in_dir(name);
+    assert_int_equal(tt_session_finish(write_some(path, n), true, NULL), 0);
+    return path;
+}
+
 static void rows_come_back(void **state)
 {
     (void)state;
@@ -248,9 +256,8 @@ static void rows_come_back(void **state)
 static void names_are_added_while_it_is_read(void **state)
 {
     (void)state;
-    char *path = in_dir("names.tt");
+    char *path = written("names.tt", 1);
     struct tt_error err = {0};
-    tt_session_finish(write_some(path, 1), true, NULL);
     struct tt_session *reader = tt_session_open(path, &err);
     assert_non_null(reader);
     struct tt_session_symbol frames[2] = {{"inner", "/bin/server", "a.c", 7, true},
@@ -390,9 +397,8 @@ static int read_copies(struct tt_session *s, struct tt_error *err)
 static void copies_come_back(void **state)
 {
     (void)state;
-    char *path = in_dir("copies.tt");
+    char *path = written("copies.tt", 1);
     struct tt_error err = {0};
-    tt_session_finish(write_some(path, 1), true, NULL);
     struct tt_session *s = tt_session_open(path, &err);
     if (!s)
         fail_msg("%s", err.text);
@@ -445,9 +451,8 @@ static void copies_come_back(void **state)
 static void the_schema_before_is_read(void **state)
 {
     (void)state;
-    char *path = in_dir("one.tt");
+    char *path = written("one.tt", 2);
     struct tt_error err = {0};
-    tt_session_finish(write_some(path, 2), true, NULL);
     sql(path, "PRAGMA user_version = 1; DROP TABLE snapshot; DROP TABLE lost_group;"
               "DROP TABLE lost_share; DROP TABLE holder; DROP TABLE held; DROP TABLE stale;"
               "DROP TABLE attach");
