@@ -134,7 +134,7 @@ void tt_owner_sender(struct tt_thread *t, uint64_t fd, const void *address, uint
         n = sizeof((struct tt_tape_owner *)0)->address;
     for (uint32_t i = 0; i < n; i++)
         hash = (hash ^ bytes[i]) * 0x100000001b3ULL; /* FNV-1a */
-    uint32_t *set = &sender[(uint32_t)(hash >> 20) % (SENDERS / WAYS) * WAYS], *oldest = set;
+    uint32_t *set = &sender[(size_t)(hash >> 20) % (SENDERS / WAYS) * WAYS], *oldest = set;
     for (uint32_t i = 0; i < WAYS; i++) {
         uint32_t id = __atomic_load_n(&set[i], __ATOMIC_RELAXED), same = 0;
         const struct tt_tape_owner *row = row_of(id);

@@ -215,8 +215,10 @@ static uint64_t still_there(struct tt_thread *const *t, uint32_t n)
 {
     uint64_t word[BATCH], there = 0;
     struct tt_sys_piece from[BATCH];
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
+        word[i] = 0;
         from[i] = (struct tt_sys_piece){t[i]->tcb + TT_FS_THREAD, 8};
+    }
     int all = tt_sys_gather(word, from, n);
     for (uint32_t i = 0; i < n; i++)
         if ((all || tt_sys_peek(t[i]->tcb + TT_FS_THREAD, &word[i]) == 0) &&

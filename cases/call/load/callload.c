@@ -83,7 +83,7 @@ static unsigned long hold_of(unsigned long place)
     if (strcmp(opt.order, "reverse") == 0)
         return opt.hold + (opt.owners - place) * STEP;
     if (strcmp(opt.order, "random") == 0)
-        return opt.hold + (unsigned long)rand() % (opt.owners * STEP);
+        return opt.hold + (unsigned long)rand() % (opt.owners * STEP + 1);
     return opt.hold + place * STEP;
 }
 
