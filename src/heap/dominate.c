@@ -248,9 +248,9 @@ static int semi_nca(const struct tree *t)
     }
     rc = failed ? -ENOMEM : 0;
 out:
-    free(f.ancestor);
-    free(f.label);
-    free(f.semi);
+    tt_heap_array_free(f.ancestor);
+    tt_heap_array_free(f.label);
+    tt_heap_array_free(f.semi);
     tt_vec_free(&f.path);
     return rc;
 }
@@ -280,11 +280,11 @@ static int dominate_core(struct work *w)
         rc = semi_nca(&t);
     for (uint32_t place = 1; place < w->n && !rc; place++)
         rc = set_idom(w->graph, w->node[place], w->node[t.place[t.idom[t.number[place]]]]);
-    free(t.number);
-    free(t.place);
-    free(t.parent);
-    free(t.idom);
-    free(t.begin);
+    tt_heap_array_free(t.number);
+    tt_heap_array_free(t.place);
+    tt_heap_array_free(t.parent);
+    tt_heap_array_free(t.idom);
+    tt_heap_array_free(t.begin);
     free(t.list);
     return rc;
 }
@@ -382,8 +382,8 @@ static int dominate_leaves(struct work *w)
             if (tt_heap_bit(w->edges->leaf, t[i]))
                 rc = settle_leaf(w, &j, v, w->number[t[i]]);
     }
-    free(j.depth);
-    free(j.jump);
+    tt_heap_array_free(j.depth);
+    tt_heap_array_free(j.jump);
     return rc;
 }
 
@@ -407,9 +407,9 @@ int tt_heap_dominate(const struct tt_heap_edges *edges, struct tt_heap_graph *gr
         qsort(graph->parents.data, graph->parents.len, sizeof *graph->parents.data, by_node);
     graph->parent = NULL;
     free(w.ranks);
-    free(w.number);
-    free(w.node);
-    free(w.begin);
+    tt_heap_array_free(w.number);
+    tt_heap_array_free(w.node);
+    tt_heap_array_free(w.begin);
     tt_vec_free(&w.targets);
     return rc;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which blocks each block points to, for all that walk the graph: marking, roots of the lost,
- * dominators. Contents are read once and in address order, where they come by themselves, on all
- * cores; each pointer's look-up misses the cache twice, so words are gathered and looked up in
- * batches whose misses overlap. A walk over the lists then misses far less than one over the
- * contents. Start: tt_heap_edges_find. */
+ * dominators. Contents are read in address order, where they come by themselves, on all cores; of
+ * what is read late (pager.c) they were sifted as they came, and are not read again; each pointer's
+ * look-up misses the cache twice, so words are gathered and looked up in batches whose misses
+ * overlap. A walk over the lists then misses far less than one over the contents. Start:
+ * tt_heap_edges_find. */
 #include "heap/internal.h"
+#include "heap/internal_image.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -133,7 +135,9 @@ struct hand_edges {
 struct finding {
     struct tt_heap_edges *edges;
     struct hand_edges *hands[TT_HEAP_HANDS];
-    pthread_mutex_t lock; /* of edges->slabs */
+    pthread_mutex_t lock;        /* of edges->slabs */
+    struct tt_heap_pager *pager; /* with a sieve that has all that is wanted, or NULL */
+    const struct tt_heap_sieve *sieve;
 };
 
 /* Appends the blocks that the gathered words point to, and counts them at begin[from + 1]. */
@@ -164,7 +168,7 @@ static uint32_t *new_slab(struct finding *f, size_t n)
     uint32_t *slab = tt_heap_array(n, sizeof *slab);
     pthread_mutex_lock(&f->lock);
     if (slab && tt_vec_push(&f->edges->slabs, slab)) {
-        free(slab);
+        tt_heap_array_free(slab);
         slab = NULL;
     }
     pthread_mutex_unlock(&f->lock);
@@ -196,29 +200,91 @@ static uint32_t *keep(struct finding *f, struct hand_edges *h)
 /* A chunk being looked at. */
 struct chunk {
     const struct tt_heap_index *index;
+    const struct finding *finding;
     struct hand_edges *hand;
     uint32_t first, *begin;
-    bool tagging; /* in the block at hand */
+    bool tagging;  /* in the block at hand */
+    bool sifted;   /* the memory of the strip; else it must be looked at */
+    unsigned next; /* in the strip */
+    struct tt_heap_strip strip;
 };
 
+static inline __attribute__((always_inline)) int note(struct chunk *c, uint32_t i, uint64_t word)
+{
+    struct hand_edges *h = c->hand;
+    h->word[h->n] = word;
+    h->from[h->n++] = (uint16_t)i;
+    return h->n == BATCH ? flush(c->index, h, c->first, c->begin) : 0;
+}
+
 /* Gathers those words of block first + i that may be pointers. */
-static inline __attribute__((always_inline)) int gather(struct chunk *c, uint32_t i,
-                                                        const uint64_t *words, uint64_t n)
+static inline __attribute__((always_inline)) int look(struct chunk *c, uint32_t i,
+                                                      const uint64_t *words, uint64_t n)
 {
     const struct tt_heap_index *x = c->index;
-    struct hand_edges *h = c->hand;
     for (uint64_t k = 0; k < n; k++) {
         uint64_t word = words[k];
         if (word - x->low >= x->high - x->low) {
             c->tagging |= word >> TT_HEAP_ADDRESS_BITS && tt_heap_near(x, word & TT_HEAP_UNTAG);
             continue;
         }
-        if (!tt_heap_near(x, word))
-            continue;
-        h->word[h->n] = word;
-        h->from[h->n++] = (uint16_t)i;
-        if (h->n == BATCH && flush(x, h, c->first, c->begin))
+        if (tt_heap_near(x, word) && note(c, i, word))
             return -ENOMEM;
+    }
+    return 0;
+}
+
+/* The same for [from, to) of the strip. */
+static int pick(struct chunk *c, uint32_t i, const uint8_t *from, const uint8_t *to)
+{
+    const struct tt_heap_index *x = c->index;
+    const struct tt_heap_strip *s = &c->strip;
+    size_t first = (size_t)(from - s->start) / 8, end = (size_t)(to - s->start) / 8;
+    while (c->next < s->n && s->at[c->next] < first)
+        c->next++;
+    for (; c->next < s->n && s->at[c->next] < end; c->next++) {
+        uint32_t what = s->what[c->next];
+        if (what == TT_HEAP_TAGGED) {
+            c->tagging = true;
+            continue;
+        }
+        uint64_t word = tt_heap_sieve_word(c->finding->sieve, what);
+        if (word - x->low < x->high - x->low && tt_heap_near(x, word) && note(c, i, word))
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+/* Blocks come in ascending order, from anywhere on. */
+static void enter(struct chunk *c, const uint8_t *place)
+{
+    c->sifted = tt_heap_pager_strip(c->finding->pager, place, &c->strip);
+    size_t low = 0, high = c->sifted ? c->strip.n : 0, at = (size_t)(place - c->strip.start) / 8;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (c->strip.at[mid] < at)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    c->next = (unsigned)low;
+}
+
+static inline __attribute__((always_inline)) int gather(struct chunk *c, uint32_t i,
+                                                        const uint64_t *words, uint64_t n)
+{
+    const uint8_t *from = (const uint8_t *)words, *to = from + n * 8;
+    if (!c->finding->pager)
+        return look(c, i, words, n);
+    while (from < to) {
+        if (from < c->strip.start || from >= c->strip.end)
+            enter(c, from);
+        const uint8_t *until = to < c->strip.end ? to : c->strip.end;
+        if (c->sifted
+                ? pick(c, i, from, until)
+                : look(c, i, (const uint64_t *)(const void *)from, (size_t)(until - from) / 8))
+            return -ENOMEM;
+        from = until;
     }
     return 0;
 }
@@ -245,7 +311,8 @@ static int find_chunk(void *arg, unsigned hand, uint32_t number)
         return -ENOMEM;
     uint32_t first = number << TT_HEAP_CHUNK_BITS, n = x->n - first;
     n = n < TT_HEAP_CHUNK ? n : TT_HEAP_CHUNK;
-    struct chunk c = {x, h, first, e->begin + first + number, false};
+    struct chunk c = {
+        .index = x, .finding = f, .hand = h, .first = first, .begin = e->begin + first + number};
     struct tt_heap_window w = {0}; /* that the block before lies in */
     h->targets.len = h->n = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -283,6 +350,10 @@ int tt_heap_edges_find(const struct tt_heap_index *index, unsigned threads,
     out->leaf = calloc(index->n / 64 + 1, sizeof *out->leaf);
     out->tagging = calloc(index->n / 64 + 1, sizeof *out->tagging);
     struct finding f = {.edges = out, .lock = PTHREAD_MUTEX_INITIALIZER};
+    if (index->image->pager)
+        f.sieve = tt_heap_pager_sieve(index->image->pager);
+    if (f.sieve && tt_heap_sieve_covers(f.sieve, index))
+        f.pager = index->image->pager;
     int rc = -ENOMEM;
     if (out->lists && out->begin && out->leaf && out->tagging)
         rc = tt_heap_each(out->n, threads, find_chunk, &f);
@@ -292,6 +363,8 @@ int tt_heap_edges_find(const struct tt_heap_index *index, unsigned threads,
             free(f.hands[i]);
         }
     pthread_mutex_destroy(&f.lock);
+    if (index->image->pager)
+        tt_heap_pager_sifted_enough(index->image->pager);
     if (rc)
         tt_heap_edges_free(out);
     return rc;
@@ -300,10 +373,10 @@ int tt_heap_edges_find(const struct tt_heap_index *index, unsigned threads,
 void tt_heap_edges_free(struct tt_heap_edges *edges)
 {
     for (size_t i = 0; i < edges->slabs.len; i++)
-        free(edges->slabs.data[i]);
+        tt_heap_array_free(edges->slabs.data[i]);
     tt_vec_free(&edges->slabs);
     free(edges->lists);
-    free(edges->begin);
+    tt_heap_array_free(edges->begin);
     free(edges->leaf);
     free(edges->tagging);
     *edges = (struct tt_heap_edges){0};

@@ -15,6 +15,7 @@
 #include "proc/proc.h"
 
 enum { SYNC_STEPS = 256, SYNC_MOST = 256 << 20, AHEAD = 1024, USUAL_CHUNK = 64 };
+enum { LEND_LEAST = 512 << 20, LENT_PART = 8 };
 
 /* ---- stepping ---- */
 
@@ -327,15 +328,27 @@ static int drop_late(struct glibc_heap *heap, const struct walker *w, struct tt_
     return 0;
 }
 
-/* Room for as many blocks as there probably are, in huge pages: only what is used is touched. */
-static void make_room(const struct glibc_heap *heap, struct tt_heap_blocks *blocks)
+/* Room for as many blocks as there probably are, in huge pages: only what is used is touched.
+ * Returns how many of them are in memory that is at hand. */
+static size_t make_room(const struct glibc_heap *heap, struct tt_heap_blocks *blocks)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < heap->pieces.len; i++)
         bytes += heap->pieces.data[i].end - heap->pieces.data[i].start;
-    if (tt_vec_reserve(&blocks->list, blocks->list.len + bytes / USUAL_CHUNK) == 0)
-        tt_heap_huge(blocks->list.data + blocks->list.len,
-                     (blocks->list.cap - blocks->list.len) * sizeof *blocks->list.data);
+    if (tt_vec_reserve(&blocks->list, blocks->list.len + bytes / USUAL_CHUNK))
+        return 0;
+    struct tt_heap_block *first = blocks->list.data + blocks->list.len;
+    tt_heap_huge(first, (blocks->list.cap - blocks->list.len) * sizeof *first);
+    if (bytes < LEND_LEAST)
+        return 0;
+    return blocks->list.len + tt_heap_lend(first, bytes / LENT_PART) / sizeof *first;
+}
+
+static void give_back(struct tt_heap_blocks *blocks, size_t ready)
+{
+    struct tt_heap_block *data = blocks->list.data;
+    if (blocks->list.len < ready)
+        tt_heap_take_back(data + blocks->list.len, (ready - blocks->list.len) * sizeof *data);
 }
 
 static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
@@ -349,7 +362,7 @@ static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
     if (rc)
         goto out;
     check_mapped(heap, &mapped, blocks);
-    make_room(heap, blocks);
+    size_t ready = make_room(heap, blocks), room = blocks->list.cap;
     sort_free(heap);
     w.free = heap->free.data;
     w.free_end = heap->free.data + heap->free.len;
@@ -374,6 +387,8 @@ static int walk_heap(struct glibc_heap *heap, struct tt_heap_blocks *blocks)
         rc = span(blocks, heap->arenas.data[i].state, heap->arenas.data[i].bins + STATE_END);
     if (rc == 0 && w.no_memory)
         rc = -ENOMEM;
+    if (room == blocks->list.cap)
+        give_back(blocks, ready);
     if (rc == 0)
         rc = drop_late(heap, &w, blocks, first);
     blocks->doubt_bytes += heap->doubt_bytes;

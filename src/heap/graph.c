@@ -152,13 +152,13 @@ void tt_heap_graph_free(struct tt_heap_graph *graph)
     tt_vec_free(&graph->words);
     tt_vec_free(&graph->objects);
     free(graph->tagged);
-    free(graph->id);
-    free(graph->parent);
+    tt_heap_array_free(graph->id);
+    tt_heap_array_free(graph->parent);
     free(graph->many);
     free(graph->cross);
     free(graph->share);
     free(graph->back);
-    free(graph->idom);
+    tt_heap_array_free(graph->idom);
     tt_vec_free(&graph->parents);
     *graph = (struct tt_heap_graph){0};
 }

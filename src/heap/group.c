@@ -78,6 +78,7 @@ static int shape_chunk(void *arg, unsigned hand, uint32_t chunk)
     (void)hand;
     const struct shaping *s = arg;
     const uint32_t *list = s->lost->list.data;
+    bool late = s->shaper->index->image->pager != NULL;
     size_t low = 0, high = s->lost->list.len;
     while (low < high) {
         size_t mid = low + (high - low) / 2;
@@ -88,7 +89,7 @@ static int shape_chunk(void *arg, unsigned hand, uint32_t chunk)
     }
     for (; low < s->lost->list.len && list[low] >> TT_HEAP_CHUNK_BITS == chunk; low++) {
         uint64_t words;
-        if (low + AHEAD < s->lost->list.len)
+        if (!late && low + AHEAD < s->lost->list.len)
             __builtin_prefetch(tt_heap_words(s->shaper->index, list[low + AHEAD], 0, &words));
         tt_heap_shape_of(s->shaper, list[low], &s->lost->shape[low]);
     }

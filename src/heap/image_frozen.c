@@ -316,6 +316,9 @@ static int plan(struct tt_heap_image *image, struct frozen *f, const int pagemap
             madvise((void *)((uintptr_t)r->bytes & ~4095ul), size, MADV_HUGEPAGE);
     }
     tt_vec_free(&runs);
+    struct tt_heap_sieve *sieve = rc == 0 && image->pager ? tt_heap_sieve_make(image) : NULL;
+    if (sieve)
+        tt_heap_pager_sift(image->pager, sieve);
     return rc;
 }
 

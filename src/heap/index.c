@@ -4,29 +4,8 @@
  * range, so that a block's bytes are found without a search. Built in one pass over the blocks.
  * Start: tt_heap_index_build; the look-up is in internal.h. */
 #include "heap/internal.h"
-#include "heap/internal_image.h"
 
 #include <string.h>
-#include <sys/mman.h>
-
-enum { HUGE_PAGE = 2 << 20 };
-
-void tt_heap_huge(void *p, size_t size)
-{
-    uintptr_t from = ((uintptr_t)p + HUGE_PAGE - 1) & ~((uintptr_t)HUGE_PAGE - 1);
-    if (p && size >= 2 * (size_t)HUGE_PAGE)
-        madvise((void *)from, ((uintptr_t)p + size - from) & ~((size_t)HUGE_PAGE - 1),
-                MADV_HUGEPAGE);
-}
-
-void *tt_heap_array(size_t n, size_t width)
-{
-    size_t size;
-    void *p = calloc(n ? n : 1, width); /* what is large comes fresh and is not touched yet */
-    if (!__builtin_mul_overflow(n, width, &size))
-        tt_heap_huge(p, size);
-    return p;
-}
 
 static size_t slab_cells(const struct tt_heap_index *x)
 {
@@ -109,15 +88,11 @@ int tt_heap_index_build(const struct tt_heap_image *image, const struct tt_heap_
         tt_error_set(err, rc, "the list of heap blocks is not in order");
         goto fail;
     }
-    out->cells_size = (slabs ? slabs : 1) * slab_cells(out) * sizeof *out->cells;
-    void *mem = mmap(NULL, out->cells_size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mem == MAP_FAILED) {
+    out->cells = tt_heap_array((slabs ? slabs : 1) * slab_cells(out), sizeof *out->cells);
+    if (!out->cells) {
         rc = tt_error_set(err, -ENOMEM, "no memory to index %u heap blocks", out->n);
         goto fail;
     }
-    out->cells = mem;
-    madvise(mem, out->cells_size, MADV_HUGEPAGE); /* spares a miss of the TLB with each cell */
     fill(out);
     return 0;
 fail:
@@ -127,8 +102,7 @@ fail:
 
 void tt_heap_index_free(struct tt_heap_index *index)
 {
-    if (index->cells)
-        munmap(index->cells, index->cells_size);
+    tt_heap_array_free(index->cells);
     free(index->near);
     free(index->slab_of);
     free(index->windows);

@@ -9,6 +9,16 @@
 
 #include "base/map.h"
 
+/* ---- spare.c ---- */
+
+/* Zeroed memory for arrays that are visited at random: in huge pages where it is large, which
+ * spares misses of the TLB and most page faults. NULL when there is none. */
+void *tt_heap_array(size_t n, size_t width);
+/* Of NULL nothing. What was large stays for the next arrays, of any search. */
+void tt_heap_array_free(void *array);
+/* Gives back to the system what no array uses. */
+void tt_heap_spare_drop(void);
+
 /* ---- index.c: word -> block ---- */
 
 #define TT_HEAP_NONE UINT32_MAX
@@ -37,7 +47,6 @@ struct tt_heap_index {
     uint64_t *near; /* a bit for each GiB of addresses in which blocks lie */
     uint32_t *slab_of; /* by address >> TT_HEAP_SLAB_BITS: slab + 1, 0 none */
     struct tt_heap_cell *cells;
-    size_t cells_size;              /* bytes mapped */
     struct tt_heap_window *windows; /* by number of the range */
 };
 
@@ -47,10 +56,6 @@ struct tt_heap_index {
 int tt_heap_index_build(const struct tt_heap_image *image, const struct tt_heap_blocks *blocks,
                         struct tt_heap_index *out, struct tt_error *err);
 void tt_heap_index_free(struct tt_heap_index *index);
-
-/* Zeroed memory for arrays that are visited at random: in huge pages where it is large, which
- * spares misses of the TLB and most page faults. For free(); NULL when there is none. */
-void *tt_heap_array(size_t n, size_t width);
 
 /* Whether the word may point to a block: cheap, few are let through in vain. */
 static inline bool tt_heap_near(const struct tt_heap_index *x, uint64_t word)

@@ -38,6 +38,32 @@ typedef TT_VEC(struct tt_heap_run) tt_heap_run_vec;
  * read as zero. fd: /proc/PID/pagemap. Gaps below 64 KiB are filled. 0 or a negative errno. */
 int tt_heap_resident(int fd, uint64_t start, uint64_t end, tt_heap_run_vec *runs);
 
+/* ---- sieve.c ---- */
+
+enum { TT_HEAP_STRIP = 64 << 10 }; /* bytes sifted at a time: what the nearest caches hold */
+#define TT_HEAP_TAGGED UINT32_MAX
+/* The words of [start, end) that may point to blocks, in their order. */
+struct tt_heap_strip {
+    const uint8_t *start, *end;
+    const uint32_t *what; /* for tt_heap_sieve_word; TT_HEAP_TAGGED: would, without a tag */
+    const uint16_t *at;   /* words from start */
+    unsigned n;
+};
+struct tt_heap_sieve;
+struct tt_heap_index;
+/* Keeps words that point into private memory of no module, where all blocks lie. NULL: no memory,
+ * or too much of that (32 GiB). */
+struct tt_heap_sieve *tt_heap_sieve_make(const struct tt_heap_image *image);
+void tt_heap_sieve_free(struct tt_heap_sieve *sieve);
+/* Whether all blocks of the index lie where the sieve thinks there can be some. */
+bool tt_heap_sieve_covers(const struct tt_heap_sieve *sieve, const struct tt_heap_index *index);
+/* Sifts TT_HEAP_STRIP bytes, aligned to 32; what[] and at[] have room for all words. Returns how
+ * many were kept. Safe in a signal handler. */
+unsigned tt_heap_sift(const struct tt_heap_sieve *sieve, const void *bytes, uint32_t *what,
+                      uint16_t *at);
+/* The word, rounded down to a multiple of 8: blocks begin at one. */
+uint64_t tt_heap_sieve_word(const struct tt_heap_sieve *sieve, uint32_t what);
+
 /* ---- image_frozen.c, pager.c ---- */
 
 /* Reads from /proc/PID/mem; returns how many bytes came. Safe in a signal handler. */
@@ -53,6 +79,21 @@ struct tt_heap_pager *tt_heap_pager_make(int mem, uint8_t *base, size_t size);
  * ever touched, ascending; parts are added in ascending order too. 0 or a negative errno. */
 int tt_heap_pager_add(struct tt_heap_pager *pager, uint64_t start, uint64_t end, uint8_t *place,
                       const tt_heap_run_vec *runs);
+/* From now on each piece is sifted when it is read first. Before anything is read; the pager's
+ * then.
+ */
+void tt_heap_pager_sift(struct tt_heap_pager *pager, struct tt_heap_sieve *sieve);
+const struct tt_heap_sieve *tt_heap_pager_sieve(const struct tt_heap_pager *pager); /* or NULL */
+/* What the sieve left of the memory around place, which is read if it was not yet. False: place is
+ * not in a part that was added, or was not sifted; memory must be looked at. *out says which memory
+ * that holds for. */
+bool tt_heap_pager_strip(struct tt_heap_pager *pager, const uint8_t *place,
+                         struct tt_heap_strip *out);
+/* Nobody needs strips any more: their memory is for others now. No thread may read. */
+void tt_heap_pager_sifted_enough(struct tt_heap_pager *pager);
+/* Copies the n bytes that are seen at place, without making more of the memory present than the
+ * pages they lie in: for a look here and there. False: not in a part that was added. */
+bool tt_heap_pager_peek(struct tt_heap_pager *pager, const uint8_t *place, void *out, size_t n);
 uint64_t tt_heap_pager_unread(struct tt_heap_pager *pager); /* bytes, so far; of NULL 0 */
 /* The process ended or could not be read: what was seen of it is void. Of NULL false. */
 bool tt_heap_pager_broken(struct tt_heap_pager *pager);
@@ -84,10 +125,19 @@ static inline uint64_t tt_heap_load(const struct tt_heap_view *v, uint64_t addre
 /* The word at address; false when it was not read. */
 bool tt_heap_word(const struct tt_heap_image *image, uint64_t address, uint64_t *out);
 
-/* ---- index.c ---- */
+/* ---- spare.c ---- */
 
 /* Asks for huge pages where memory that was not touched yet is large. */
 void tt_heap_huge(void *p, size_t size);
+/* New memory in whole huge pages (size is a multiple of theirs, and so is the place), or NULL. It
+ * may be more than there is memory, as long as it is not touched. */
+void *tt_heap_map(size_t size);
+/* Of such memory, whole huge pages that nobody uses any more: for the next arrays. */
+void tt_heap_spare(void *p, size_t size);
+/* Puts spare pages, with any content, under private memory of at least 64 MB that is not used yet;
+ * up to which byte. And takes them away from where the content is no longer wanted. */
+size_t tt_heap_lend(void *p, size_t size);
+void tt_heap_take_back(void *p, size_t size);
 
 /* ---- walk.c ---- */
 

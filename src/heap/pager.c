@@ -27,18 +27,27 @@
 #endif
 
 enum {
-    SLOTS = 16,     /* 32 MB: more would be fresh memory, which costs more than to read again */
-    LOADS_MOST = 4, /* then a piece stays */
-    STRIDE = 8,     /* pieces; a fault at every STRIDE-th asks for those that follow */
+    SLOTS = 16,      /* 32 MB: more would be fresh memory, which costs more than to read again */
+    LOADS_MOST = 4,  /* then a piece stays */
+    STRIDE = 8,      /* pieces; a fault at every STRIDE-th asks for those that follow */
+    STORE_LENT = 24, /* of the bytes, that are kept when blocks are small */
     MOST_PAGERS = 8,
+    WORDS = TT_HEAP_STRIP / 8, /* of a strip */
 };
 #define PIECE TT_HEAP_PAGE
+#define STRIPS (PIECE / TT_HEAP_STRIP) /* of a piece */
 
 enum state { AWAY, MOVING, HERE };
 struct piece {
     uint64_t from; /* address in the copy; 0: not of this pager */
     uint32_t slot;
     _Atomic uint8_t loads, state;
+    _Atomic bool sifted;
+};
+/* What the sieve left of a strip: 32 bits for each word from `first` on, then 16. */
+struct sifted {
+    size_t first;
+    uint32_t n;
 };
 struct tt_heap_pager {
     int mem;                        /* /proc/PID/mem */
@@ -52,7 +61,13 @@ struct tt_heap_pager {
     size_t first, len;
     _Atomic uint64_t unread;
     _Atomic bool broken, ending;
-    _Atomic size_t trip, ahead; /* the last fault at a STRIDE-th piece; what is to be read ahead */
+    _Atomic size_t trip, ahead;  /* the last fault at a STRIDE-th piece; what is to be read ahead */
+    struct tt_heap_sieve *sieve; /* NULL: nothing is sifted */
+    struct sifted *sifted;       /* by strip of the pieces */
+    uint8_t *store;              /* room for all that could be left; little is touched */
+    size_t store_size;
+    _Atomic size_t store_used;
+    uint64_t generation; /* of all pagers, for peeking */
     sem_t wanted;
     pthread_t helper;
     bool has_helper;
@@ -153,7 +168,8 @@ static void read_run(struct tt_heap_pager *p, uint64_t from, uint8_t *to, uint64
     }
 }
 
-static void fill(struct tt_heap_pager *p, uint64_t from, uint8_t *to)
+/* [from, from + n) of the process. */
+static void fill(struct tt_heap_pager *p, uint64_t from, uint8_t *to, uint64_t n)
 {
     size_t low = 0, high = p->runs.len;
     while (low < high) { /* the first run that ends behind it */
@@ -163,7 +179,7 @@ static void fill(struct tt_heap_pager *p, uint64_t from, uint8_t *to)
         else
             high = mid;
     }
-    uint64_t at = from, end = from + PIECE;
+    uint64_t at = from, end = from + n;
     for (; low < p->runs.len && p->runs.data[low].start < end; low++) {
         const struct tt_heap_run *r = &p->runs.data[low];
         uint64_t start = r->start > at ? r->start : at, stop = r->end < end ? r->end : end;
@@ -174,6 +190,39 @@ static void fill(struct tt_heap_pager *p, uint64_t from, uint8_t *to)
     memset(to + (at - from), 0, end - at);
 }
 
+/* Keeps what the sieve leaves of a strip. False: no room. */
+static bool sift(struct tt_heap_pager *p, const uint8_t *bytes, struct sifted *out)
+{
+    uint32_t what[WORDS];
+    uint16_t at[WORDS];
+    unsigned n = tt_heap_sift(p->sieve, bytes, what, at);
+    size_t size = (n * (sizeof *what + sizeof *at) + 7) & ~(size_t)7;
+    size_t first = atomic_fetch_add(&p->store_used, size);
+    if (first + size > p->store_size)
+        return false;
+    memcpy(p->store + first, what, n * sizeof *what);
+    memcpy(p->store + first + n * sizeof *what, at, n * sizeof *at);
+    *out = (struct sifted){first, n};
+    return true;
+}
+
+/* Reads piece i, strip by strip, so that each is sifted while it is in the cache. */
+static void read_piece(struct tt_heap_pager *p, size_t i, uint8_t *to)
+{
+    struct piece *piece = &p->pieces[i];
+    bool sifts = p->sieve && !piece->loads;
+    if (!sifts) {
+        fill(p, piece->from, to, PIECE);
+        return;
+    }
+    for (size_t k = 0; k < STRIPS; k++) {
+        uint8_t *strip = to + k * TT_HEAP_STRIP;
+        fill(p, piece->from + k * TT_HEAP_STRIP, strip, TT_HEAP_STRIP);
+        sifts = sifts && sift(p, strip, &p->sifted[i * STRIPS + k]);
+    }
+    atomic_store(&piece->sifted, sifts);
+}
+
 /* Somebody else is at it: most of a millisecond. */
 static void wait_a_little(void)
 {
@@ -181,21 +230,20 @@ static void wait_a_little(void)
     nanosleep(&little, NULL);
 }
 
-/* Makes the piece readable, unless it is. Called in the handler: system calls and atomics only. */
-static void load(struct tt_heap_pager *p, size_t i)
+/* Takes the piece for reading, if nobody does and it is not here. */
+static bool take(struct tt_heap_pager *p, size_t i)
+{
+    uint8_t away = AWAY;
+    return atomic_compare_exchange_strong(&p->pieces[i].state, &away, MOVING);
+}
+
+/* Makes a piece that was taken readable. */
+static void bring(struct tt_heap_pager *p, size_t i)
 {
     struct piece *piece = &p->pieces[i];
-    for (;;) {
-        uint8_t away = AWAY;
-        if (atomic_compare_exchange_strong(&piece->state, &away, MOVING))
-            break;
-        if (away == HERE)
-            return;
-        wait_a_little();
-    }
     size_t slot = take_slot(p);
     uint8_t *place = p->base + i * PIECE, *content = p->slots + slot * PIECE;
-    fill(p, piece->from, content);
+    read_piece(p, i, content);
     if (!move(content, place)) { /* no memory for mappings: what is read now is void */
         atomic_store(&p->broken, true);
         mprotect(place, PIECE, PROT_READ);
@@ -208,6 +256,36 @@ static void load(struct tt_heap_pager *p, size_t i)
     atomic_store(&piece->state, HERE);
 }
 
+/* Takes one of those behind piece i that were never read. */
+static bool take_ahead(struct tt_heap_pager *p, size_t i, size_t *taken)
+{
+    for (size_t k = i + 1; k < i + STRIDE && k < p->n; k++)
+        if (p->pieces[k].from && !p->pieces[k].loads && take(p, k)) {
+            *taken = k;
+            return true;
+        }
+    return false;
+}
+
+/* Makes the piece readable, unless it is; while another thread does, reads one of those that follow
+ * it, once, in the first walk. Called in the handler: system calls and atomics only. */
+static void load(struct tt_heap_pager *p, size_t i)
+{
+    struct piece *piece = &p->pieces[i];
+    bool helps = !piece->loads;
+    size_t other;
+    while (!take(p, i)) {
+        if (atomic_load(&piece->state) == HERE)
+            return;
+        if (helps && take_ahead(p, i, &other))
+            bring(p, other);
+        else
+            wait_a_little();
+        helps = false;
+    }
+    bring(p, i);
+}
+
 /* Reads ahead of who goes through pieces in order, the first time: that is the walk of the blocks,
  * by one thread. Later all cores are at work and read for themselves. */
 static void *help(void *arg)
@@ -218,11 +296,9 @@ static void *help(void *arg)
             ;
         if (atomic_load(&p->ending))
             return NULL;
-        size_t from = atomic_load(&p->ahead);
-        for (size_t i = from + 1; i < from + STRIDE && i < p->n; i++)
-            if (p->pieces[i].from && !p->pieces[i].loads &&
-                atomic_load(&p->pieces[i].state) == AWAY)
-                load(p, i);
+        size_t from = atomic_load(&p->ahead), i;
+        while (!atomic_load(&p->ending) && take_ahead(p, from, &i))
+            bring(p, i);
     }
 }
 
@@ -306,6 +382,8 @@ struct tt_heap_pager *tt_heap_pager_make(int mem, uint8_t *base, size_t size)
     sigset_t all, mask;
     if (!p)
         return NULL;
+    static _Atomic uint64_t made;
+    p->generation = atomic_fetch_add(&made, 1) + 1;
     p->mem = dup(mem);
     p->base = base;
     p->n = size / PIECE;
@@ -320,6 +398,8 @@ struct tt_heap_pager *tt_heap_pager_make(int mem, uint8_t *base, size_t size)
         goto fail;
     p->slots = (uint8_t *)(((uintptr_t)p->mapped + PIECE - 1) & ~(uintptr_t)(PIECE - 1));
     madvise(p->slots, p->n * PIECE, MADV_HUGEPAGE);
+    if (p->n >= SLOTS)
+        tt_heap_lend(p->slots, SLOTS * PIECE);
     if (!can_move(p) || sem_init(&p->wanted, 0, 0))
         goto fail;
     if (!install(p)) {
@@ -359,6 +439,103 @@ int tt_heap_pager_add(struct tt_heap_pager *p, uint64_t start, uint64_t end, uin
     return 0;
 }
 
+/* ---- what was sifted ---- */
+
+void tt_heap_pager_sift(struct tt_heap_pager *p, struct tt_heap_sieve *sieve)
+{
+    p->store_size = p->n * STRIPS * (WORDS * (sizeof(uint32_t) + sizeof(uint16_t)) + 8);
+    p->sifted = calloc(p->n * STRIPS + 1, sizeof *p->sifted);
+    p->store_size = (p->store_size + PIECE - 1) & ~(PIECE - 1);
+    p->store = p->sifted ? tt_heap_map(p->store_size) : NULL;
+    tt_heap_lend(p->store, p->n * PIECE / STORE_LENT);
+    if (p->store)
+        p->sieve = sieve;
+    else
+        tt_heap_sieve_free(sieve);
+}
+
+static void stop_helper(struct tt_heap_pager *p)
+{
+    if (!p->has_helper)
+        return;
+    atomic_store(&p->ending, true);
+    sem_post(&p->wanted);
+    pthread_join(p->helper, NULL);
+    p->has_helper = false;
+}
+
+void tt_heap_pager_sifted_enough(struct tt_heap_pager *p)
+{
+    stop_helper(p);
+    size_t used = (atomic_load(&p->store_used) + PIECE - 1) & ~(PIECE - 1);
+    used = used < p->store_size ? used : p->store_size;
+    if (!p->sieve)
+        return;
+    tt_heap_sieve_free(p->sieve);
+    p->sieve = NULL;
+    tt_heap_spare(p->store, used);
+    if (used < p->store_size)
+        munmap(p->store + used, p->store_size - used);
+    p->store = NULL;
+}
+
+const struct tt_heap_sieve *tt_heap_pager_sieve(const struct tt_heap_pager *p)
+{
+    return p->sieve;
+}
+
+/* The piece that holds place, or n. */
+static size_t piece_at(const struct tt_heap_pager *p, const uint8_t *place)
+{
+    size_t i = ((uintptr_t)place - (uintptr_t)p->base) / PIECE;
+    return (uintptr_t)place >= (uintptr_t)p->base && i < p->n && p->pieces[i].from ? i : p->n;
+}
+
+bool tt_heap_pager_strip(struct tt_heap_pager *p, const uint8_t *place, struct tt_heap_strip *out)
+{
+    size_t offset = (uintptr_t)place - (uintptr_t)p->base, i = piece_at(p, place);
+    const uint8_t *start = place - (offset & (TT_HEAP_STRIP - 1));
+    *out = (struct tt_heap_strip){.start = start, .end = start + TT_HEAP_STRIP};
+    if (i == p->n || !p->sieve)
+        return false;
+    if (!p->pieces[i].loads && !atomic_load(&p->pieces[i].sifted))
+        load(p, i);
+    if (!atomic_load(&p->pieces[i].sifted))
+        return false;
+    const struct sifted *s = &p->sifted[offset / TT_HEAP_STRIP];
+    const uint8_t *words = p->store + s->first;
+    out->what = (const uint32_t *)(const void *)words;
+    out->at = (const uint16_t *)(const void *)(words + s->n * sizeof *out->what);
+    out->n = s->n;
+    return true;
+}
+
+bool tt_heap_pager_peek(struct tt_heap_pager *p, const uint8_t *place, void *out, size_t n)
+{
+    static _Thread_local struct {
+        uint64_t generation;
+        uint64_t page;
+        uint8_t bytes[4096];
+    } last;
+    while (n) {
+        size_t i = piece_at(p, place);
+        if (i == p->n)
+            return false;
+        uint64_t address = p->pieces[i].from + ((uintptr_t)place & (PIECE - 1));
+        size_t offset = address & 4095, part = 4096 - offset < n ? 4096 - offset : n;
+        if (last.page != address - offset || last.generation != p->generation) {
+            last.page = address - offset;
+            last.generation = p->generation;
+            read_run(p, last.page, last.bytes, sizeof last.bytes);
+        }
+        memcpy(out, last.bytes + offset, part);
+        out = (uint8_t *)out + part;
+        place += part;
+        n -= part;
+    }
+    return true;
+}
+
 uint64_t tt_heap_pager_unread(struct tt_heap_pager *p)
 {
     return p ? atomic_load(&p->unread) : 0;
@@ -373,15 +550,15 @@ void tt_heap_pager_free(struct tt_heap_pager *p)
 {
     if (!p)
         return;
-    if (p->has_helper) {
-        atomic_store(&p->ending, true);
-        sem_post(&p->wanted);
-        pthread_join(p->helper, NULL);
-    }
+    stop_helper(p);
     remove_it(p);
     sem_destroy(&p->wanted);
     close(p->mem);
     munmap(p->mapped, (p->n + 1) * PIECE);
+    if (p->store)
+        munmap(p->store, p->store_size);
+    tt_heap_sieve_free(p->sieve);
+    free(p->sifted);
     free(p->pieces);
     free(p->ring);
     tt_vec_free(&p->runs);

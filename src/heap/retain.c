@@ -395,9 +395,9 @@ static int describe(struct tree *t, uint32_t node, uint32_t example, struct tt_h
 
 static void tree_free(struct tree *t)
 {
-    free(t->bytes);
-    free(t->heavy);
-    free(t->owner);
+    tt_heap_array_free(t->bytes);
+    tt_heap_array_free(t->heavy);
+    tt_heap_array_free(t->owner);
 }
 
 int tt_heap_retain(struct tt_heap_edges *edges, struct tt_heap_graph *graph,

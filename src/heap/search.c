@@ -153,6 +153,7 @@ out:
     tt_vec_free(&roots);
     tt_heap_index_free(&index);
     tt_heap_blocks_free(&blocks);
+    tt_heap_spare_drop();
     return rc;
 }
 

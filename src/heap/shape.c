@@ -5,12 +5,13 @@
  * their counters, texts and neighbours are, and blocks from different places mostly do not
  * (patterns and signatures in this sense: chap, DESIGN 6). Start: tt_heap_shape_of. */
 #include "heap/internal.h"
+#include "heap/internal_image.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { WORDS = 16, LAST = 255 };
+enum { WORDS = 16, LAST = 255, SHOWN = 2 * WORDS };
 
 enum kind {
     SMALL, /* zero, a counter, a pair of them, or what a free list left behind */
@@ -147,15 +148,29 @@ static uint64_t own_size(uint64_t size)
     return size >> drop << drop;
 }
 
+/* Words of the block from byte `from` on, at most *n, which becomes how many there are; of memory
+ * that is read late, in the buffer. */
+static const uint64_t *peek(const struct tt_heap_index *x, uint32_t block, uint64_t from,
+                            uint64_t *buffer, uint64_t *n)
+{
+    uint64_t most = *n;
+    const uint64_t *words = tt_heap_words(x, block, from, n);
+    *n = *n < most ? *n : most;
+    bool late = *n && x->image->pager &&
+                tt_heap_pager_peek(x->image->pager, (const uint8_t *)words, buffer, *n * 8);
+    return late ? buffer : words;
+}
+
 /* Calls see() for the first words of `size` bytes and the last. */
 static void each_word(const struct tt_heap_shaper *s, uint32_t block, uint64_t size,
                       void (*see)(void *arg, unsigned position, struct word w), void *arg)
 {
-    uint64_t n, words = size / 8;
-    const uint64_t *p = tt_heap_words(s->index, block, 0, &n);
-    for (unsigned i = 0; i < WORDS && i < n && i < words; i++)
+    uint64_t buffer[WORDS], words = size / 8, n = words < WORDS ? words : WORDS;
+    const uint64_t *p = peek(s->index, block, 0, buffer, &n);
+    for (unsigned i = 0; i < n; i++)
         see(arg, i, look(s, block, p[i]));
-    if (words > WORDS && (p = tt_heap_words(s->index, block, (words - 1) * 8, &n)) && n)
+    n = 1;
+    if (words > WORDS && (p = peek(s->index, block, (words - 1) * 8, buffer, &n)) && n)
         see(arg, LAST, look(s, block, *p));
 }
 
@@ -327,8 +342,8 @@ void tt_heap_shape_text(const struct tt_heap_shaper *shaper, uint32_t block, tt_
 {
     struct text t = {
         .shaper = shaper, .name = name, .name_arg = name_arg, .out = out, .size = size};
-    uint64_t words;
-    t.bytes = (const uint8_t *)tt_heap_words(shaper->index, block, 0, &words);
+    uint64_t buffer[SHOWN], words = SHOWN;
+    t.bytes = (const uint8_t *)peek(shaper->index, block, 0, buffer, &words);
     t.n_bytes = words * 8;
     out[0] = 0;
     say(&t, "%llu bytes", (unsigned long long)shaper->index->list[block].size);

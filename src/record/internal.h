@@ -496,6 +496,9 @@ bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt
 /* 0, or a negative errno with err when a copy of pid would be too large for memory, or its pause
  * for a budget that was given. */
 int tt_snapshot_room(const struct tt_record_options *options, pid_t pid, struct tt_error *err);
+/* Makes memory ready for the search, so that a copy of pid need not live longer than it takes. Some
+ * tenths of a second per GB. */
+void tt_snapshot_prepare(pid_t pid);
 /* Nanoseconds that a process of these resident bytes may be stopped. */
 uint64_t tt_snapshot_budget(const struct tt_record_options *options, uint64_t bytes);
 /* Whether the pause of the next snapshot is expected to be within the budget: strictly where one

@@ -170,6 +170,8 @@ int tt_record_snapshot(const struct tt_record_options *options, struct tt_record
     once.wall_ns = tt_clock_wall();
     code = tt_snapshot_room(options, pid, err);
     if (!code)
+        tt_snapshot_prepare(pid);
+    if (!code)
         code = tt_inject_freeze(pid, &search->frozen, err);
     if (code)
         goto drop;
@@ -190,6 +192,7 @@ int tt_record_snapshot(const struct tt_record_options *options, struct tt_record
         goto drop;
     goto end;
 drop:
+    tt_heap_prepare(0);
     tt_session_finish(once.writer, false, NULL);
     unlink(result->output);
     *result->output = '\0';

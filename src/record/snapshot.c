@@ -190,6 +190,13 @@ int tt_snapshot_room(const struct tt_record_options *options, pid_t pid, struct 
     return 0;
 }
 
+void tt_snapshot_prepare(pid_t pid)
+{
+    struct tt_proc_figures figures;
+    if (tt_proc_figures_read(pid, &figures) == 0 && figures.rss_anon > 0)
+        tt_heap_prepare((uint64_t)figures.rss_anon);
+}
+
 /* ---- making one ---- */
 
 static void not_taken(struct tt_image *image, uint64_t *count, const struct tt_error *err)
