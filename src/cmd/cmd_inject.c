@@ -147,6 +147,9 @@ static int take(const struct tt_cmd *cmd, struct inject *in, int c, char *value)
     case 'o':
         o->state = value;
         return 0;
+    case 'f':
+        o->follow = true;
+        return 0;
     case 'q':
         in->quiet = true;
         return 0;
@@ -226,6 +229,7 @@ static int run(const struct tt_cmd *cmd, int argc, char **argv)
     static const struct option longs[] = {
         {"help", no_argument, NULL, 'h'},
         {"output", required_argument, NULL, 'o'},
+        {"follow", no_argument, NULL, 'f'},
         {"quiet", no_argument, NULL, 'q'},
         {"load", required_argument, NULL, OPT_LOAD},
         {"before", required_argument, NULL, OPT_BEFORE},
@@ -251,7 +255,7 @@ static int run(const struct tt_cmd *cmd, int argc, char **argv)
     in.fault.say = say;
     in.fault.stop = &stop;
     in.terminal = isatty(STDERR_FILENO);
-    while (status == 0 && (c = tt_cmd_option(cmd, argc, argv, "+:o:qh", longs, &status)) != -1) {
+    while (status == 0 && (c = tt_cmd_option(cmd, argc, argv, "+:o:fqh", longs, &status)) != -1) {
         if (c == '?')
             goto out;
         status = take(cmd, &in, c, optarg);
@@ -284,6 +288,7 @@ const struct tt_cmd tt_cmd_inject = {
     .options =
         "  -o, --output FILE        keep what was tried, so that --resume can go on\n"
         "      --resume             go on with the file of -o\n"
+        "  -f, --follow             forked children too: a call fails in one process of each run\n"
         "      --budget TIME        begin no further run after 60, 10m, 2h\n"
         "      --faults N           try at most N faults this time\n"
         "      --load CMD           CMD is a server: run this shell command against it, then end "

@@ -55,8 +55,9 @@ static int check_usual(const struct campaign *c, const struct tt_fault_round *ro
     if (round->hung && c->o->load)
         return tt_error_set(err, -ETIMEDOUT,
                             "without any fault, %s and its load are not done within %g s (does the "
-                            "load end? else see --timeout)",
-                            name, c->o->timeout);
+                            "load end? else see --timeout%s)",
+                            name, c->o->timeout,
+                            c->o->follow ? "" : "; forked workers need --follow");
     if (round->hung)
         return tt_error_set(err, -ETIMEDOUT,
                             "without any fault, %s has not ended within %g s: a server needs "
@@ -236,7 +237,9 @@ static int run_once(struct campaign *c, size_t at, struct tt_fault_trial *trial,
     int code = tt_fault_run(c->o, &c->r->world, trial, &round, err);
     if (!code) {
         trial->outcome = tt_fault_outcome(&c->usual, &round, trial->site);
-        trial->status = round.status;
+        trial->status = trial->outcome == TT_FAULT_DIED && round.child_signal
+                            ? (int)round.child_signal
+                            : round.status;
         trial->seconds = round.seconds;
         c->r->dropped = round.dropped > c->r->dropped ? round.dropped : c->r->dropped;
         if (tt_fault_compare(&c->usual, &round, trial->outcome, at, losses))

@@ -10,6 +10,8 @@
  *     the program gave up, blocks are "left", too.
  *   After a fault the program may acquire at other stacks what it acquires anyway. Such a unit is
  *     none too many while others of its kind are missing elsewhere.
+ *   Forked children: each process is compared with what any process holds there usually. So it is
+ *     of no consequence which of several workers did the work, or that one was started anew.
  * Start: tt_fault_compare. */
 #include <errno.h>
 #include <sys/wait.h>
@@ -68,6 +70,7 @@ int tt_fault_usual_add(struct tt_fault_usual *usual, const struct tt_fault_round
         u->lost_bytes = most(u->lost_bytes, h->lost_bytes);
     }
     usual->status = round->status;
+    usual->child_signal = usual->child_signal ? usual->child_signal : round->child_signal;
     usual->alone = round->alone;
     usual->searched = round->searched && (first || usual->searched);
     return add_called(usual, round, first);
@@ -111,6 +114,8 @@ enum tt_fault_outcome tt_fault_outcome(const struct tt_fault_usual *usual,
         return TT_FAULT_UNREACHED;
     if (round->hung)
         return TT_FAULT_HUNG;
+    if (round->child_signal && !usual->child_signal)
+        return TT_FAULT_DIED;
     if (!round->ended)
         return WIFSIGNALED(round->status) ? TT_FAULT_DIED : TT_FAULT_GAVE_UP;
     if (round->alone != usual->alone)
@@ -143,20 +148,26 @@ static uint64_t bytes_of(const struct tt_fault_held *h, bool searched)
     return can_search(h->kind) && !searched ? h->bytes : h->lost_bytes;
 }
 
-/* How many units of each kind the usual runs have at stacks where this one has fewer. What comes
- * after a fault may come at other stacks than usual: such a unit stands for one of these. */
+/* How many units of each kind the usual runs have at stacks where no process of this one has as
+ * many. What comes after a fault may come at other stacks than usual: such a unit stands for one of
+ * these. */
 static int shifted(const struct tt_fault_usual *usual, const struct tt_fault_round *round,
                    bool searched, uint64_t pool[TT_FAULT_KINDS])
 {
     struct tt_map rows = {0};
     int code = 0;
-    for (size_t i = 0; !code && i < round->held.len; i++)
-        code = tt_map_put(&rows, key_of(&round->held.data[i]), i);
+    for (size_t i = 0; !code && i < round->held.len; i++) {
+        const struct tt_fault_held *h = &round->held.data[i];
+        uint64_t *units = tt_map_get(&rows, key_of(h));
+        if (units)
+            *units = most(*units, units_of(h, searched));
+        else
+            code = tt_map_put(&rows, key_of(h), units_of(h, searched));
+    }
     for (size_t i = 0; !code && i < usual->held.len; i++) {
         const struct tt_fault_held *u = &usual->held.data[i];
-        const uint64_t *at = tt_map_get(&rows, key_of(u));
-        pool[u->kind] +=
-            beyond(units_of(u, searched), at ? units_of(&round->held.data[*at], searched) : 0);
+        const uint64_t *units = tt_map_get(&rows, key_of(u));
+        pool[u->kind] += beyond(units_of(u, searched), units ? *units : 0);
     }
     tt_map_free(&rows);
     return code;
@@ -169,7 +180,8 @@ int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_r
     bool gave_up = outcome == TT_FAULT_GAVE_UP;
     bool searched = round->searched && usual->searched;
     uint64_t pool[TT_FAULT_KINDS] = {0};
-    if (!round->ended || (outcome != TT_FAULT_WENT_ON && !gave_up))
+    bool child_died = outcome == TT_FAULT_DIED && round->child_signal; /* the others are compared */
+    if (!round->ended || (outcome != TT_FAULT_WENT_ON && !gave_up && !child_died))
         return 0;
     int code = shifted(usual, round, searched, pool);
     for (size_t i = 0; !code && i < round->held.len; i++) {
@@ -186,8 +198,8 @@ int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_r
             late && lost ? bytes / lost * (lost - late) : bytes; /* which they are is not known */
         lost -= late;
         bool known = can_search(h->kind) && searched && !(round->end_main && !round->main_saved);
-        code =
-            put(losses, h, trial, gave_up && !known ? TT_FAULT_LEFT : TT_FAULT_LOST, lost, bytes);
+        bool left = (gave_up || h->gave_up) && !known;
+        code = put(losses, h, trial, left ? TT_FAULT_LEFT : TT_FAULT_LOST, lost, bytes);
         if (!code)
             code = put(losses, h, trial, TT_FAULT_KEPT, beyond(more, lost),
                        beyond(beyond(h->bytes, u->bytes), bytes));

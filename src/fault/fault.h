@@ -5,6 +5,7 @@
  *   preload*.c              the library inside the program (telltale-fault.so)
  *   plan.h                  the memory it shares with
  *   round.c                 one run of the program, and what it held at its end
+ *   processes.c             its forked children
  *   world.c                 modules and stacks of all runs
  *   compare.c               what a run lost against those without a fault
  *   campaign.c              which faults, in which order, until when
@@ -87,6 +88,7 @@ struct tt_fault_options {
     const char *state;        /* file of the campaign; NULL: none is kept */
     bool resume;              /* it may exist already */
     bool output;              /* what the program prints goes to standard error, not away */
+    bool follow;              /* forked children are tried as well */
     bool no_search;           /* do not look which heap blocks can be reached */
     double budget;            /* seconds for all; 0: none */
     double timeout;           /* of one run */
@@ -126,7 +128,7 @@ enum tt_fault_outcome {
     TT_FAULT_HUNG,    /* ended by us */
 };
 
-/* Held at the end with one stack and kind. */
+/* Held by one process at its end with one stack and kind. */
 struct tt_fault_held {
     uint32_t site;
     uint32_t kind;
@@ -134,6 +136,7 @@ struct tt_fault_held {
     /* Heap blocks and mappings after a search: those that nothing points to. Others: all. */
     uint64_t lost_units, lost_bytes;
     uint64_t late; /* of lost_units, acquired after the fault */
+    bool gave_up;  /* by a child that the fault was made in, and that ended with a status not 0 */
 };
 struct tt_fault_called {
     uint32_t site, calls, after;
@@ -143,16 +146,19 @@ struct tt_fault_round {
     bool ended; /* exit or _exit was called, or (server) the load is done */
     bool alone; /* a server that ended without being told to */
     bool hung;
+    bool missed;             /* a process could not be searched */
     bool searched;           /* lost_units are known */
     bool end_main;           /* main returned */
     bool main_saved;         /* what main held in the end was known to the search */
     int status, load_status; /* wait statuses */
     uint32_t fired;
+    unsigned children;     /* that were looked at */
+    uint32_t child_signal; /* not 0: one died of it, SIGSEGV or SIGABRT or another of their like */
     uint64_t calls, dropped;
     double seconds;
-    char why[256]; /* not searched: why */
-    TT_VEC(struct tt_fault_held) held;
-    TT_VEC(struct tt_fault_called) called;
+    char why[256];                         /* not searched: why */
+    TT_VEC(struct tt_fault_held) held;     /* process by process */
+    TT_VEC(struct tt_fault_called) called; /* of all processes together, by site */
 };
 
 /* Runs the program once. trial NULL: nothing fails. 0: it ran, see *round, which is freed with
@@ -179,12 +185,14 @@ struct tt_fault_loss {
 };
 typedef TT_VEC(struct tt_fault_loss) tt_fault_losses;
 
-/* What runs without a fault hold: for each stack and kind the most of any of them. */
+/* What runs without a fault hold: for each stack and kind the most of any process of any of them.
+ */
 struct tt_fault_usual {
     TT_VEC(struct tt_fault_held) held;
     struct tt_map by_key;
     TT_VEC(struct tt_fault_called) called; /* fewest calls of any of them, by site */
     int status;
+    uint32_t child_signal;
     bool searched, alone;
 };
 int tt_fault_usual_add(struct tt_fault_usual *usual, const struct tt_fault_round *round,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "inject/attach.h"
+#include "proc/proc.h"
 
 #define MOST_GROUPS 65536u
 
@@ -42,7 +43,7 @@ static struct tt_fault_held *row(struct tt_fault_round *round, struct tt_map *ro
 static int read_units(const struct tt_fault_look *look, const int64_t *numbers,
                       struct blocks *blocks)
 {
-    const off_t first = (off_t)offsetof(struct tt_fault_plan, unit);
+    const off_t first = (off_t)(look->plan_at + offsetof(struct tt_fault_plan, unit));
     const off_t end = first + (off_t)sizeof look->plan->unit;
     const off_t size = (off_t)sizeof(struct tt_fault_unit);
     off_t next = 0; /* a unit may stand across the border of two pages */
@@ -73,7 +74,7 @@ static int read_units(const struct tt_fault_look *look, const int64_t *numbers,
 
 static bool is_late(const struct tt_fault_plan *plan, const struct tt_fault_unit *u)
 {
-    return plan->fired && u->order > plan->fired_order;
+    return plan->fired_seen && u->order > plan->fired_order;
 }
 
 /* For the search: the number of the site, times two, plus one if the block came after the fault;
@@ -112,29 +113,29 @@ static void search_mappings(const struct tt_heap_image *image, const struct bloc
     tt_vec_free(&list);
 }
 
+/* The rows of this process begin at first. why->code is 0 when it was done. */
 static int search(const struct tt_fault_look *look, struct blocks *blocks,
-                  struct tt_fault_round *round, struct tt_map *rows)
+                  struct tt_fault_round *round, struct tt_map *rows, size_t first,
+                  struct tt_error *why)
 {
     struct tt_inject_frozen frozen = {0};
     struct tt_heap_image image = {0};
     struct tt_heap_result result = {0};
-    struct tt_error err = {0};
     TT_VEC(struct tt_heap_thread) threads = {0};
-    int code = tt_inject_freeze(look->pid, &frozen, &err), memory = 0;
+    int code = tt_inject_freeze(look->pid, &frozen, why), memory = 0;
     if (code)
         goto out;
     for (size_t i = 0; !code && i < frozen.threads.len; i++)
         code = tt_vec_push(&threads, (struct tt_heap_thread){frozen.threads.data[i].tid,
                                                              frozen.threads.data[i].regs});
     if (!code)
-        code =
-            tt_heap_image_frozen(frozen.copy, look->pid, threads.data, threads.len, &image, &err);
+        code = tt_heap_image_frozen(frozen.copy, look->pid, threads.data, threads.len, &image, why);
     tt_inject_thaw(&frozen, NULL);
     if (code)
         goto out;
     const struct tt_heap_options options = {
         .site_of = site_of, .arg = blocks, .max_groups = MOST_GROUPS, .max_holders = 1};
-    code = tt_heap_search(&image, &options, NULL, NULL, &result, &err);
+    code = tt_heap_search(&image, &options, NULL, NULL, &result, why);
     if (code == -ENOENT && !blocks->by_address.len) /* a program that allocates nothing */
         code = 0;
     if (!code)
@@ -153,42 +154,29 @@ static int search(const struct tt_fault_look *look, struct blocks *blocks,
             }
         }
     /* the search counts what a block has room for; what was asked for is known of all together */
-    for (size_t i = 0; !code && !memory && i < round->held.len; i++) {
+    for (size_t i = first; !code && !memory && i < round->held.len; i++) {
         struct tt_fault_held *h = &round->held.data[i];
         if (h->units && h->kind == TT_FAULT_HEAP)
             h->lost_bytes =
                 h->lost_units == h->units ? h->bytes : h->bytes / h->units * h->lost_units;
     }
-    round->searched = !code;
 out:
-    if (code)
-        snprintf(round->why, sizeof round->why, "%.255s", err.text);
+    why->code = code;
     tt_heap_result_free(&result);
     tt_vec_free(&threads);
     return memory;
 }
 
-int tt_fault_look(const struct tt_fault_look *look, struct tt_fault_world *world,
-                  struct tt_fault_round *round, struct tt_error *err)
+/* What stands in the plan, the blocks and mappings among it found by search if that is asked for.
+ */
+static int count(const struct tt_fault_look *look, struct blocks *blocks,
+                 struct tt_fault_round *round, struct tt_map *rows)
 {
-    struct blocks blocks = {.plan = look->plan};
-    struct tt_map rows = {0};
-    int64_t *numbers = malloc(TT_FAULT_STACKS * sizeof *numbers);
-    int code = numbers ? tt_fault_world_import(world, look->plan, numbers) : -ENOMEM;
-    for (uint32_t i = 0; !code && i < TT_FAULT_STACKS; i++)
-        if (numbers[i] >= 0)
-            code = tt_vec_push(&round->called, (struct tt_fault_called){
-                                                   (uint32_t)numbers[i], look->plan->stack[i].calls,
-                                                   look->plan->stack[i].after});
-    if (!code)
-        code = read_units(look, numbers, &blocks);
-    for (size_t i = 0; !code && i < blocks.units.len; i++) {
-        const struct tt_fault_unit *u = &blocks.units.data[i];
-        struct tt_fault_held *h = row(round, &rows, u->site, u->kind);
-        if (!h) {
-            code = -ENOMEM;
-            break;
-        }
+    for (size_t i = 0; i < blocks->units.len; i++) {
+        const struct tt_fault_unit *u = &blocks->units.data[i];
+        struct tt_fault_held *h = row(round, rows, u->site, u->kind);
+        if (!h)
+            return -ENOMEM;
         h->units++;
         h->bytes += u->size;
         if (look->search && (u->kind == TT_FAULT_HEAP || u->kind == TT_FAULT_MAPPING))
@@ -197,8 +185,45 @@ int tt_fault_look(const struct tt_fault_look *look, struct tt_fault_world *world
         h->lost_bytes += u->size;
         h->late += is_late(look->plan, u);
     }
+    return 0;
+}
+
+static bool ended(pid_t pid)
+{
+    bool zombie = false;
+    return tt_proc_parent(pid, &zombie) < 0 || zombie;
+}
+
+int tt_fault_look(const struct tt_fault_look *look, struct tt_fault_world *world,
+                  struct tt_fault_round *round, struct tt_error *err)
+{
+    struct blocks blocks = {.plan = look->plan};
+    struct tt_map rows = {0};
+    struct tt_error why = {0};
+    int64_t *numbers = malloc(TT_FAULT_STACKS * sizeof *numbers);
+    int code = numbers ? tt_fault_world_import(world, look->plan, numbers) : -ENOMEM;
+    for (uint32_t i = 0; !code && i < TT_FAULT_STACKS; i++)
+        if (numbers[i] >= 0)
+            code = tt_vec_push(&round->called, (struct tt_fault_called){
+                                                   (uint32_t)numbers[i], look->plan->stack[i].calls,
+                                                   look->plan->stack[i].after});
+    size_t before = round->held.len;
+    if (!code && !look->dead)
+        code = read_units(look, numbers, &blocks);
+    if (!code && !look->dead)
+        code = count(look, &blocks, round, &rows);
     if (!code && look->search)
-        code = search(look, &blocks, round, &rows);
+        code = search(look, &blocks, round, &rows, before, &why);
+    if (why.code && look->child && ended(look->pid)) {
+        round->held.len = before;
+    } else if (why.code) {
+        round->missed = true;
+        snprintf(round->why, sizeof round->why, "%.255s", why.text);
+    }
+    for (size_t i = before; i < round->held.len; i++)
+        round->held.data[i].gave_up = look->child && look->plan->fired_here &&
+                                      look->plan->state == TT_FAULT_ENDING &&
+                                      look->plan->exit_status != 0;
     free(numbers);
     tt_map_free(&blocks.by_address);
     tt_vec_free(&blocks.units);

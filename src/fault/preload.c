@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The library that `telltale inject` preloads: which stack is this call's, and shall it fail now?
  * It does nothing unless the controller's plan stands in the environment, and nothing in children
- * of the process meant. Cost does not matter here: one lock guards all tables.
+ * unless the plan says so. Cost does not matter here: one lock guards all tables.
  * Start: tt_fault_ask. */
 #include "fault/preload.h"
 
@@ -15,9 +15,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct tt_fault_plan *tt_fault_plan;
+struct tt_fault_plan *tt_fault_plan, *tt_fault_shared;
 
-static int active; /* set once by start, in the process meant */
+static int active; /* set by start in the process meant, and inherited by forked children */
 static volatile char lock;
 static int before; /* errno while the lock is held */
 static __thread int inside __attribute__((tls_model("initial-exec")));
@@ -187,23 +187,31 @@ int tt_fault_ask(enum tt_fault_call call, void *caller, uint32_t *site)
         *site = 0;
     if (!tt_fault_enter())
         return 0;
-    struct tt_fault_plan *p = tt_fault_plan;
+    struct tt_fault_plan *p = tt_fault_plan, *all = tt_fault_shared;
     int code = 0;
     p->calls++;
-    if (p->bound && !p->ready && waits(call))
-        p->ready = 1;
+    if (all->bound && !all->ready && waits(call))
+        all->ready = 1;
+    if (!p->fired_seen && __atomic_load_n(&all->fired, __ATOMIC_ACQUIRE)) {
+        p->fired_seen = 1;
+        p->fired_order = p->order;
+    }
     uint32_t index = tt_fault_stack_of(call, caller);
     if (site)
         *site = index;
     if (index) {
         struct tt_fault_stack *s = &p->stack[index];
         s->calls++;
-        s->after += p->fired != 0;
-        if (s->hash == p->target && (!p->nth || s->calls == p->nth) &&
-            !tt_fault_stack_in_loader(s)) {
-            if (!p->fired++)
-                p->fired_order = p->order;
-            code = p->code;
+        s->after += p->fired_seen;
+        if (s->hash == all->target && !tt_fault_stack_in_loader(s)) {
+            uint32_t n = __atomic_add_fetch(&all->target_calls, 1, __ATOMIC_ACQ_REL);
+            if (!all->nth || n == all->nth) { /* of all processes only one sees this number */
+                if (!p->fired_seen)
+                    p->fired_order = p->order;
+                p->fired_seen = p->fired_here = 1;
+                __atomic_fetch_add(&all->fired, 1, __ATOMIC_ACQ_REL);
+                code = all->code;
+            }
         }
     }
     tt_fault_leave();
@@ -213,7 +221,7 @@ int tt_fault_ask(enum tt_fault_call call, void *caller, uint32_t *site)
 void tt_fault_bound(void)
 {
     if (tt_fault_enter()) {
-        tt_fault_plan->bound = 1;
+        tt_fault_shared->bound = 1;
         tt_fault_leave();
     }
 }
@@ -234,8 +242,46 @@ void tt_fault_end(void *caller)
     __atomic_store_n(&p->state, TT_FAULT_ENDING, __ATOMIC_RELEASE);
     tt_fault_leave();
     futex_wake(&p->state);
-    while (p->hold && !__atomic_load_n(&p->release, __ATOMIC_ACQUIRE))
-        syscall(SYS_futex, &p->release, FUTEX_WAIT, 0, NULL, NULL, 0);
+    const struct timespec look_up = {1, 0};
+    while (tt_fault_shared->hold && !__atomic_load_n(&p->release, __ATOMIC_ACQUIRE))
+        if (syscall(SYS_futex, &p->release, FUTEX_WAIT, 0, &look_up, NULL, 0) < 0 &&
+            errno == ETIMEDOUT && syscall(SYS_kill, tt_fault_shared->controller, 0) < 0 &&
+            errno == ESRCH)
+            break; /* a forked child does not die with the controller */
+}
+
+static void note_status(int status, void *arg)
+{
+    (void)arg;
+    if (meant())
+        tt_fault_plan->exit_status = status;
+}
+
+void tt_fault_forked(void)
+{
+    struct tt_fault_plan *p = NULL;
+    if (!active)
+        return;
+    active = 0;
+    for (uint32_t i = 1; !p && i < TT_FAULT_PROCESSES; i++) {
+        uint32_t free = 0;
+        if (__atomic_compare_exchange_n(&tt_fault_shared->taken[i], &free, 1, 0, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+            p = TT_FAULT_PLAN(tt_fault_shared, i);
+    }
+    if (!p) {
+        __atomic_fetch_add(&tt_fault_shared->unfollowed, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    tt_fault_plan = p;
+    p->images = 1;
+    p->module_count = 1;
+    p->fired_seen = __atomic_load_n(&tt_fault_shared->fired, __ATOMIC_ACQUIRE) != 0;
+    tt_fault_stack_forked();
+    on_exit(note_status, NULL); /* not earlier: it must run before our destructor */
+    p->pid = (uint32_t)syscall(SYS_getpid);
+    __atomic_store_n(&p->state, TT_FAULT_RUNNING, __ATOMIC_RELEASE);
+    active = 1;
 }
 
 __attribute__((constructor)) static void start(void)
@@ -244,7 +290,8 @@ __attribute__((constructor)) static void start(void)
     int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0)
         return;
-    void *at = (void *)syscall(SYS_mmap, NULL, sizeof(struct tt_fault_plan), PROT_READ | PROT_WRITE,
+    long size = syscall(SYS_lseek, fd, 0L, SEEK_END);
+    void *at = (void *)syscall(SYS_mmap, NULL, size, PROT_READ | PROT_WRITE,
                                MAP_SHARED | MAP_NORESERVE, fd, 0L);
     syscall(SYS_close, fd);
     if (at == MAP_FAILED)
@@ -252,15 +299,17 @@ __attribute__((constructor)) static void start(void)
     struct tt_fault_plan *p = at;
     if (p->magic != TT_FAULT_MAGIC || p->version != TT_FAULT_VERSION ||
         p->pid != (uint32_t)getpid()) { /* a child */
-        syscall(SYS_munmap, at, sizeof *p);
+        syscall(SYS_munmap, at, size);
         return;
     }
-    tt_fault_plan = p;
+    tt_fault_plan = tt_fault_shared = p;
     tt_fault_stack_begin((uint64_t)__libc_malloc);
     for (int i = 0; i < TT_FAULT_CALL_COUNT; i++)
         look_up((enum tt_fault_call)i);
     if (p->images++)
         tt_fault_exec();
+    if (p->follow)
+        tt_fault_fork_begin();
     p->state = TT_FAULT_RUNNING;
     active = 1;
 }
@@ -285,6 +334,7 @@ TT_EXPORT __attribute__((noreturn)) void tt_call__exit(int status) __asm__("_exi
 TT_ALIAS(_exit, _Exit);
 void tt_call__exit(int status)
 {
+    note_status(status, NULL);
     tt_fault_end(__builtin_return_address(0));
     for (;;)
         syscall(SYS_exit_group, status);

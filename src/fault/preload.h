@@ -82,6 +82,8 @@ void tt_fault_watch_main(void);
 void tt_fault_stack_begin(uint64_t in_libc_at);
 void tt_fault_stack_end(void *caller);
 void tt_fault_stack_forget(void);
+/* In a forked child, from its handler of pthread_atfork: stacks are counted from here. */
+void tt_fault_stack_forked(void);
 
 /* ---- preload_unit.c ---- */
 
@@ -105,6 +107,15 @@ void tt_fault_exec(void);
 int tt_fault_enter(void);
 int tt_fault_enter_within(void); /* releases: also between tt_fault_within and _without */
 void tt_fault_leave(void);
-extern struct tt_fault_plan *tt_fault_plan;
+extern struct tt_fault_plan *tt_fault_plan;   /* of this process */
+extern struct tt_fault_plan *tt_fault_shared; /* the first one */
+/* A fork is over, in the child: it is followed from here, or left alone. */
+void tt_fault_forked(void);
+
+/* ---- preload_fork.c ---- */
+
+void tt_fault_fork_begin(void);
+/* A child died of a signal. */
+void tt_fault_child_died(int signal);
 
 #endif

@@ -67,16 +67,19 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* Index of the module, or 0, which stands for code that no module holds. */
+/* Index of the module, or 0, which stands for code that no module holds. map NULL: what stands for
+ * the fork of a child. */
 static uint32_t module_of(const struct link_map *map)
 {
     struct tt_fault_plan *p = tt_fault_plan;
     char path[TT_FAULT_PATH] = "";
     uint32_t index = 1;
     for (uint32_t i = 1; i < p->module_count; i++)
-        if (known[i].map == map)
+        if (known[i].hash && known[i].map == map)
             return i;
-    if (*map->l_name)
+    if (!map)
+        strcpy(path, TT_FAULT_CHILD_MODULE);
+    else if (*map->l_name)
         strncpy(path, map->l_name, sizeof path - 1);
     else if (readlink("/proc/self/exe", path, sizeof path - 1) < 0)
         strcpy(path, "[program]");
@@ -89,7 +92,10 @@ static uint32_t module_of(const struct link_map *map)
     struct tt_fault_module *m = &p->module[index];
     if (index == p->module_count) {
         memcpy(m->path, path, sizeof path);
-        dl_iterate_phdr(add_segment, (void *[]){(void *)map, m});
+        if (map)
+            dl_iterate_phdr(add_segment, (void *[]){(void *)map, m});
+        else
+            m->end = 1;
         p->module_count++;
     }
     known[index].map = map;
@@ -103,6 +109,7 @@ static uint32_t intern(uint16_t call, void *const *pcs, unsigned n)
 {
     struct tt_fault_plan *p = tt_fault_plan;
     uint64_t raw = call, frames[TT_FAULT_DEPTH];
+    int child = p != tt_fault_shared;
     for (unsigned i = 0; i < n; i++)
         raw = mix(raw, (uint64_t)pcs[i]);
     if (memo[raw % MEMO].raw == raw && memo[raw % MEMO].index)
@@ -117,6 +124,11 @@ static uint32_t intern(uint16_t call, void *const *pcs, unsigned n)
         uint64_t offset = module ? (uint64_t)pcs[i] - map->l_addr : 0;
         frames[i] = TT_FAULT_FRAME(module, offset);
         hash = mix(hash, module ? known[module].hash ^ offset : 1);
+    }
+    if (child && n < TT_FAULT_DEPTH) {
+        uint32_t module = module_of(NULL);
+        frames[n++] = TT_FAULT_FRAME(module, 1);
+        hash = mix(hash, known[module].hash);
     }
     hash = hash ? hash : 1;
     uint32_t at = (uint32_t)(hash % (TT_FAULT_STACKS - 1)) + 1;
@@ -224,7 +236,7 @@ void tt_fault_watch_main(void)
 {
     struct tt_fault_plan *p = tt_fault_plan;
     struct walk w = {.most = TT_FAULT_DEPTH + OWN_FRAMES};
-    if (p->target && !p->fired)
+    if (tt_fault_shared->target && !p->fired_seen)
         return;
     _Unwind_Backtrace(step, &w);
     save_main(&w);
@@ -245,7 +257,47 @@ static int find_libc(struct dl_phdr_info *info, size_t size, void *arg)
     return 0;
 }
 
-/* Return addresses from the caller's on. */
+/* The frames outside of the function that forked this process. While it lives, they are the outer
+ * end of stacks of the thread that forked. */
+static struct {
+    unsigned n;
+    struct {
+        void *pc;
+        uint64_t bottom;
+    } frame[TT_FAULT_DEPTH + OWN_FRAMES];
+} before_fork;
+
+static int was_before_fork(void *pc, uint64_t bottom)
+{
+    for (unsigned i = 0; i < before_fork.n; i++)
+        if (before_fork.frame[i].bottom == bottom && before_fork.frame[i].pc == pc)
+            return 1;
+    return 0;
+}
+
+static int in_ours(const void *pc)
+{
+    Dl_info info, ours;
+    return dladdr(pc, &info) && dladdr((void *)in_ours, &ours) && info.dli_fbase == ours.dli_fbase;
+}
+
+void tt_fault_stack_forked(void)
+{
+    struct walk w = {.most = TT_FAULT_DEPTH + OWN_FRAMES};
+    unsigned first = 0;
+    tt_fault_stack_forget();
+    _Unwind_Backtrace(step, &w);
+    /* out of the handler, fork or what calls it (daemon), and the function that called that */
+    while (first < w.n && (in_libc(w.frame[first].pc) || in_ours(w.frame[first].pc)))
+        first++;
+    before_fork.n = 0;
+    for (first++; first < w.n; first++) {
+        before_fork.frame[before_fork.n].pc = w.frame[first].pc;
+        before_fork.frame[before_fork.n++].bottom = w.frame[first].bottom;
+    }
+}
+
+/* Return addresses from the caller's on; in a forked child without those of before the fork. */
 static unsigned capture(void *caller, void **pcs, unsigned most)
 {
     struct walk w = {.most = TT_FAULT_DEPTH + OWN_FRAMES};
@@ -258,15 +310,18 @@ static unsigned capture(void *caller, void **pcs, unsigned most)
         pcs[0] = caller;
         return 1;
     }
-    for (; first < w.n && count < most; first++)
+    for (; first < w.n && count < most; first++) {
+        if (count && was_before_fork(w.frame[first].pc, w.frame[first].bottom))
+            break;
         pcs[count++] = w.frame[first].pc;
+    }
     return count;
 }
 
 uint32_t tt_fault_stack_of(enum tt_fault_call call, void *caller)
 {
     void *pcs[TT_FAULT_DEPTH];
-    return intern((uint16_t)call, pcs, capture(caller, pcs, tt_fault_plan->depth));
+    return intern((uint16_t)call, pcs, capture(caller, pcs, tt_fault_shared->depth));
 }
 
 int tt_fault_stack_in_loader(const struct tt_fault_stack *s)

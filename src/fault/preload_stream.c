@@ -323,14 +323,18 @@ SPAWN(posix_spawnp)
 
 static pid_t waited(pid_t pid, const int *status)
 {
-    if (pid > 0 && !(status && (WIFSTOPPED(*status) || WIFCONTINUED(*status))))
+    if (pid > 0 && !(status && (WIFSTOPPED(*status) || WIFCONTINUED(*status)))) {
         tt_fault_released(TT_SPACE_CHILD, (uint64_t)pid, NULL);
+        if (status && WIFSIGNALED(*status))
+            tt_fault_child_died(WTERMSIG(*status));
+    }
     return pid;
 }
 
 TT_CALL(pid_t, waitpid, pid_t pid, int *status, int options)
 {
-    int code = TT_ASK(waitpid, NULL);
+    int code = TT_ASK(waitpid, NULL), own;
+    status = status ? status : &own;
     if (code == ECHILD) /* the child is gone then, as when SIGCHLD is ignored (waitpid(2)) */
         waited(TT_REAL(waitpid, pid_t, pid_t, int *, int)(pid, NULL, options), NULL);
     if (code) {
@@ -342,16 +346,22 @@ TT_CALL(pid_t, waitpid, pid_t pid, int *status, int options)
 
 TT_CALL(pid_t, wait, int *status)
 {
+    int own;
+    status = status ? status : &own;
     return waited(TT_REAL(wait, pid_t, int *)(status), status);
 }
 
 TT_CALL(pid_t, wait3, int *status, int options, void *usage)
 {
+    int own;
+    status = status ? status : &own;
     return waited(TT_REAL(wait3, pid_t, int *, int, void *)(status, options, usage), status);
 }
 
 TT_CALL(pid_t, wait4, pid_t pid, int *status, int options, void *usage)
 {
+    int own;
+    status = status ? status : &own;
     return waited(TT_REAL(wait4, pid_t, pid_t, int *, int, void *)(pid, status, options, usage),
                   status);
 }
@@ -360,7 +370,11 @@ TT_CALL(int, waitid, idtype_t type, id_t id, siginfo_t *info, int options)
 {
     int result = TT_REAL(waitid, int, idtype_t, id_t, siginfo_t *, int)(type, id, info, options);
     if (result == 0 && info && info->si_pid && !(options & WNOWAIT) &&
-        (info->si_code == CLD_EXITED || info->si_code == CLD_KILLED || info->si_code == CLD_DUMPED))
+        (info->si_code == CLD_EXITED || info->si_code == CLD_KILLED ||
+         info->si_code == CLD_DUMPED)) {
         tt_fault_released(TT_SPACE_CHILD, (uint64_t)info->si_pid, NULL);
+        if (info->si_code != CLD_EXITED)
+            tt_fault_child_died(info->si_status);
+    }
     return result;
 }

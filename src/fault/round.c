@@ -27,19 +27,25 @@
 #define LIBRARY "libtelltale-fault.so"
 #define OWNER "recorder" /* locked while we live: what src/record/dir.c knows a dead one's by */
 #define SECOND 1000000000ULL
-#define SAME 10        /* looks at an idle server */
-#define STOP_SECONDS 5 /* for a server to end after SIGTERM */
+#define SAME 10 /* looks at an idle server */
+#define READY_NS 50000000ULL
+#define UNSETTLED_SECONDS 5 /* at least, until one that is never idle is looked at */
+#define STOP_SECONDS 5      /* for a server to end after SIGTERM */
 
 struct run {
     const struct tt_fault_options *o;
     struct tt_fault_round *round;
     struct tt_fault_world *world;
     struct tt_fault_look look;
+    struct tt_fault_children children;
     int owner_fd;
     char dir[64], plan_path[96], library[PATH_MAX + 96];
     struct tt_fault_plan *plan;
+    uint64_t size; /* of all plans */
     pid_t pid, load;
     uint64_t deadline;
+    int code; /* of looking at children */
+    struct tt_error *err;
 };
 
 /* ---- the plan ---- */
@@ -51,11 +57,13 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
 {
     static const char *const bases[] = {"/dev/shm", "/tmp"};
     int fd = -1;
+    /* the program would die of SIGBUS where a page cannot be had; few processes fill theirs */
+    uint64_t need = run->o->follow ? 4 * TT_FAULT_STRIDE : TT_FAULT_STRIDE;
+    run->size = run->o->follow ? TT_FAULT_PROCESSES * TT_FAULT_STRIDE : TT_FAULT_STRIDE;
     for (size_t i = 0; fd < 0 && i < sizeof bases / sizeof *bases; i++) {
         struct statvfs room;
         snprintf(run->dir, sizeof run->dir, "%s/telltale-fault-XXXXXX", bases[i]);
-        /* the program would die of SIGBUS where a page cannot be had */
-        if (statvfs(bases[i], &room) < 0 || room.f_bavail * room.f_frsize < sizeof *run->plan ||
+        if (statvfs(bases[i], &room) < 0 || room.f_bavail * room.f_frsize < need ||
             !mkdtemp(run->dir)) {
             *run->dir = '\0';
             continue;
@@ -67,15 +75,14 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
         snprintf(run->plan_path, sizeof run->plan_path, "%s/tape.fault", run->dir);
         fd = open(run->plan_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     }
-    if (fd < 0 || ftruncate(fd, sizeof *run->plan) < 0) {
+    if (fd < 0 || ftruncate(fd, (off_t)run->size) < 0) {
         int code = errno ? -errno : -ENOSPC;
         if (fd >= 0)
             close(fd);
         return tt_error_sys(err, code, "cannot make a file of %zu MB in /dev/shm or /tmp",
-                            sizeof *run->plan >> 20);
+                            (size_t)need >> 20);
     }
-    void *at =
-        mmap(NULL, sizeof *run->plan, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    void *at = mmap(NULL, run->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     run->look.plan_fd = fd;
     if (at == MAP_FAILED)
         return tt_error_sys(err, -errno, "cannot map the plan");
@@ -90,6 +97,9 @@ static int make_plan(struct run *run, const char *library, const struct tt_fault
     p->version = TT_FAULT_VERSION;
     p->depth = run->o->depth && run->o->depth < TT_FAULT_DEPTH ? run->o->depth : TT_FAULT_DEPTH;
     p->hold = 1;
+    p->controller = (uint32_t)getpid();
+    p->follow = run->o->follow;
+    p->taken[0] = 1;
     if (trial) {
         p->target = run->world->sites.data[trial->site].hash;
         p->nth = trial->nth;
@@ -103,7 +113,7 @@ static void drop_plan(struct run *run)
 {
     static const char *const names[] = {"tape.fault", LIBRARY, OWNER};
     if (run->plan)
-        munmap(run->plan, sizeof *run->plan);
+        munmap(run->plan, run->size);
     if (run->look.plan_fd >= 0)
         close(run->look.plan_fd);
     for (size_t i = 0; *run->dir && i < sizeof names / sizeof *names; i++) {
@@ -235,10 +245,20 @@ static void let_go(struct run *run)
     syscall(SYS_futex, &run->plan->release, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+/* Sees to the children meanwhile. Not 0: out of memory. */
+static int attend(struct run *run)
+{
+    if (!run->code)
+        run->code = tt_fault_children_serve(&run->children, run->err);
+    return run->code;
+}
+
 /* Waits for the program's end, which it is held at. False: it is gone, or it took too long. */
 static bool await_end(struct run *run)
 {
     while (state_of(run) != TT_FAULT_ENDING) {
+        if (attend(run))
+            return false;
         if (gone(run->pid))
             return state_of(run) == TT_FAULT_ENDING;
         if (late(run)) {
@@ -257,41 +277,30 @@ static bool ready(const struct run *run)
     return __atomic_load_n(&run->plan->ready, __ATOMIC_ACQUIRE) != 0;
 }
 
-/* Whether a thread of the server is at work, or would be if it got a processor. */
-static bool busy(const struct run *run)
+/* Until all processes, whenever they wait, have held the same for a span; what timers acquire and
+ * release in between does not matter. Those that never wait, or never hold the same, are looked at
+ * after twenty times as long, since on a busy machine those that do may be late. */
+static void settle(struct run *run, uint64_t span)
 {
-    tt_proc_pid_vec threads = {0};
-    bool found = tt_proc_list(run->pid, &threads) != 0;
-    for (size_t i = 0; !found && i < threads.len; i++) {
-        char path[64], text[128] = "";
-        snprintf(path, sizeof path, "/proc/%d/task/%d/stat", (int)run->pid, (int)threads.data[i]);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-        const char *state = n > 0 ? strrchr(text, ')') : NULL; /* proc(5): (name) state */
-        found = state && strncmp(state, ") R", 3) == 0;
-        if (fd >= 0)
-            close(fd);
-    }
-    tt_vec_free(&threads);
-    return found;
-}
-
-/* Until the server, whenever it waits, has held the same for a while; what its timers acquire and
- * release in between does not matter. One that never waits, or never holds the same, is looked at
- * after twenty times as long. */
-static void settle(struct run *run)
-{
-    uint64_t span = (uint64_t)(run->o->settle * 1e9), began = tt_clock_now(), since = 0;
-    uint64_t seen = 0, now = began;
-    for (unsigned same = 0; now - began < 20 * span && state_of(run) == TT_FAULT_RUNNING &&
-                            !late(run) && !(same >= SAME && now - since > span);) {
-        doze(run, TT_FAULT_RUNNING, 5000000);
+    uint64_t began = tt_clock_now(), since = 0, seen = 0, now = began;
+    uint64_t most = 20 * span > UNSETTLED_SECONDS * SECOND ? 20 * span : UNSETTLED_SECONDS * SECOND;
+    uint32_t state = state_of(run);
+    for (unsigned same = 0, number = 0; now - began < most && state_of(run) == state &&
+                                        !late(run) && !(same >= SAME && now - since > span);) {
+        doze(run, state, 5000000);
+        if (attend(run))
+            return;
         uint64_t held = __atomic_load_n(&run->plan->held, __ATOMIC_ACQUIRE);
+        bool busy = state == TT_FAULT_RUNNING && tt_fault_busy(run->pid);
+        unsigned n = tt_fault_children_count(&run->children, &busy, &held);
         now = tt_clock_now();
-        if (busy(run))
+        if (state == TT_FAULT_ENDING && !n)
+            break;
+        if (busy)
             continue;
-        if (!same || held != seen) {
+        if (!same || held != seen || n != number) {
             seen = held;
+            number = n;
             since = now;
             same = 0;
         }
@@ -304,6 +313,8 @@ static void settle(struct run *run)
 static bool serve(struct run *run)
 {
     while (!ready(run)) {
+        if (attend(run))
+            return false;
         if (state_of(run) == TT_FAULT_ENDING || gone(run->pid))
             return state_of(run) == TT_FAULT_ENDING;
         if (late(run)) {
@@ -312,9 +323,13 @@ static bool serve(struct run *run)
         }
         doze(run, TT_FAULT_RUNNING, 2000000);
     }
+    if (run->o->follow) /* the first of several workers waits */
+        settle(run, READY_NS);
     run->load = shell(run->o, run->o->load);
     bool looked = false;
     while (run->load > 0 && !gone(run->load)) {
+        if (attend(run))
+            return false;
         if (late(run)) {
             run->round->hung = true;
             return false;
@@ -327,8 +342,8 @@ static bool serve(struct run *run)
     }
     if (looked || gone(run->pid))
         return looked;
-    settle(run);
-    return !gone(run->pid);
+    settle(run, (uint64_t)(run->o->settle * 1e9));
+    return !gone(run->pid) && !run->code;
 }
 
 static void stop_server(struct run *run)
@@ -336,6 +351,7 @@ static void stop_server(struct run *run)
     uint64_t until = tt_clock_now() + STOP_SECONDS * SECOND;
     run->plan->hold = 0;
     let_go(run);
+    tt_fault_children_let_go(&run->children);
     kill(run->pid, SIGTERM);
     while (!gone(run->pid) && tt_clock_now() < until)
         doze(run, state_of(run), 2000000);
@@ -349,10 +365,37 @@ static void note(struct run *run)
     struct tt_fault_round *r = run->round;
     r->began = p->images != 0;
     r->fired = p->fired;
-    r->calls = p->calls;
-    r->dropped = p->dropped;
+    r->child_signal = p->child_signal;
+    r->calls += p->calls;
+    r->dropped += p->dropped + p->unfollowed;
     r->end_main = p->end_main != 0;
     r->main_saved = p->main_saved != 0;
+}
+
+static int by_site(const void *a, const void *b)
+{
+    const struct tt_fault_called *x = a, *y = b;
+    return x->site < y->site ? -1 : x->site > y->site;
+}
+
+/* One row for each site, of the rows of all processes. */
+static void merge_calls(struct tt_fault_round *round)
+{
+    size_t n = 0;
+    if (!round->called.len)
+        return;
+    qsort(round->called.data, round->called.len, sizeof *round->called.data, by_site);
+    for (size_t i = 0; i < round->called.len; i++) {
+        struct tt_fault_called *from = &round->called.data[i], *to = &round->called.data[n];
+        if (n && to[-1].site == from->site) {
+            to[-1].calls += from->calls;
+            to[-1].after += from->after;
+        } else {
+            *to = *from;
+            n++;
+        }
+    }
+    round->called.len = n;
 }
 
 static int before(const struct tt_fault_options *o, struct tt_error *err)
@@ -372,8 +415,12 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
                  const struct tt_fault_trial *trial, struct tt_fault_round *round,
                  struct tt_error *err)
 {
-    struct run run = {
-        .o = o, .round = round, .world = world, .look = {.plan_fd = -1}, .owner_fd = -1};
+    struct run run = {.o = o,
+                      .round = round,
+                      .world = world,
+                      .look = {.plan_fd = -1},
+                      .owner_fd = -1,
+                      .err = err};
     struct tt_proc_command command;
     char library[PATH_MAX];
     *round = (struct tt_fault_round){0};
@@ -391,12 +438,24 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
     code = start(&run, command.path, err);
     if (code)
         goto out;
+    run.children = (struct tt_fault_children){.o = o,
+                                              .world = world,
+                                              .round = round,
+                                              .first = run.plan,
+                                              .plan_fd = run.look.plan_fd,
+                                              .plan_path = run.plan_path};
     round->ended = o->load ? serve(&run) : await_end(&run);
+    if (round->ended && o->follow && !o->load) /* children that end now, too */
+        settle(&run, (uint64_t)(o->settle * 1e9));
     note(&run);
     run.look.pid = run.pid;
     run.look.plan = run.plan;
     run.look.search = round->ended && !o->no_search;
-    code = tt_fault_look(&run.look, world, round, err);
+    code = run.code ? run.code : tt_fault_look(&run.look, world, round, err);
+    if (!code && round->ended)
+        code = tt_fault_children_look(&run.children, err);
+    round->searched = run.look.search && !round->missed;
+    merge_calls(round);
     round->alone = o->load && (gone(run.pid) || state_of(&run) == TT_FAULT_ENDING);
     if (o->load && round->ended && !round->alone)
         stop_server(&run);
@@ -406,6 +465,7 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
     round->load_status = run.load > 0 ? end(run.load) : 0;
     bool still = !gone(run.pid);
     round->status = end(run.pid);
+    tt_fault_children_end(&run.children);  /* of the rest, those that left its group */
     if (still && round->ended && !o->load) /* in exit, after we looked */
         round->hung = true;
     round->seconds = (double)(tt_clock_now() - began) / 1e9;

@@ -89,6 +89,8 @@ static void describe(const struct tt_fault_options *o, const char *exe, const ch
         tt_text_add(command, "\n--load\n%s", o->load);
     if (o->before)
         tt_text_add(command, "\n--before\n%s", o->before);
+    if (o->follow)
+        tt_text_add(command, "\n--follow");
     if (o->depth)
         tt_text_add(command, "\n--depth\n%u", o->depth);
     tt_text_add(program, "%s %s", exe, build_id);

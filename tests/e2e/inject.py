@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """telltale inject on fixtures that print which of their error paths lose something: each of those is found, by the line
 of the failing call and the line of what it loses, and nothing else; a campaign that is cut goes on in the same order to
-the same end; a server is tried under its load. Usage: inject.py paths|server. Start: paths."""
+the same end; a server is tried under its load, and one of forked workers
+in all its processes. Usage: inject.py paths|server|prefork. Start: paths."""
 import json
 import os
 import sys
@@ -87,5 +88,29 @@ def server():
     t.check(status == 1 and report["faults"]["went_on"] == report["faults"]["tried"] > 2, "the server went on", report["faults"])
 
 
-{"paths": paths, "server": server}[WHAT]()
+def in_child(site):
+    return site["frames"][-1]["module"] == "[forked child]"
+
+
+def prefork():
+    program, socket = os.path.join(FIXTURES, "fixture_error_prefork"), t.path("prefork.sock")
+    truth = json.loads(run([program])[1])
+    options = ["--nth", "1", "--settle", "0.1", "--load", f"{program} ask {socket}"]
+    status, report = inject("-f", *options, "--calls", "memory,fork,socketpair,accept,open,read,write", command=[program, "serve", socket])
+    wanted = sorted((leak["fails"], leak["loses"], leak["resource"], leak["units"]) for leak in truth["leaks"])
+    t.check(status == 1 and found(report, "error_prefork.c") == wanted, "exactly the planted losses, of master and workers",
+            (found(report, "error_prefork.c"), wanted))
+    children = sorted((line(f["site"], "error_prefork.c"), in_child(f["site"])) for f in report["findings"])
+    t.check(children == sorted((leak["loses"], leak["child"]) for leak in truth["leaks"]), "each in its process", children)
+    t.check(report["searched"]["heap"] and not report["dropped"], "all processes were searched", report["searched"])
+    t.check([line(d["fault"]["site"], "error_prefork.c") for d in report["deaths"]] == [truth["dies"]],
+            "a worker dies and is started anew", report["deaths"])
+    faults = report["faults"]
+    t.check(faults["tried"] == faults["planned"] == faults["went_on"] + 1 > 12 and not report["unsteady_stacks"],
+            "the server went on after all other faults", faults)
+    t.check({(line(f["fault"]["site"], "error_prefork.c"), f["resource"]) for f in report["left"]} == {(truth["ends"], "socket")},
+            "a worker that ends with its hands full loses nothing", report["left"])
+
+
+{"paths": paths, "server": server, "prefork": prefork}[WHAT]()
 sys.exit(t.end())

@@ -184,6 +184,48 @@ static void shifts(void **state)
     tt_fault_usual_free(&usual);
 }
 
+/* Rows of several processes with the same stack: each is held against the most of one process. */
+static void processes(void **state)
+{
+    (void)state;
+    struct tt_fault_usual usual = {0};
+    struct tt_fault_round plain = ended(), r = ended();
+    tt_fault_losses losses = {0};
+    hold(&plain, 1, TT_FAULT_FD, 2, 2); /* only one worker came to open these two */
+    hold(&plain, 2, TT_FAULT_SOCKET, 1, 1);
+    hold(&plain, 2, TT_FAULT_SOCKET, 1, 1);
+    assert_int_equal(tt_fault_usual_add(&usual, &plain, true), 0);
+    hold(&r, 1, TT_FAULT_FD, 2, 2); /* now both */
+    hold(&r, 1, TT_FAULT_FD, 2, 2);
+    hold(&r, 2, TT_FAULT_SOCKET, 1, 1); /* a worker started anew has one, as the one before had */
+    hold(&r, 2, TT_FAULT_SOCKET, 2, 2);
+    hold(&r, 3, TT_FAULT_FD, 1, 1); /* late: stands for none of stack 1, where both have two */
+    r.held.data[4].late = 1;
+    hold(&r, 4, TT_FAULT_STREAM, 1, 1); /* of a child that ended with a status not 0 */
+    r.held.data[5].gave_up = true;
+    hold(&r, 5, TT_FAULT_HEAP, 1, 1);
+    r.held.data[6].gave_up = true;
+    assert_int_equal(tt_fault_compare(&usual, &r, TT_FAULT_WENT_ON, 0, &losses), 0);
+    assert_int_equal(units_of(&losses, 1, TT_FAULT_LOST), 0);
+    assert_int_equal(units_of(&losses, 2, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 3, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 4, TT_FAULT_LOST), 0);
+    assert_int_equal(units_of(&losses, 4, TT_FAULT_LEFT), 1);
+    assert_int_equal(units_of(&losses, 5, TT_FAULT_LOST), 1);
+
+    losses.len = 0; /* a child died: the others are compared */
+    r.child_signal = SIGSEGV;
+    assert_int_equal(tt_fault_outcome(&usual, &r, 1), TT_FAULT_DIED);
+    assert_int_equal(tt_fault_compare(&usual, &r, TT_FAULT_DIED, 0, &losses), 0);
+    assert_int_equal(units_of(&losses, 2, TT_FAULT_LOST), 1);
+    usual.child_signal = SIGABRT; /* children die without the fault, too */
+    assert_int_equal(tt_fault_outcome(&usual, &r, 1), TT_FAULT_WENT_ON);
+    tt_vec_free(&losses);
+    tt_fault_round_free(&plain);
+    tt_fault_round_free(&r);
+    tt_fault_usual_free(&usual);
+}
+
 static void confirmed(void **state)
 {
     (void)state;
@@ -320,10 +362,10 @@ static void file_goes_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_is_whole), cmocka_unit_test(outcomes),
-        cmocka_unit_test(differences),    cmocka_unit_test(shifts),
-        cmocka_unit_test(confirmed),      cmocka_unit_test(plan_of_nonsense),
-        cmocka_unit_test(file_goes_on),
+        cmocka_unit_test(table_is_whole),   cmocka_unit_test(outcomes),
+        cmocka_unit_test(differences),      cmocka_unit_test(shifts),
+        cmocka_unit_test(processes),        cmocka_unit_test(confirmed),
+        cmocka_unit_test(plan_of_nonsense), cmocka_unit_test(file_goes_on),
     };
     return cmocka_run_group_tests_name("fault", tests, NULL, NULL);
 }
