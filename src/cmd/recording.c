@@ -61,6 +61,15 @@ static int take_snapshots(const struct tt_cmd *cmd, const char *text, int *snaps
     return 0;
 }
 
+/* Notes an option as it was given, for those who want to repeat the recording; value NULL: it has
+ * none. 0 or the exit status. */
+static int note(struct tt_recording *r, const char *option, const char *value)
+{
+    return tt_vec_push(&r->noted, option) || (value && tt_vec_push(&r->noted, value))
+               ? TT_EXIT_TROUBLE
+               : 0;
+}
+
 /* What came of reading handles: 0, or the exit status after tt_cmd_misuse. */
 static int take_handles(const struct tt_cmd *cmd, const struct tt_recording *r, int code,
                         const struct tt_error *err)
@@ -79,6 +88,7 @@ static int take(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *v
     pid_t pid = 0;
     struct tt_error err = {0};
     char *end;
+    int status;
     switch (c) {
     case 'o':
         if (strcmp(value, "-") == 0)
@@ -132,26 +142,28 @@ static int take(const struct tt_cmd *cmd, struct tt_recording *r, int c, char *v
                 return tt_cmd_misuse(cmd, "-p %d is given twice", (int)pid);
         return tt_vec_push(&r->pids, pid) ? TT_EXIT_TROUBLE : 0;
     case TT_OPT_SNAPSHOTS:
-        return take_snapshots(cmd, value, &r->record.snapshots);
+        status = take_snapshots(cmd, value, &r->record.snapshots);
+        return status ? status : note(r, "--snapshots", value);
     case TT_OPT_SNAPSHOT_EVERY:
-        return tt_cmd_take_seconds(cmd, "--snapshot-every", value, &r->record.snapshot_every);
+        status = tt_cmd_take_seconds(cmd, "--snapshot-every", value, &r->record.snapshot_every);
+        return status ? status : note(r, "--snapshot-every", value);
     case TT_OPT_PAUSE_BUDGET:
         r->record.pause_budget_ms = strtod(value, &end);
         if (end == value || *end || !(r->record.pause_budget_ms > 0) ||
             r->record.pause_budget_ms > 1e6)
             return tt_cmd_misuse(cmd, "--pause-budget needs milliseconds such as 20, not '%s'",
                                  value);
-        return 0;
+        return note(r, "--pause-budget", value);
     case TT_OPT_NO_INJECT:
         r->record.no_inject = true;
         return 0;
     case TT_OPT_NO_STALENESS:
         r->record.no_staleness = true;
-        return 0;
+        return note(r, "--no-staleness", NULL);
     case TT_OPT_RESOURCES:
         return tt_resource_choose(value, &r->record.resources, &err)
                    ? tt_cmd_misuse(cmd, "--resources: %s", err.text)
-                   : 0;
+                   : note(r, "--resources", value);
     case TT_OPT_HANDLE:
         return take_handles(cmd, r, tt_handle_parse(value, &r->handles, &err), &err);
     case TT_OPT_HANDLES:
@@ -270,6 +282,8 @@ static int ready(const struct tt_cmd *cmd, struct tt_recording *r)
     r->record.n_pids = r->pids.len;
     r->record.handles = r->handles.data;
     r->record.n_handles = r->handles.len;
+    r->record.noted = r->noted.data;
+    r->record.n_noted = r->noted.len;
     return 0;
 }
 
@@ -341,5 +355,6 @@ int tt_recording_run(const struct tt_cmd *cmd, int argc, char **argv,
     tt_vec_free(&r.operations);
     tt_vec_free(&r.pids);
     tt_handles_free(&r.handles);
+    tt_vec_free(&r.noted);
     return failed ? tt_cmd_trouble(&err) : status;
 }

@@ -37,8 +37,9 @@ struct tt_recording {
     TT_VEC(struct tt_record_operation) operations;
     TT_VEC(pid_t) pids;
     tt_handle_vec handles;
-    const char *core, *exe; /* of telltale core */
-    const char *report;     /* NULL: standard error */
+    TT_VEC(const char *) noted; /* words of record.noted; not owned */
+    const char *core, *exe;     /* of telltale core */
+    const char *report;         /* NULL: standard error */
     const char *colour;
     bool json, quiet, terminal, drawn;
     struct tt_functions functions;

@@ -76,6 +76,9 @@ struct tt_record_options {
     uint32_t resources; /* kinds to watch besides heap blocks, bits as tt_resource_choose gives */
     const struct tt_handle *handles; /* declared ones; their kind is TT_KIND_DECLARED + index */
     size_t n_handles;
+    const char *const *noted; /* other words of the command line that the session keeps, so that a
+                                 report can say how to repeat the recording */
+    size_t n_noted;
     const char *agent; /* path of the agent library; NULL: tt_proc_own_file finds it */
     const char *tool_version;
 

@@ -84,16 +84,43 @@ static void add_json_string(struct tt_text *text, const char *s)
     tt_text_add(text, "\"");
 }
 
+static void add_json_word(struct tt_text *text, const char *word)
+{
+    tt_text_add(text, text->len ? ", " : "[");
+    add_json_string(text, word);
+}
+
+/* Ends the list of words. */
+static void put_words(struct tt_session_writer *w, const char *key, struct tt_text *text)
+{
+    tt_text_add(text, text->len ? "]" : "[]");
+    tt_session_put_meta(w, key, text->failed ? "[]" : text->data);
+    tt_text_free(text);
+}
+
 static void put_command(struct tt_session_writer *w, char *const *argv)
 {
     struct tt_text text = {0};
-    for (size_t i = 0; argv[i]; i++) {
-        tt_text_add(&text, i ? ", " : "[");
-        add_json_string(&text, argv[i]);
+    for (size_t i = 0; argv[i]; i++)
+        add_json_word(&text, argv[i]);
+    put_words(w, "command", &text);
+}
+
+/* What the other rows do not tell of how this was recorded. */
+static void put_options(struct tt_session_writer *w, const struct tt_record_options *o)
+{
+    struct tt_text text = {0};
+    for (size_t i = 0; i < o->n_noted; i++)
+        add_json_word(&text, o->noted[i]);
+    for (size_t i = 0; i < o->n_handles; i++) {
+        struct tt_text handle = {0};
+        tt_text_add(&handle, "%s=%s", o->handles[i].name,
+                    o->handles[i].parts ? o->handles[i].parts : "");
+        add_json_word(&text, "--handle");
+        add_json_word(&text, handle.failed ? o->handles[i].name : handle.data);
+        tt_text_free(&handle);
     }
-    tt_text_add(&text, "]");
-    tt_session_put_meta(w, "command", text.failed ? "[]" : text.data);
-    tt_text_free(&text);
+    put_words(w, "options", &text);
 }
 
 int tt_rows_meta(struct tt_session_writer *w, const struct tt_record_options *o, pid_t pid,
@@ -112,6 +139,7 @@ int tt_rows_meta(struct tt_session_writer *w, const struct tt_record_options *o,
         put_command(w, o->argv);
     else
         tt_session_put_meta(w, "command", ""); /* attached */
+    put_options(w, o);
     tt_session_put_meta(w, "mode", modes[o->mode <= TT_MODE_ADAPTIVE ? o->mode : 0]);
     tt_session_put_metaf(w, "pid", "%d", (int)pid);
     tt_session_put_metaf(w, "follow", "%d", o->follow);

@@ -73,6 +73,16 @@ static void add_operations(struct tt_text *line, const struct tt_material_source
     tt_vec_free(&rows);
 }
 
+/* Options as they were given, of which no row of the session tells. */
+static void add_noted(struct tt_text *line, const struct tt_material_source *s)
+{
+    const char *noted = tt_session_meta_get(s->from.session, "options");
+    json_t *words = noted ? json_loads(noted, 0, NULL) : NULL, *word;
+    size_t i;
+    json_array_foreach(words, i, word) add_word(line, tt_phrase_text(json_string_value(word)));
+    json_decref(words);
+}
+
 /* The processes that were attached to: each pid once, children that were followed left out. */
 static void add_pids(struct tt_text *line, const struct tt_material_source *s)
 {
@@ -145,6 +155,7 @@ static int add_run_line(struct tt_report_material *m, const struct tt_material_s
         add_option(&line, "--label", tt_phrase_text(label.data));
         tt_text_free(&label);
     }
+    add_noted(&line, s);
     if (words)
         add_word(&line, "--");
     json_array_foreach(words, i, word) add_word(&line, tt_phrase_text(json_string_value(word)));

@@ -192,6 +192,20 @@ static int read_parts(char *text, struct tt_handle *handle, struct tt_error *err
                : 0;
 }
 
+static int keep_parts(struct tt_handle *handle, const char *parts, struct tt_error *err)
+{
+    struct tt_text all = {0};
+    tt_text_add(&all, "%s%s%s", handle->parts ? handle->parts : "", handle->parts ? "," : "",
+                parts);
+    if (all.failed) {
+        tt_text_free(&all);
+        return tt_error_set(err, -ENOMEM, "out of memory");
+    }
+    free(handle->parts);
+    handle->parts = all.data;
+    return 0;
+}
+
 int tt_handle_parse(const char *text, tt_handle_vec *out, struct tt_error *err)
 {
     size_t n = strcspn(text, "=");
@@ -201,7 +215,7 @@ int tt_handle_parse(const char *text, tt_handle_vec *out, struct tt_error *err)
     struct tt_handle *handle = copy ? named(out, text, n) : NULL;
     int code = handle ? read_parts(copy, handle, err) : tt_error_set(err, -ENOMEM, "out of memory");
     free(copy);
-    return code;
+    return code ? code : keep_parts(handle, text + n + 1, err);
 }
 
 int tt_handle_read(const char *path, tt_handle_vec *out, struct tt_error *err)
@@ -233,7 +247,9 @@ int tt_handle_read(const char *path, tt_handle_vec *out, struct tt_error *err)
 
 void tt_handles_free(tt_handle_vec *handles)
 {
-    for (size_t i = 0; i < handles->len; i++)
+    for (size_t i = 0; i < handles->len; i++) {
         tt_vec_free(&handles->data[i].functions);
+        free(handles->data[i].parts);
+    }
     tt_vec_free(handles);
 }

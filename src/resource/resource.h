@@ -114,6 +114,7 @@ struct tt_handle {
     char name[24];
     double limit; /* 0: none given */
     TT_VEC(struct tt_handle_function) functions;
+    char *parts; /* as they were given, of several arguments one after the other */
 };
 typedef TT_VEC(struct tt_handle) tt_handle_vec;
 /* "port=port_acquire:ret,port_release:arg1": the grammar stands in handle.c. Adds to the handle of

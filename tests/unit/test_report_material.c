@@ -304,6 +304,7 @@ static const char *repeat_of(const char *mode, const char *source, const char *c
     tt_session_begin(w);
     tt_session_put_meta(w, "command", "");
     tt_session_put_meta(w, "mode", mode);
+    tt_session_put_meta(w, "options", "[\"--handle\", \"port grant=a:ret,b:arg1\"]");
     tt_session_put_meta(w, "started_ns", "1000000000");
     tt_session_put_meta(w, "origin_ns", "1000000000");
     tt_session_put_meta(w, "ended_ns", "61000000000");
@@ -343,9 +344,11 @@ static void test_repeat_without_a_command(void **state)
     (void)state;
     char buf[256];
     assert_string_equal(repeat_of("exact", "copy", NULL, buf),
-                        "telltale attach -p 4001 -o found.tt -d 60");
+                        "telltale attach -p 4001 -o found.tt -d 60 --handle "
+                        "'port grant=a:ret,b:arg1'");
     assert_string_equal(repeat_of("sampled", "copy", NULL, buf),
-                        "telltale attach -p 4001 -o found.tt -d 60 --mode sampled");
+                        "telltale attach -p 4001 -o found.tt -d 60 --mode sampled --handle "
+                        "'port grant=a:ret,b:arg1'");
     assert_string_equal(repeat_of("", "copy", NULL, buf), "telltale snapshot -p 4001 -o found.tt");
     assert_string_equal(repeat_of("", "core", "/var/core 1", buf),
                         "telltale core '/var/core 1' -o found.tt");

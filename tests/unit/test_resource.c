@@ -185,9 +185,12 @@ static void handles_are_parsed(void **state)
     assert_int_equal(h->functions.data[1].from, TT_FROM_ARG0);
     assert_int_equal(h->functions.data[1].valid, TT_VALID_ALWAYS);
 
+    assert_string_equal(h->parts, "port_acquire:ret,port_release:arg1,limit=100");
     assert_int_equal(tt_handle_parse("port=libp.so!port_open:*arg2:ok=0", &handles, &err), 0);
     assert_int_equal(handles.len, 1);
     h = &handles.data[0];
+    assert_string_equal(h->parts, "port_acquire:ret,port_release:arg1,limit=100,"
+                                  "libp.so!port_open:*arg2:ok=0");
     assert_string_equal(h->functions.data[2].function, "port_open@libp.so");
     assert_int_equal(h->functions.data[2].from, TT_FROM_AT_ARG0 + 1);
     assert_int_equal(h->functions.data[2].what, TT_WATCH_ACQUIRE);
@@ -255,6 +258,7 @@ static void handles_are_read_from_a_file(void **state)
     assert_int_equal(handles.len, 2);
     assert_int_equal(handles.data[0].functions.len, 3);
     assert_int_equal(handles.data[1].functions.data[0].width, 8);
+    assert_string_equal(handles.data[0].parts, "get:ret,put:arg1,give_up:arg2");
     assert_true(dprintf(fd, "wrong\n") > 0);
     assert_int_equal(tt_handle_read(path, &handles, &err), -EINVAL);
     assert_non_null(strstr(err.text, ":6: "));

@@ -8,3 +8,7 @@ printf '# none of these is understood\nport=f:ret\nnonsense\n' > handles
 "$TELLTALE" run -q -o x.tt --resources fd,frog -- true 2>said; echo "$? $(grep -c 'no resource kind "frog"' said)"
 test ! -e x.tt && echo "nothing recorded"
 "$TELLTALE" run -q -o y.tt --resources none --handle 'port=no_such_acquire:ret,no_such_release:arg1' -- sh -c 'sleep 1.5; echo ran'
+# What repeats a recording has the options that it was made with, those of a file too.
+printf 'port=no_such_release:arg1 # of ours\n' > handles
+"$TELLTALE" run -q -o z.tt --resources fd,-socket --snapshots off --handle 'port=no_such_acquire:ret,limit=9' --handles handles -- true 2>said
+"$TELLTALE" report --format json z.tt | grep -o 'telltale run -o z[^"]*'
