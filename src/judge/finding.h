@@ -140,6 +140,13 @@ struct tt_owner_fact {
     bool outlives;         /* hardly any is released then */
     char address[64], host[64], exe[160]; /* common to all of them, "" not */
     int64_t pid;                          /* likewise, 0 not */
+    /* The process (pid 0: not known, the address) for which most were acquired, where there are
+     * several clients and one stands out. */
+    struct {
+        double units; /* 0: none does */
+        int64_t pid;
+        char address[64], exe[160];
+    } most;
     char text[200]; /* "only on behalf of clients from 10.0.0.7, in 12 connections" */
 };
 

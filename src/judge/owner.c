@@ -12,6 +12,15 @@
 #define GRACE_S 5.0
 #define NEARLY_ALL 0.95
 #define FEW 5.0 /* units on the clock that say something */
+#define STANDS_OUT 0.5
+#define NO_PID (1ULL << 40) /* added to the index of an owner whose process is not known */
+
+/* What one client has: connections of the same process together. */
+struct client {
+    const struct tt_case_owner *owner;
+    double units;
+};
+typedef TT_VEC(struct client) client_vec;
 
 /* The address without its port: "10.0.0.1", "[::1]". */
 static void host_of(const char *address, char out[64])
@@ -42,10 +51,39 @@ static void narrow(struct tt_owner_fact *fact, const struct tt_case_owner *owner
         fact->pid = 0;
 }
 
+static void add_client(client_vec *clients, struct tt_map *at, const struct tt_case_owner *owner,
+                       size_t which, double units)
+{
+    uint64_t key = owner->pid > 0 ? (uint64_t)owner->pid : NO_PID + which;
+    const uint64_t *known = tt_map_get(at, key);
+    if (known) {
+        clients->data[*known].units += units;
+        return;
+    }
+    struct client fresh = {owner, units};
+    if (tt_vec_push(clients, fresh) == 0 && tt_map_put(at, key, clients->len - 1) != 0)
+        clients->len--;
+}
+
+static void find_most(const client_vec *clients, struct tt_owner_fact *fact)
+{
+    const struct client *most = NULL;
+    for (size_t i = 0; i < clients->len; i++)
+        if (!most || clients->data[i].units > most->units)
+            most = &clients->data[i];
+    if (clients->len < 2 || most->units < STANDS_OUT * fact->units)
+        return;
+    fact->most.units = most->units;
+    fact->most.pid = most->owner->pid;
+    snprintf(fact->most.exe, sizeof fact->most.exe, "%s", most->owner->exe);
+    snprintf(fact->most.address, sizeof fact->most.address, "%s", most->owner->address);
+}
+
 static void gather(const struct tt_dossiers *all, const struct tt_dossier *d,
                    struct tt_owner_fact *fact)
 {
-    struct tt_map seen = {0};
+    struct tt_map seen = {0}, at = {0};
+    client_vec clients = {0};
     for (size_t i = 0; i < d->members.len; i++) {
         const struct tt_case_site *s = &all->c->sites.data[d->members.data[i].site];
         for (size_t k = 0; k < s->owners.len; k++) {
@@ -54,13 +92,18 @@ static void gather(const struct tt_dossiers *all, const struct tt_dossier *d,
                 fact->unknown += share->units;
                 continue;
             }
+            const struct tt_case_owner *owner = &all->c->owners.data[share->which - 1];
             fact->units += share->units;
-            narrow(fact, &all->c->owners.data[share->which - 1], fact->owners < 1);
+            narrow(fact, owner, fact->owners < 1);
+            add_client(&clients, &at, owner, share->which, share->units);
             /* an owner that could not be kept apart is counted twice at worst */
             if (!tt_map_get(&seen, share->which) && tt_map_put(&seen, share->which, 1) == 0)
                 fact->owners++;
         }
     }
+    find_most(&clients, fact);
+    tt_vec_free(&clients);
+    tt_map_free(&at);
     tt_map_free(&seen);
 }
 
@@ -81,28 +124,47 @@ static void read_clock(const struct tt_dossiers *all, const struct tt_dossier *d
     }
 }
 
+/* "pid 4121 (clusclient)" */
+static const char *write_process(char out[64], int64_t pid, const char *exe)
+{
+    const char *base = strrchr(exe, '/');
+    snprintf(out, 64, "pid %lld (%.40s)", (long long)pid, base ? base + 1 : *exe ? exe : "?");
+    return out;
+}
+
 static void write_text(struct tt_owner_fact *fact)
 {
-    char units[32], owners[32];
+    char units[32], owners[32], process[64], *out = fact->text;
+    size_t room = sizeof fact->text;
     const char *base = strrchr(fact->exe, '/');
     tt_text_count(units, (uint64_t)llround(fact->units));
     tt_text_count(owners, (uint64_t)llround(fact->owners));
-    if (fact->owners < 2)
-        snprintf(fact->text, sizeof fact->text, "all %s on behalf of one client%s%s", units,
-                 *fact->address ? ", " : "", fact->address);
+    int used;
+    if (fact->owners < 2 && fact->pid)
+        used = snprintf(out, room, "all %s on behalf of %s", units,
+                        write_process(process, fact->pid, fact->exe));
+    else if (fact->owners < 2)
+        used = snprintf(out, room, "all %s on behalf of one client%s%s", units,
+                        *fact->address ? ", " : "", fact->address);
     else if (fact->pid)
-        snprintf(fact->text, sizeof fact->text,
-                 "only on behalf of pid %lld (%s), in %s connections", (long long)fact->pid,
-                 base ? base + 1 : "?", owners);
+        used = snprintf(out, room, "only on behalf of %s, in %s connections",
+                        write_process(process, fact->pid, fact->exe), owners);
     else if (*fact->exe)
-        snprintf(fact->text, sizeof fact->text,
-                 "only on behalf of clients that run %.100s, %s of them",
-                 base ? base + 1 : fact->exe, owners);
+        used = snprintf(out, room, "only on behalf of clients that run %.60s, %s of them",
+                        base ? base + 1 : fact->exe, owners);
     else if (*fact->host)
-        snprintf(fact->text, sizeof fact->text,
-                 "only on behalf of clients from %s, in %s connections", fact->host, owners);
+        used = snprintf(out, room, "only on behalf of clients from %s, in %s connections",
+                        fact->host, owners);
     else
-        snprintf(fact->text, sizeof fact->text, "on behalf of %s clients", owners);
+        used = snprintf(out, room, "on behalf of %s clients", owners);
+    if (fact->most.units < 1 || used < 0 || (size_t)used >= room)
+        return;
+    tt_text_count(units, (uint64_t)llround(fact->most.units));
+    if (fact->most.pid)
+        snprintf(out + used, room - (size_t)used, "; %s for %s", units,
+                 write_process(process, fact->most.pid, fact->most.exe));
+    else if (*fact->most.address)
+        snprintf(out + used, room - (size_t)used, "; %s for %s", units, fact->most.address);
 }
 
 void tt_judge_owner(const struct tt_dossiers *all, const struct tt_dossier *d, struct tt_finding *f)

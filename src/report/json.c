@@ -309,18 +309,27 @@ static json_t *common(const char *text)
     return *text ? tt_json_text(text) : json_null();
 }
 
+static json_t *most_object(const struct tt_owner_fact *o)
+{
+    if (o->most.units < 1)
+        return json_null();
+    return json_pack("{so so so so}", "units", tt_json_number(o->most.units), "pid",
+                     o->most.pid ? json_integer(o->most.pid) : json_null(), "exe",
+                     common(o->most.exe), "address", common(o->most.address));
+}
+
 static json_t *owner_object(const struct tt_finding *f)
 {
     const struct tt_owner_fact *o = &f->owner;
     if (!o->known)
         return json_null();
-    return json_pack("{so so so so so so so so so so sb}", "text", tt_json_text(o->text), "units",
-                     tt_json_number(o->units), "unknown_units", tt_json_number(o->unknown),
+    return json_pack("{so so so so so so so so so so sb so}", "text", tt_json_text(o->text),
+                     "units", tt_json_number(o->units), "unknown_units", tt_json_number(o->unknown),
                      "owners", tt_json_number(o->owners), "address", common(o->address), "host",
                      common(o->host), "exe", common(o->exe), "pid",
                      o->pid ? json_integer(o->pid) : json_null(), "outlived",
                      tt_json_number(o->outlived), "released", tt_json_number(o->released),
-                     "outlives", (int)o->outlives);
+                     "outlives", (int)o->outlives, "most", most_object(o));
 }
 
 static json_t *state_object(const struct tt_finding *f)
