@@ -14,24 +14,36 @@
 #define TT_KERNEL_SLOTS 256u    /* memory images followed at a time; a power of two */
 #define TT_KERNEL_TARGETS 2048u /* hash of process ids, open addressed */
 #define TT_KERNEL_PROBES 8u
-#define TT_KERNEL_FDS 4096u        /* descriptors of an image in the table; more go to a map */
-#define TT_KERNEL_FAR (1u << 18)   /* entries of that map */
-#define TT_KERNEL_SITES (1u << 14) /* sites of all images together, from 1 */
-#define TT_KERNEL_BINS 48u         /* of ages, tape.h tt_tape_bin */
-#define TT_KERNEL_CACHE (1u << 12) /* stacks verified in the kernel */
-#define TT_KERNEL_WAYS 4u          /* places that a stack may have there */
-#define TT_KERNEL_WORDS 64u        /* words of one that must be as they were */
-#define TT_KERNEL_SPAN 8192u       /* bytes above the stack pointer in which they lie */
-#define TT_KERNEL_PAGES 3u         /* of stack in a raw record: more than 8 KiB */
-#define TT_KERNEL_PAGES_DEEP 9u    /* once a stack was seen to need more: more than 32 KiB */
-#define TT_KERNEL_RING (16u << 20) /* bytes */
-#define TT_KERNEL_WAKE (1u << 20)  /* of them in use: the loader is woken */
-#define TT_KERNEL_PENDING 0xfffffu /* site of an entry that the loader is to name */
+#define TT_KERNEL_FDS 4096u          /* descriptors of an image in the table; more go to a map */
+#define TT_KERNEL_FAR (1u << 18)     /* entries of that map */
+#define TT_KERNEL_SITES (1u << 14)   /* sites of all images together, from 1 */
+#define TT_KERNEL_BINS 48u           /* of ages, tape.h tt_tape_bin */
+#define TT_KERNEL_CACHE (1u << 12)   /* stacks verified in the kernel */
+#define TT_KERNEL_WAYS 4u            /* places that a stack may have there */
+#define TT_KERNEL_WORDS 64u          /* words of one that must be as they were */
+#define TT_KERNEL_SPAN 8192u         /* bytes above the stack pointer in which they lie */
+#define TT_KERNEL_PAGES 3u           /* of stack in a raw record: more than 8 KiB */
+#define TT_KERNEL_PAGES_DEEP 9u      /* once a stack was seen to need more: more than 32 KiB */
+#define TT_KERNEL_RING (16u << 20)   /* bytes */
+#define TT_KERNEL_WAKE (1u << 20)    /* of them in use: the loader is woken */
+#define TT_KERNEL_PENDING 0xfffffu   /* site of an entry that the loader is to name */
+#define TT_KERNEL_OWNERS (1u << 15)  /* peers remembered at a time, of all images */
+#define TT_KERNEL_WORKING (1u << 15) /* threads whose owner is known */
+#define TT_KERNEL_SENDERS 4096u      /* of datagrams, told by address; in sets of */
+#define TT_KERNEL_SENDER_WAYS 4u
+#define TT_KERNEL_OPS 32u /* functions of an image that are counted */
 
-/* An entry of the table of descriptors: site:20 | serial:20 | tick:24, 0 none. The serial is that
- * of the record which holds the stack of a pending one, else 0. */
-#define TT_KERNEL_ENTRY(site, serial, tick)                                                        \
-    ((__u64)(site) << 44 | ((__u64)(serial)&0xfffff) << 24 | ((__u64)(tick)&0xffffff))
+/* An entry of the table of descriptors: site:20 | tag:20 | tick:24, 0 none. The tag is the owner's
+ * id, or, of a pending one, the serial of the record which holds its stack. */
+#define TT_KERNEL_ENTRY(site, tag, tick)                                                           \
+    ((__u64)(site) << 44 | ((__u64)(tag)&0xfffff) << 24 | ((__u64)(tick)&0xffffff))
+
+/* A word beside it: what belongs to a descriptor. Bits, and the owner's id. */
+#define TT_KERNEL_IS_SOCKET (1u << 31)
+#define TT_KERNEL_HAS_PORT (1u << 30)
+#define TT_KERNEL_CLOSE_OWED (1u << 29) /* it came before the close of its number was told */
+#define TT_KERNEL_OLD (1u << 28)        /* was open before, and is not in the table */
+#define TT_KERNEL_OWNER_ID 0xfffffu
 
 /* Kinds of the units, as far as this side tells them apart. */
 enum tt_kernel_kind {
@@ -45,6 +57,7 @@ enum tt_kernel_kind {
     TT_KERNEL_SHM,
     TT_KERNEL_SEM,
     TT_KERNEL_MSG,
+    TT_KERNEL_PORT,
     TT_KERNEL_KINDS,
     TT_KERNEL_DECLARED = 32, /* + index of the declared handle */
     TT_KERNEL_DECLARED_END = 64,
@@ -64,14 +77,15 @@ enum { /* of tape.h, which this side cannot include */
        TT_KERNEL_NOT_NULL,
        TT_KERNEL_ZERO,
        TT_KERNEL_NOT_MINUS_ONE,
+       TT_KERNEL_HANDLE,
 };
 
 enum tt_kernel_what {
     TT_KERNEL_OPEN = 1, /* descriptors in value[0..n-1], pending under serial, serial + 1 */
-    TT_KERNEL_ACQUIRE,  /* value[0] */
+    TT_KERNEL_ACQUIRE,  /* value[0]; of a port its descriptor, value[1]: the port asked for */
     TT_KERNEL_RELEASE,  /* value[0] */
-    TT_KERNEL_MAP,      /* [value[0], + value[1]) */
-    TT_KERNEL_UNMAP,    /* the same */
+    TT_KERNEL_MAP,      /* [value[0], + value[1]); value[2]: may lie over others */
+    TT_KERNEL_UNMAP,    /* [value[0], + value[1]) */
     TT_KERNEL_REMAP,    /* [value[2], + value[3]) became [value[0], + value[1]) */
     TT_KERNEL_BRK,      /* the heap ends at value[0] */
     TT_KERNEL_CODE,     /* an executable mapping came: modules are to be read again */
@@ -89,7 +103,7 @@ struct tt_kernel_event {
     __u64 value[4];
     __u64 ip, sp, bp, di;
     __u32 pages; /* read, from the page of sp on */
-    __u32 reserved;
+    __u32 owner; /* id, 0 none */
 };
 
 /* An EXEC record. */
@@ -118,6 +132,20 @@ struct tt_kernel_count {
     __u64 deaths[TT_KERNEL_BINS];
 };
 
+/* On whose behalf a thread works: the peer of a socket, or a sender of datagrams. Row id %
+ * TT_KERNEL_OWNERS; ids have 20 bits. As struct tt_tape_owner, which the loader makes of it. */
+enum { TT_KERNEL_CONNECTION = 1, TT_KERNEL_SENDER = 2 };
+struct tt_kernel_owner {
+    __u32 id; /* 0: never used; stored last */
+    __u32 fd;
+    __u16 slot;
+    __u8 how, address_bytes;
+    __u32 begin, last, end; /* end: tick + 1 */
+    __u32 births;
+    __u32 pid, uid;   /* of the peer, if it is of this machine; pid 0: not known */
+    __u32 address[7]; /* struct sockaddr */
+};
+
 struct tt_kernel_slot {
     __u32 pid;
     __u32 high;       /* descriptors below this may be in the table */
@@ -135,10 +163,17 @@ struct tt_kernel_shared {
     __u64 lost_slots;  /* images for which there was no slot */
     __u64 lost_far;    /* descriptors for which the map had no room */
     __u64 foreign;     /* closed, and not in the table */
+    __u64 lost_owners; /* peers for which there was no row */
+    __u32 owner_count, reserved;
     struct tt_kernel_slot slot[TT_KERNEL_SLOTS];
     struct tt_kernel_count count[TT_KERNEL_SITES];
     struct tt_kernel_known known[TT_KERNEL_CACHE];
     __u64 fd[TT_KERNEL_SLOTS * TT_KERNEL_FDS];
+    __u32 word[TT_KERNEL_SLOTS * TT_KERNEL_FDS];
+    struct tt_kernel_owner owner[TT_KERNEL_OWNERS];
+    __u64 working[TT_KERNEL_WORKING];           /* thread << 32 | owner's id */
+    __u32 sender[TT_KERNEL_SENDERS];            /* ids */
+    __u64 ops[TT_KERNEL_SLOTS * TT_KERNEL_OPS]; /* calls */
 };
 
 /* Where a stack is looked for among those known: the same for both sides. */

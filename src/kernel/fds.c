@@ -50,6 +50,8 @@ void tt_kernel_fds_clear(struct tt_kernel *kernel, uint32_t slot)
 {
     uint64_t key, next;
     memset(place(kernel, slot, 0), 0, TT_KERNEL_FDS * sizeof(uint64_t));
+    memset(&kernel->shared->word[slot * TT_KERNEL_FDS], 0, TT_KERNEL_FDS * sizeof(uint32_t));
+    memset(&kernel->shared->ops[slot * TT_KERNEL_OPS], 0, TT_KERNEL_OPS * sizeof(uint64_t));
     kernel->shared->slot[slot] = (struct tt_kernel_slot){0};
     for (bool more = tt_kernel_far_next(&kernel->load, &key, true); more; key = next) {
         next = key;
@@ -68,8 +70,11 @@ static void show(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32
     uint32_t number = (uint32_t)(entry >> 44);
     uint32_t site = number < TT_KERNEL_SITES ? kernel->local[number] : 0;
     if (site) {
-        tt_kernel_tape_put(&image->tape, TT_SPACE_FD, fd, site, (uint32_t)entry & TT_TAPE_TICK_MAX,
-                           1);
+        struct tt_tape_held *held = tt_kernel_tape_put(&image->tape, TT_SPACE_FD, fd, site,
+                                                       (uint32_t)entry & TT_TAPE_TICK_MAX, 1);
+        if (held)
+            held->owner =
+                tt_kernel_owner(kernel, image, (uint32_t)(entry >> 24) & TT_KERNEL_OWNER_ID);
     } else {
         struct tt_tape_held *held = tt_kernel_tape_find(&image->tape, TT_SPACE_FD, fd);
         if (held)
@@ -141,12 +146,26 @@ static bool is_socket(pid_t pid, uint32_t fd)
     return n > 0 && strncmp(text, "socket:", 7) == 0;
 }
 
+/* Was open before: whoever reads from it works for its peer, if it is a socket. */
+static void mark_old(struct tt_kernel *kernel, const struct tt_kernel_image *image, uint32_t fd)
+{
+    if (fd >= TT_KERNEL_FDS)
+        return;
+    __u32 none = 0, *word = &kernel->shared->word[image->slot * TT_KERNEL_FDS + fd];
+    uint32_t now = TT_KERNEL_OLD | (is_socket(image->pid, fd) ? TT_KERNEL_IS_SOCKET : 0);
+    __atomic_compare_exchange_n(word, &none, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 /* Came by no call that is watched: held from now on, at no stack. */
 static void found(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t fd)
 {
-    uint32_t number = image->unknown[is_socket(image->pid, fd)];
+    bool socket = is_socket(image->pid, fd);
+    uint32_t number = image->unknown[socket];
     if (!number)
         return;
+    if (socket && fd < TT_KERNEL_FDS)
+        __atomic_fetch_or(&kernel->shared->word[image->slot * TT_KERNEL_FDS + fd],
+                          TT_KERNEL_IS_SOCKET, __ATOMIC_RELAXED);
     struct tt_kernel_slot *slot = &kernel->shared->slot[image->slot];
     if (fd >= slot->high)
         slot->high = fd + 1;
@@ -195,8 +214,11 @@ void tt_kernel_fds_reconcile(struct tt_kernel *kernel, struct tt_kernel_image *i
             goto end;
         /* closed and opened again by a call that is watched, it is followed like any other */
         if (!image->listed || tt_map_get(&image->old, fd)) {
-            if (!entry_of(kernel, image->slot, fd))
+            if (!entry_of(kernel, image->slot, fd)) {
                 tt_map_put(&old, fd, 1);
+                if (!image->listed)
+                    mark_old(kernel, image, fd);
+            }
         } else {
             check(kernel, image, &doubt, fd, true);
         }

@@ -26,14 +26,8 @@ static const struct {
     [TT_KERNEL_SHM] = {TT_KIND_IPC, TT_SPACE_SHM},
     [TT_KERNEL_SEM] = {TT_KIND_IPC, TT_SPACE_SEM},
     [TT_KERNEL_MSG] = {TT_KIND_IPC, TT_SPACE_MSG},
+    [TT_KERNEL_PORT] = {TT_KIND_PORT, TT_SPACE_PORT},
 };
-
-#define TT_HANDLES (TT_KERNEL_DECLARED_END - TT_KERNEL_DECLARED)
-_Static_assert((int)TT_KERNEL_FROM_RETURN == (int)TT_FROM_RETURN &&
-                   (int)TT_KERNEL_FROM_ARG0 == (int)TT_FROM_ARG0 &&
-                   (int)TT_KERNEL_FROM_AT_ARG0 == (int)TT_FROM_AT_ARG0 &&
-                   (int)TT_KERNEL_NOT_MINUS_ONE == (int)TT_VALID_NOT_MINUS_ONE,
-               "the kernel side's names of tape.h");
 
 static bool known_kind(uint32_t kind)
 {
@@ -94,6 +88,7 @@ static void free_image(struct tt_kernel *kernel, struct tt_kernel_image *image)
         tt_vec_push(&kernel->free_sites, image->links.data[i].global);
     }
     forget_known(kernel, image->slot);
+    tt_kernel_owners_clear(kernel, image);
     kernel->image[image->slot] = NULL;
     tt_kernel_tape_free(&image->tape);
     tt_kernel_unwind_free(image->unwind);
@@ -103,6 +98,7 @@ static void free_image(struct tt_kernel *kernel, struct tt_kernel_image *image)
     tt_map_free(&image->old);
     tt_vec_free(&image->far);
     tt_vec_free(&image->spans);
+    tt_vec_free(&image->owed);
     tt_vec_free(&image->children);
     free(image->fds);
     free(image);
@@ -239,7 +235,7 @@ static void opened(struct tt_kernel *kernel, struct tt_kernel_image *image,
     __atomic_fetch_add(&count->births, e->n, __ATOMIC_RELAXED);
     for (uint32_t i = 0; i < e->n && i < 2; i++) {
         uint64_t pending = TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e->serial + i, e->tick),
-                 entry = TT_KERNEL_ENTRY(number, 0, e->tick);
+                 entry = TT_KERNEL_ENTRY(number, e->owner, e->tick);
         /* closed meanwhile: the kernel side left the counting to us */
         if (!tt_kernel_fds_name(kernel, e->slot, (uint32_t)e->value[i], pending, entry))
             __atomic_fetch_add(
@@ -258,7 +254,7 @@ static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
         return;
     bool ipc = e->kind == TT_KERNEL_SHM || e->kind == TT_KERNEL_SEM || e->kind == TT_KERNEL_MSG;
     struct tt_tape_held *held = tt_kernel_tape_find(tape, space, e->value[0]);
-    if (held && ipc) /* the same object again */
+    if (held && (ipc || e->kind == TT_KERNEL_PORT)) /* the same object again */
         return;
     if (held) {
         uint32_t tick = tt_tape_entry_tick(held->entry);
@@ -268,8 +264,12 @@ static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
     }
     tt_kernel_tape_birth(tape, site, 1, 1);
     held = tt_kernel_tape_put(tape, space, e->value[0], site, e->tick, 1);
-    if (held)
+    if (held) {
         held->tid = e->tid;
+        held->owner = tt_kernel_owner(kernel, image, e->owner);
+        if (e->kind == TT_KERNEL_PORT)
+            held->also = (int32_t)e->value[1];
+    }
     if (e->kind == TT_KERNEL_CHILD)
         tt_vec_push(&image->children, (uint32_t)e->value[0]);
 }
@@ -316,8 +316,13 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
         if (image->brk && image->brk < start) {
             site = site_of(kernel, image, e, &number);
             image->heap = site != IGNORE;
+            const struct tt_kernel_span span = {.start = image->brk,
+                                                .end = start,
+                                                .site = site,
+                                                .tick = e->tick,
+                                                .owner = tt_kernel_owner(kernel, image, e->owner)};
             if (image->heap)
-                tt_kernel_spans_add(image, image->brk, start, site, e->tick);
+                tt_kernel_spans_add(image, &span, true);
         } else if (start < image->brk) {
             tt_kernel_spans_cut(image, start, image->brk, e->tick);
         }
@@ -334,12 +339,17 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
         return;
     if (!e->value[1]) /* shmat */
         end = tt_kernel_unwind_end(image->unwind, start);
+    const struct tt_kernel_span span = {.start = start,
+                                        .end = end,
+                                        .site = site,
+                                        .tick = e->tick,
+                                        .owner = tt_kernel_owner(kernel, image, e->owner)};
     if (e->what == TT_KERNEL_REMAP) {
         const uint64_t to[2] = {start, end};
         const uint64_t from[2] = {e->value[2], e->value[2] + ((e->value[3] + 4095) & ~4095ULL)};
-        tt_kernel_spans_move(image, to, from, site, e->tick);
+        tt_kernel_spans_move(image, to, from, &span);
     } else {
-        tt_kernel_spans_add(image, start, end, site, e->tick);
+        tt_kernel_spans_add(image, &span, e->value[2] != 0);
     }
 }
 
@@ -352,6 +362,7 @@ static void executed(struct tt_kernel *kernel, const struct tt_kernel_exec *exec
     struct tt_kernel_image *old = kernel->image[before];
     if (old) {
         flush(kernel, old);
+        tt_kernel_owners_sync(kernel);
         kernel->options.replaced(kernel->options.arg, old->pid);
     }
     free_slot(kernel, before);
@@ -409,6 +420,7 @@ static void flush(struct tt_kernel *kernel, struct tt_kernel_image *image)
         }
     }
     tt_kernel_fds_sync(kernel, image);
+    tt_kernel_ops_sync(kernel, image);
 }
 
 /* A child that nobody has to wait for goes without a call (SIGCHLD ignored); another can be gone
@@ -448,6 +460,7 @@ void tt_kernel_visit(struct tt_kernel *kernel, uint32_t tick, bool reconcile)
         }
         flush(kernel, image);
     }
+    tt_kernel_owners_sync(kernel);
 }
 
 void tt_kernel_consume(struct tt_kernel *kernel)
@@ -484,7 +497,10 @@ bool tt_kernel_built(void)
 struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err)
 {
     struct tt_kernel *kernel = calloc(1, sizeof *kernel);
-    if (!kernel || !(kernel->files = tt_kernel_files_new())) {
+    if (kernel)
+        kernel->owners = calloc(TT_KERNEL_OWNERS, sizeof *kernel->owners);
+    if (!kernel || !kernel->owners || !(kernel->files = tt_kernel_files_new())) {
+        free(kernel ? kernel->owners : NULL);
         free(kernel);
         tt_error_set(err, -ENOMEM, "out of memory");
         return NULL;
@@ -493,27 +509,13 @@ struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct
     kernel->next_site = 1;
     if (tt_kernel_load(&kernel->load, take, kernel, err)) {
         tt_kernel_files_free(kernel->files);
+        free(kernel->owners);
         free(kernel);
         return NULL;
     }
     kernel->shared = kernel->load.shared;
     kernel->shared->follow = options->follow;
     return kernel;
-}
-
-int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *f)
-{
-    if ((f->what != TT_WATCH_ACQUIRE && f->what != TT_WATCH_RELEASE) ||
-        (f->flags & ~(unsigned)TT_WATCH_WIDE) || f->index >= TT_HANDLES)
-        return -EOPNOTSUPP;
-    bool releases = f->what == TT_WATCH_RELEASE, enter = f->from != TT_FROM_RETURN;
-    uint64_t cookie = TT_KERNEL_COOKIE(TT_KERNEL_DECLARED + f->index, releases, f->from, f->valid,
-                                       f->width, (f->flags & TT_WATCH_WIDE) != 0);
-    int code =
-        enter ? tt_kernel_load_probe(&kernel->load, f->pid, f->path, f->offset, cookie, false) : 0;
-    if (!code && (!releases || f->valid != TT_VALID_ALWAYS))
-        code = tt_kernel_load_probe(&kernel->load, f->pid, f->path, f->offset, cookie, true);
-    return code;
 }
 
 int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err)
@@ -541,6 +543,7 @@ void tt_kernel_end(struct tt_kernel *kernel, pid_t pid, uint32_t tick)
             continue;
         set_target(kernel, pid, -1);
         flush(kernel, image);
+        tt_kernel_owners_sync(kernel);
         free_slot(kernel, slot);
     }
 }
@@ -548,8 +551,8 @@ void tt_kernel_end(struct tt_kernel *kernel, pid_t pid, uint32_t tick)
 void tt_kernel_lost(const struct tt_kernel *kernel, struct tt_kernel_lost *out)
 {
     const struct tt_kernel_shared *s = kernel->shared;
-    *out = (struct tt_kernel_lost){s->lost_stacks, s->lost_events, s->lost_slots, s->lost_far,
-                                   s->foreign};
+    *out = (struct tt_kernel_lost){s->lost_stacks, s->lost_events, s->lost_slots,
+                                   s->lost_far,    s->foreign,     s->lost_owners};
 }
 
 void tt_kernel_close(struct tt_kernel *kernel)
@@ -562,5 +565,7 @@ void tt_kernel_close(struct tt_kernel *kernel)
     tt_kernel_unload(&kernel->load);
     tt_kernel_files_free(kernel->files);
     tt_vec_free(&kernel->free_sites);
+    tt_kernel_probes_free(kernel);
+    free(kernel->owners);
     free(kernel);
 }

@@ -2,6 +2,8 @@
 /* What the files of this room share.
  *   load.c   the object: into the kernel, and to its tracepoints
  *   follow.c records and visits: which image they belong to, and what they mean
+ *   owner.c  on whose behalf units were acquired
+ *   probe.c  declared handles and operations
  *   fds.c    descriptors: the kernel side's table, and /proc/PID/fd
  *   spans.c  mappings as intervals
  *   tape.c   writing a tape
@@ -36,8 +38,9 @@ struct tt_kernel_load {
 int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *data, size_t n),
                    void *arg, struct tt_error *err);
 /* A probe at a place in a file, for a process (-1: all). */
+enum tt_kernel_probe { TT_KERNEL_AT_ENTRY, TT_KERNEL_AT_RETURN, TT_KERNEL_AT_OPERATION };
 int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
-                         uint64_t cookie, bool at_return);
+                         uint64_t cookie, enum tt_kernel_probe what);
 void tt_kernel_unload(struct tt_kernel_load *load);
 void tt_kernel_load_consume(struct tt_kernel_load *load);
 int tt_kernel_load_fd(const struct tt_kernel_load *load);
@@ -124,7 +127,7 @@ void tt_kernel_unwind(struct tt_kernel_unwind *unwind, const struct tt_kernel_st
 
 struct tt_kernel_span {
     uint64_t start, end;
-    uint32_t site, tick;
+    uint32_t site, tick, owner;
 };
 typedef TT_VEC(struct tt_kernel_span) tt_kernel_span_vec;
 
@@ -157,11 +160,26 @@ struct tt_kernel_image {
     struct tt_map doubt;   /* fd to the entry that /proc did not show, or 1 for the reverse */
     struct tt_map old;     /* fd open before: 1 */
     tt_kernel_span_vec spans;
+    tt_kernel_span_vec owed; /* intervals whose munmap is to be told yet; tick: since when */
     TT_VEC(uint32_t) children;
     uint64_t brk;        /* end of the heap, 0 not known */
     bool heap;           /* it is the end of a span */
     uint32_t unknown[2]; /* numbers of the sites without stack of descriptors and sockets */
     bool listed;         /* /proc/PID/fd was read once */
+};
+
+/* The owner of the tape that a row of the kernel side became; 0 none yet. */
+struct tt_kernel_known_owner {
+    uint32_t kernel_id, id;
+    pid_t pid;
+};
+
+/* A probe that stands. */
+struct tt_kernel_probed {
+    char *path;
+    uint64_t offset, cookie;
+    pid_t pid;
+    enum tt_kernel_probe what;
 };
 
 struct tt_kernel {
@@ -173,12 +191,27 @@ struct tt_kernel {
     uint32_t local[TT_KERNEL_SITES];                /* tape site of a number, 0 not in use */
     TT_VEC(uint32_t) free_sites;
     uint32_t next_site;
-    uint32_t turn; /* of replacing known stacks */
+    uint32_t turn;                        /* of replacing known stacks */
+    struct tt_kernel_known_owner *owners; /* by row */
+    TT_VEC(struct tt_kernel_probed) probes;
 };
 
 /* A number for a tape site of an image, by which the kernel side counts it; 0: none is free. */
 uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
                           enum tt_kernel_kind kind);
+
+/* owner.c */
+/* The tape's owner of an id of the kernel side; 0: none, or it is forgotten. */
+uint32_t tt_kernel_owner(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t id);
+/* Brings the tapes' owners to what the kernel side says. */
+void tt_kernel_owners_sync(struct tt_kernel *kernel);
+/* The image is no more: its connections have ended. */
+void tt_kernel_owners_clear(struct tt_kernel *kernel, const struct tt_kernel_image *image);
+
+/* probe.c */
+void tt_kernel_probes_free(struct tt_kernel *kernel);
+/* The calls that were counted, into the tape. */
+void tt_kernel_ops_sync(struct tt_kernel *kernel, struct tt_kernel_image *image);
 
 /* fds.c */
 /* Names a pending entry; false: it is not there any more. */
@@ -194,13 +227,16 @@ void tt_kernel_fds_clear(struct tt_kernel *kernel, uint32_t slot);
 /* spans.c */
 /* The end of what begins at `start`; start itself when nothing does. */
 uint64_t tt_kernel_spans_end(const struct tt_kernel_image *image, uint64_t start);
-void tt_kernel_spans_add(struct tt_kernel_image *image, uint64_t start, uint64_t end, uint32_t site,
-                         uint32_t tick);
+/* over: it may lie over others, which are gone then. Else whatever is there was unmapped before, by
+ * a call that is to be told yet, and which then takes nothing more. */
+void tt_kernel_spans_add(struct tt_kernel_image *image, const struct tt_kernel_span *span,
+                         bool over);
 /* What ends at `from` goes on to `to`. False: nothing ends there. */
 bool tt_kernel_spans_grow(struct tt_kernel_image *image, uint64_t from, uint64_t to);
 void tt_kernel_spans_cut(struct tt_kernel_image *image, uint64_t start, uint64_t end,
                          uint32_t tick);
+/* as: site, tick and owner of one that was not known before. */
 void tt_kernel_spans_move(struct tt_kernel_image *image, const uint64_t to[2],
-                          const uint64_t from[2], uint32_t site, uint32_t tick);
+                          const uint64_t from[2], const struct tt_kernel_span *as);
 
 #endif

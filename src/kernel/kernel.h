@@ -46,6 +46,13 @@ struct tt_kernel_function {
 };
 int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *function);
 
+/* Counts the calls of the function at a place in a file as op `index` of the tapes: in process pid,
+ * or (-1) in all that are recorded. 0, -ENOSPC for an index that is too high, or what the kernel
+ * said. And where the function is in a process, for its tape. */
+int tt_kernel_count(struct tt_kernel *kernel, const char *path, uint64_t offset, pid_t pid,
+                    uint32_t index);
+void tt_kernel_counted_at(struct tt_kernel *kernel, pid_t pid, uint32_t index, uint64_t address);
+
 /* From now on process pid is recorded. `fresh`: it is about to exec, and recorded from then on; no
  * image before. Else what it has open is read from /proc. 0 or a negative errno with err. */
 int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err);
@@ -69,6 +76,7 @@ struct tt_kernel_lost {
     uint64_t images;  /* memory images not recorded: too many at a time */
     uint64_t units;   /* descriptors not followed: their map was full */
     uint64_t foreign; /* descriptors closed that were not followed */
+    uint64_t owners;  /* peers not told apart: all rows in use */
 };
 void tt_kernel_lost(const struct tt_kernel *kernel, struct tt_kernel_lost *out);
 

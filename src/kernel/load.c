@@ -20,44 +20,49 @@
 #define FIRST_PID_NAMESPACE 0xeffffffcU /* PROC_PID_INIT_INO of include/linux/proc_ns.h */
 #define TYPES "/sys/kernel/btf/vmlinux"
 
-/* Which programs stand where; each word is the name of a system call. */
+/* Which programs stand at the return of which system calls. */
 static const struct {
-    const char *program, *at, *calls;
+    const char *program, *calls;
 } places[] = {
-    {"open_fd", "exit",
+    {"open_fd",
      "open openat openat2 creat open_by_handle_at eventfd eventfd2 timerfd_create epoll_create "
      "epoll_create1 inotify_init inotify_init1 fanotify_init memfd_create pidfd_open pidfd_getfd "
      "userfaultfd perf_event_open io_uring_setup"},
-    {"open_socket", "exit", "socket accept accept4"},
-    {"open_queue", "exit", "mq_open"},
-    {"open_pipe", "exit", "pipe pipe2"},
-    {"open_socketpair", "exit", "socketpair"},
-    {"open_dup", "exit", "dup"},
-    {"open_dup2", "exit", "dup2 dup3"},
-    {"open_fcntl", "exit", "fcntl"},
-    {"open_signalfd", "exit", "signalfd signalfd4"},
-    {"open_passed", "exit", "recvmsg"},
-    {"close_fd", "enter", "close"},
-    {"close_fds", "enter", "close_range"},
-    {"map", "exit", "mmap"},
-    {"unmap", "enter", "munmap"},
-    {"remap", "exit", "mremap"},
-    {"grow", "exit", "brk"},
-    {"map_segment", "exit", "shmat"},
-    {"unmap_segment", "enter", "shmdt"},
-    {"fork_clone", "exit", "clone"},
-    {"fork_clone3", "exit", "clone3"},
-    {"fork_plain", "exit", "fork vfork"},
-    {"reap", "exit", "wait4"},
-    {"reap_by_id", "exit", "waitid"},
-    {"make_timer", "exit", "timer_create"},
-    {"drop_timer", "enter", "timer_delete"},
-    {"make_shm", "exit", "shmget"},
-    {"make_sem", "exit", "semget"},
-    {"make_msg", "exit", "msgget"},
-    {"drop_shm", "enter", "shmctl"},
-    {"drop_sem", "enter", "semctl"},
-    {"drop_msg", "enter", "msgctl"},
+    {"open_socket", "socket"},
+    {"open_accepted", "accept accept4"},
+    {"open_queue", "mq_open"},
+    {"open_pipe", "pipe pipe2"},
+    {"open_socketpair", "socketpair"},
+    {"open_dup", "dup"},
+    {"open_dup2", "dup2 dup3"},
+    {"open_fcntl", "fcntl"},
+    {"open_signalfd", "signalfd signalfd4"},
+    {"open_passed", "recvmsg"},
+    {"work_from", "recvfrom"},
+    {"idle", "epoll_wait epoll_pwait epoll_pwait2 poll ppoll select pselect6"},
+    {"bind_port", "bind"},
+    {"connect_port", "connect"},
+    {"close_fd", "close"},
+    {"close_fds", "close_range"},
+    {"map", "mmap"},
+    {"unmap", "munmap"},
+    {"remap", "mremap"},
+    {"grow", "brk"},
+    {"map_segment", "shmat"},
+    {"unmap_segment", "shmdt"},
+    {"fork_clone", "clone"},
+    {"fork_clone3", "clone3"},
+    {"fork_plain", "fork vfork"},
+    {"reap", "wait4"},
+    {"reap_by_id", "waitid"},
+    {"make_timer", "timer_create"},
+    {"drop_timer", "timer_delete"},
+    {"make_shm", "shmget"},
+    {"make_sem", "semget"},
+    {"make_msg", "msgget"},
+    {"drop_shm", "shmctl"},
+    {"drop_sem", "semctl"},
+    {"drop_msg", "msgctl"},
 };
 
 /* ---- what libbpf says ---- */
@@ -111,30 +116,40 @@ static int put_at(struct tt_kernel_load *load, struct bpf_program *program, cons
     return 0;
 }
 
+static int put_at_call(struct tt_kernel_load *load, const char *which, const char *calls)
+{
+    struct bpf_program *program = bpf_object__find_program_by_name(load->object, which);
+    for (const char *call = calls; *call;) {
+        char name[64];
+        size_t n = strcspn(call, " ");
+        snprintf(name, sizeof name, "sys_exit_%.*s", (int)n, call);
+        int code = program ? put_at(load, program, "syscalls", name) : -ENOENT;
+        if (code && code != -ENOENT)
+            return code;
+        call += n + strspn(call + n, " ");
+    }
+    return 0;
+}
+
 static int put_at_calls(struct tt_kernel_load *load)
 {
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        struct bpf_program *program =
-            bpf_object__find_program_by_name(load->object, places[i].program);
-        for (const char *call = places[i].calls; *call;) {
-            char name[64];
-            size_t n = strcspn(call, " ");
-            snprintf(name, sizeof name, "sys_%s_%.*s", places[i].at, (int)n, call);
-            int code = program ? put_at(load, program, "syscalls", name) : -ENOENT;
-            if (code && code != -ENOENT)
-                return code;
-            call += n + strspn(call + n, " ");
-        }
-    }
-    return load->links.len ? 0 : -ENOENT;
+    int code = 0;
+    for (size_t i = 0; !code && i < sizeof places / sizeof *places; i++)
+        code = put_at_call(load, places[i].program, places[i].calls);
+    /* reading from sockets alone where the kernel tells (since 6.3); loaded only then */
+    struct bpf_program *receive = bpf_object__find_program_by_name(load->object, "work_receive");
+    if (!code && (!receive || put_at(load, receive, "", "")))
+        code = put_at_call(load, "work_read", "read readv");
+    return code ? code : load->links.len ? 0 : -ENOENT;
 }
 
 int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
-                         uint64_t cookie, bool at_return)
+                         uint64_t cookie, enum tt_kernel_probe what)
 {
-    LIBBPF_OPTS(bpf_uprobe_opts, options, .bpf_cookie = cookie, .retprobe = at_return);
-    struct bpf_program *program = bpf_object__find_program_by_name(
-        load->object, at_return ? "handle_return" : "handle_enter");
+    static const char *const names[] = {"handle_enter", "handle_return", "count_call"};
+    LIBBPF_OPTS(bpf_uprobe_opts, options, .bpf_cookie = cookie,
+                .retprobe = what == TT_KERNEL_AT_RETURN);
+    struct bpf_program *program = bpf_object__find_program_by_name(load->object, names[what]);
     libbpf_print_fn_t before = libbpf_set_print(keep);
     struct bpf_link *link =
         program ? bpf_program__attach_uprobe_opts(program, pid, path, offset, &options) : NULL;

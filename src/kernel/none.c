@@ -27,6 +27,25 @@ int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function 
     return -EOPNOTSUPP;
 }
 
+int tt_kernel_count(struct tt_kernel *kernel, const char *path, uint64_t offset, pid_t pid,
+                    uint32_t index)
+{
+    (void)kernel;
+    (void)path;
+    (void)offset;
+    (void)pid;
+    (void)index;
+    return -EOPNOTSUPP;
+}
+
+void tt_kernel_counted_at(struct tt_kernel *kernel, pid_t pid, uint32_t index, uint64_t address)
+{
+    (void)kernel;
+    (void)pid;
+    (void)index;
+    (void)address;
+}
+
 int tt_kernel_add(struct tt_kernel *kernel, pid_t pid, bool fresh, struct tt_error *err)
 {
     (void)kernel;

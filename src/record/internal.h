@@ -382,8 +382,6 @@ struct tt_recorder {
     struct tt_kernel *kernel;   /* NULL: not used, or not to be had */
     struct tt_error kernel_why; /* then */
     uint64_t kernel_due;
-    uint64_t
-        handles_probed; /* functions of declared handles that are probed in the command's file */
     struct tt_hold hold;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;

@@ -73,9 +73,6 @@ static void arrive_refused(struct tt_recorder *rec, pid_t pid)
 
 void tt_kernel_start(struct tt_recorder *rec)
 {
-    if (rec->options->n_operations)
-        tt_loop_say(rec, "declared operations are not counted: that needs the agent inside the "
-                         "process, which --no-inject keeps out");
     const struct tt_kernel_options options = {
         .follow = rec->options->follow, .arg = rec, .arrived = arrived, .replaced = replaced};
     rec->kernel = tt_kernel_open(&options, &rec->kernel_why);
@@ -98,7 +95,25 @@ int tt_kernel_poll_fd(const struct tt_recorder *rec)
     return rec->kernel ? tt_kernel_fd(rec->kernel) : -1;
 }
 
-/* ---- declared handles ---- */
+/* ---- declared handles and operations ---- */
+
+/* The place of a function in the files of these modules; false: it is in none. */
+static bool place_of(const struct tt_recorder *rec, const struct tt_session_module *modules,
+                     size_t n, const char *name, struct tt_record_function *at,
+                     struct tt_kernel_function *out)
+{
+    struct tt_error err = {0};
+    *at = (struct tt_record_function){0};
+    if (rec->options->resolve(rec->options->arg, modules, n, name, at, &err))
+        return false;
+    for (size_t m = 0; m < n; m++)
+        if (at->entry >= modules[m].start && at->entry < modules[m].end) {
+            out->path = modules[m].path;
+            out->offset = at->entry - modules[m].start + modules[m].file_offset;
+            return true;
+        }
+    return false;
+}
 
 /* Probes what of the declared handles is found in these modules and is not in `done` yet; pid -1:
  * in every process that is recorded. Returns what was found. */
@@ -110,36 +125,75 @@ static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *m
     for (size_t i = 0; i < o->n_handles; i++)
         for (size_t k = 0; k < o->handles[i].functions.len; k++, bit <<= 1) {
             const struct tt_handle_function *f = &o->handles[i].functions.data[k];
-            struct tt_record_function at = {0};
-            struct tt_error err = {0};
-            if (!bit || (done & bit) || o->resolve(o->arg, modules, n, f->function, &at, &err))
+            struct tt_record_function at;
+            struct tt_kernel_function function = {
+                .pid = pid,
+                .index = (uint32_t)i,
+                .what = f->what,
+                .from = f->from,
+                .valid = f->valid,
+                .flags = f->flags,
+                .width = f->width,
+            };
+            if (!bit || (done & bit) || !place_of(rec, modules, n, f->function, &at, &function))
                 continue;
-            for (size_t m = 0; m < n; m++) {
-                const struct tt_kernel_function function = {
-                    .path = modules[m].path,
-                    .offset = at.entry - modules[m].start + modules[m].file_offset,
-                    .pid = pid,
-                    .index = (uint32_t)i,
-                    .what = f->what,
-                    .from = f->from,
-                    .valid = f->valid,
-                    .flags = f->flags,
-                    .width = f->width,
-                };
-                if (at.entry < modules[m].start || at.entry >= modules[m].end)
-                    continue;
-                int code = tt_kernel_declare(rec->kernel, &function);
-                char line[320];
-                snprintf(line, sizeof line, "handle %s (%s) is not watched: %s", o->handles[i].name,
-                         f->function,
-                         code == -EOPNOTSUPP ? "a probe cannot tell what it does"
-                                             : strerror(-code));
-                if (code)
-                    tt_loop_say(rec, line);
-                found |= bit; /* to be said once */
-            }
+            int code = tt_kernel_declare(rec->kernel, &function);
+            char line[320];
+            snprintf(line, sizeof line, "handle %s (%s) is not watched: %s", o->handles[i].name,
+                     f->function,
+                     code == -EOPNOTSUPP ? "a probe cannot tell what it does" : strerror(-code));
+            if (code)
+                tt_loop_say(rec, line);
+            found |= bit; /* to be said once */
         }
     return found;
+}
+
+/* Counts the declared operations that are found in these modules; of an image, if there is one yet,
+ * in its list too, the i-th at i. */
+static void count(struct tt_recorder *rec, const struct tt_session_module *modules, size_t n,
+                  struct tt_image *image)
+{
+    const struct tt_record_options *o = rec->options;
+    for (size_t i = 0; i < o->n_operations; i++) {
+        struct tt_operation *op = image ? &image->operations.data[i] : NULL;
+        struct tt_kernel_function f = {0};
+        struct tt_record_function at;
+        if ((op && op->address) || !place_of(rec, modules, n, o->operations[i].function, &at, &f))
+            continue;
+        int code = tt_kernel_count(rec->kernel, f.path, f.offset, image ? (pid_t)image->pid : -1,
+                                   (uint32_t)i);
+        if (!op)
+            continue;
+        op->address = at.entry;
+        op->size = at.size;
+        op->row_written = false;
+        if (code) {
+            snprintf(op->source, sizeof op->source, "refused: %s",
+                     code == -ENOSPC ? "too many operations for probes" : strerror(-code));
+            continue;
+        }
+        snprintf(op->source, sizeof op->source, "declared");
+        op->slot = (int)i;
+        op->since_ns = op->patched_ns = tt_clock_now();
+        tt_kernel_counted_at(rec->kernel, (pid_t)image->pid, (uint32_t)i, at.entry);
+    }
+}
+
+/* The declared operations, none of them found yet. False: there is nothing to count. */
+static bool list_operations(const struct tt_recorder *rec, struct tt_image *image)
+{
+    const struct tt_record_options *o = rec->options;
+    for (size_t i = image->operations.len; i < o->n_operations; i++) {
+        struct tt_operation op = {.slot = -1, .declared = true};
+        snprintf(op.name, sizeof op.name, "%s", o->operations[i].name);
+        snprintf(op.function, sizeof op.function, "%s", o->operations[i].function);
+        snprintf(op.source, sizeof op.source, "refused: no function of that name was seen");
+        if (tt_vec_push(&image->operations, op))
+            return false;
+    }
+    image->declared = true;
+    return o->n_operations > 0;
 }
 
 /* The executable segments of a program, as if it were mapped somewhere: only offsets matter. */
@@ -174,22 +228,28 @@ void tt_kernel_probe(struct tt_recorder *rec, const char *path)
 {
     struct tt_session_module modules[4];
     char real[PATH_MAX];
-    if (!rec->kernel || !rec->options->n_handles || !rec->options->resolve || !realpath(path, real))
+    if (!rec->kernel || !(rec->options->n_handles || rec->options->n_operations) ||
+        !rec->options->resolve || !realpath(path, real))
         return;
     size_t n = segments_of(real, modules, sizeof modules / sizeof *modules);
-    if (n)
-        rec->handles_probed = probe(rec, modules, n, -1, 0);
+    if (n) {
+        probe(rec, modules, n, -1, 0);
+        count(rec, modules, n, NULL);
+    }
 }
 
 static void probe_image(struct tt_recorder *rec, struct tt_image *image)
 {
     size_t n;
-    if (!rec->options->n_handles || !rec->options->resolve)
+    bool counts = list_operations(rec, image);
+    if (!rec->kernel || !(counts || rec->options->n_handles) || !rec->options->resolve)
         return;
     struct tt_session_module *modules = tt_modules_now(image, &n);
-    if (modules)
-        image->handles_probed |=
-            probe(rec, modules, n, (pid_t)image->pid, image->handles_probed | rec->handles_probed);
+    if (modules) {
+        image->handles_probed |= probe(rec, modules, n, (pid_t)image->pid, image->handles_probed);
+        if (counts)
+            count(rec, modules, n, image);
+    }
     free(modules);
 }
 
@@ -239,12 +299,13 @@ void tt_kernel_stop(struct tt_recorder *rec)
         "acquisitions and releases not seen: the ring of kernel records was full",
         "processes not recorded: too many at a time for the kernel's tables",
         "descriptors not followed: the kernel's table was full",
+        "owners not told apart: the kernel's table was full",
     };
     struct tt_kernel_lost lost;
     if (!rec->kernel)
         return;
     tt_kernel_lost(rec->kernel, &lost);
-    const uint64_t counts[] = {lost.stacks, lost.events, lost.images, lost.units};
+    const uint64_t counts[] = {lost.stacks, lost.events, lost.images, lost.units, lost.owners};
     for (size_t i = 0; rec->writer && i < sizeof names / sizeof *names; i++)
         if (counts[i])
             tt_session_put_dropped(rec->writer,

@@ -36,6 +36,13 @@ static void write_address(const struct sockaddr *a, size_t n, char out[TT_SOCKET
     }
 }
 
+static void set_process(struct tt_held_owner *owner, pid_t pid, int64_t uid)
+{
+    owner->pid = pid;
+    owner->uid = uid;
+    tt_proc_exe(pid, owner->exe, sizeof owner->exe);
+}
+
 /* The peer's process, of sockets within this machine that know it. */
 static void ask_socket(const struct tt_image *image, struct tt_held_owner *owner)
 {
@@ -46,11 +53,8 @@ static void ask_socket(const struct tt_image *image, struct tt_held_owner *owner
     struct ucred who;
     socklen_t n = sizeof who;
     struct sockaddr_storage peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 && who.pid > 0) {
-        owner->pid = who.pid;
-        owner->uid = who.uid;
-        tt_proc_exe(who.pid, owner->exe, sizeof owner->exe);
-    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 && who.pid > 0)
+        set_process(owner, who.pid, who.uid);
     n = sizeof peer;
     if (!*owner->address && getpeername(fd, (struct sockaddr *)&peer, &n) == 0)
         write_address((const struct sockaddr *)&peer, n, owner->address);
@@ -132,6 +136,8 @@ void tt_held_owners(struct tt_recorder *rec, struct tt_image *image, uint32_t no
                 write_address((const struct sockaddr *)&copy, owner->row.address_bytes,
                               owner->address);
             }
+            if (owner->row.peer_pid && !owner->pid) /* the kernel's side has asked */
+                set_process(owner, (pid_t)owner->row.peer_pid, owner->row.peer_uid);
             if (!owner->asked && !owner->row.end && !owner->gone && image->alive &&
                 owner->row.how == TT_OWNER_CONNECTION && asked < ASKED_MOST) {
                 ask_socket(image, owner);

@@ -101,15 +101,53 @@ static void expect_spans(const struct tt_kernel_image *image, const uint64_t (*s
     assert_int_equal(site->birth_bytes - site->death_bytes, bytes);
 }
 
+static void add(struct tt_kernel_image *image, uint64_t start, uint64_t end, uint32_t site,
+                uint32_t tick, bool over)
+{
+    const struct tt_kernel_span span = {.start = start, .end = end, .site = site, .tick = tick};
+    tt_kernel_spans_add(image, &span, over);
+}
+
+/* Another thread's munmap is told after the mapping that took its place. */
+static void late_munmaps_take_nothing(void **state)
+{
+    struct tt_kernel_image image = {0};
+    (void)state;
+    make(&image.tape);
+    uint32_t site = tt_kernel_tape_site(&image.tape, TT_KIND_MAPPING, NULL, 0, true);
+    add(&image, 0x10000, 0x14000, site, 1, true);
+    add(&image, 0x11000, 0x13000, site, 2, false);
+    tt_kernel_spans_cut(&image, 0x10000, 0x14000, 2);
+    expect_spans(&image, (const uint64_t[][2]){{0x11000, 0x13000}}, 1);
+    assert_int_equal(image.owed.len, 0);
+    /* two that are late, told in one another's order */
+    add(&image, 0x11000, 0x13000, site, 3, false);
+    add(&image, 0x12000, 0x13000, site, 3, false);
+    tt_kernel_spans_cut(&image, 0x11000, 0x13000, 3);
+    tt_kernel_spans_cut(&image, 0x11000, 0x13000, 3);
+    expect_spans(&image, (const uint64_t[][2]){{0x12000, 0x13000}}, 1);
+    tt_kernel_spans_cut(&image, 0x12000, 0x13000, 3);
+    expect_spans(&image, NULL, 0);
+    /* one that is never told is forgotten */
+    add(&image, 0x10000, 0x12000, site, 4, false);
+    add(&image, 0x10000, 0x12000, site, 4, false);
+    tt_kernel_spans_cut(&image, 0x10000, 0x12000, 4 + 10 * TT_TAPE_TICKS_PER_SECOND);
+    expect_spans(&image, NULL, 0);
+    tt_vec_free(&image.spans);
+    tt_vec_free(&image.owed);
+    tt_kernel_tape_free(&image.tape);
+}
+
 static void mappings_keep_their_account(void **state)
 {
     struct tt_kernel_image image = {0};
     (void)state;
     make(&image.tape);
     uint32_t site = tt_kernel_tape_site(&image.tape, TT_KIND_MAPPING, NULL, 0, true);
+    const struct tt_kernel_span as = {.site = site, .tick = 20};
     assert_int_equal(site, 1);
-    tt_kernel_spans_add(&image, 0x10000, 0x20000, site, 1);
-    tt_kernel_spans_add(&image, 0x30000, 0x40000, site, 1);
+    add(&image, 0x10000, 0x20000, site, 1, true);
+    add(&image, 0x30000, 0x40000, site, 1, true);
     expect_spans(&image, (const uint64_t[][2]){{0x10000, 0x20000}, {0x30000, 0x40000}}, 2);
     /* start, end, and the middle of one */
     tt_kernel_spans_cut(&image, 0x0f000, 0x11000, 9);
@@ -124,20 +162,20 @@ static void mappings_keep_their_account(void **state)
     tt_kernel_spans_cut(&image, 0x50000, 0x60000, 9);
     expect_spans(&image, (const uint64_t[][2]){{0x11000, 0x14000}, {0x31000, 0x40000}}, 2);
     /* a fixed mapping covers what was there */
-    tt_kernel_spans_add(&image, 0x13000, 0x32000, site, 9);
+    add(&image, 0x13000, 0x32000, site, 9, true);
     expect_spans(&image,
                  (const uint64_t[][2]){{0x11000, 0x13000}, {0x13000, 0x32000}, {0x32000, 0x40000}},
                  3);
     /* moved and grown; keeps its birth */
     tt_kernel_spans_move(&image, (const uint64_t[]){0x80000, 0x83000},
-                         (const uint64_t[]){0x11000, 0x13000}, site, 20);
+                         (const uint64_t[]){0x11000, 0x13000}, &as);
     expect_spans(&image,
                  (const uint64_t[][2]){{0x13000, 0x32000}, {0x32000, 0x40000}, {0x80000, 0x83000}},
                  3);
     assert_int_equal(image.spans.data[2].tick, 1);
     /* shrunk in place */
     tt_kernel_spans_move(&image, (const uint64_t[]){0x80000, 0x81000},
-                         (const uint64_t[]){0x80000, 0x83000}, site, 20);
+                         (const uint64_t[]){0x80000, 0x83000}, &as);
     expect_spans(&image,
                  (const uint64_t[][2]){{0x13000, 0x32000}, {0x32000, 0x40000}, {0x80000, 0x81000}},
                  3);
@@ -285,6 +323,7 @@ int main(void)
         cmocka_unit_test(same_stack_same_site),
         cmocka_unit_test(held_units_are_found_again),
         cmocka_unit_test(mappings_keep_their_account),
+        cmocka_unit_test(late_munmaps_take_nothing),
         cmocka_unit_test(a_stack_is_unwound_from_its_copy),
         cmocka_unit_test(a_stack_beyond_its_copy_is_cut),
     };
