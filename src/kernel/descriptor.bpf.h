@@ -61,12 +61,14 @@ EXIT(open_socketpair)
     return slot < 0 || ctx->ret ? 0 : paired(slot, TT_KERNEL_SOCKET, regs_here()->r10);
 }
 
-/* The kind of a descriptor that is followed; else a plain one. */
+/* What a descriptor is a duplicate of. */
 static __always_inline __u32 kind_of(__u32 slot, __u32 fd)
 {
     __u64 entry = 0;
     slot &= TT_KERNEL_SLOTS - 1;
     if (fd < TT_KERNEL_FDS) {
+        if (READ(*word_of(slot, fd)) & TT_KERNEL_IS_SOCKET)
+            return TT_KERNEL_SOCKET;
         entry = READ(shared.fd[slot * TT_KERNEL_FDS + (fd & (TT_KERNEL_FDS - 1))]);
     } else {
         __u64 key = (__u64)slot << 32 | fd, *at = bpf_map_lookup_elem(&far, &key);

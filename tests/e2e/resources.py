@@ -13,11 +13,14 @@ import subprocess
 import sys
 import time
 
-from harness import Test, end_group, environment, run
+from harness import SKIP, Test, end_group, environment, run
+from truth import WAYS, way_works
 
-SERVER = pathlib.Path(os.environ["FIXTURES"], "fixture_ticket_server")
+WAY = "kernel" if sys.argv[1:2] == ["kernel"] else "agent"
+OPTIONS = WAYS[WAY][0]
+SERVER = pathlib.Path(os.environ["FIXTURES"], "fixture_ticket_server" + ("_static" if WAY == "kernel" else ""))
 HANDLE = "ticket=ticket_take:ret:ok=nonneg,ticket_give:arg1,limit=%d"
-t = Test("resources")
+t = Test("resources" if WAY == "agent" else "resources-kernel")
 
 
 def ask(port, what):
@@ -69,7 +72,7 @@ def recorded(name, tickets, cooling_ms, seconds, per_second, what):
     """(server's truth, findings) of one run."""
     session = t.path(f"{name}.tt")
     command = t.under("exact", session, [SERVER, tickets, cooling_ms], "--horizon", "2", "--snapshots", "off", "--handle",
-                      HANDLE % tickets)
+                      HANDLE % tickets, *OPTIONS)
     with server(command) as s:
         load(s.port, seconds, per_second, what)
     return s.truth, t.findings(session)["findings"]
@@ -166,7 +169,7 @@ def attach():
     with server([SERVER, 1000, 100]) as s:
         load(s.port, 1, 30, [b"l"])
         recorder = subprocess.Popen([t.telltale, "attach", "-q", "-p", str(s.pid), "-d", "14", "-o", session, "--horizon", "2",
-                                     "--snapshots", "off", "--handle", HANDLE % 1000], stdin=subprocess.DEVNULL,
+                                     "--snapshots", "off", "--handle", HANDLE % 1000, *OPTIONS], stdin=subprocess.DEVNULL,
                                     stderr=subprocess.PIPE, start_new_session=True, env=environment())
         while recorder.poll() is None:
             load(s.port, 0.5, 30, [b"l", b"o", b"o"])
@@ -184,8 +187,13 @@ def attached():
 
 
 def main():
+    if not way_works(t, WAY):
+        return SKIP
+    if not SERVER.exists():
+        print(f"skip {t.name}: no static libc")
+        return SKIP
     tests = {f.__name__: f for f in (forgotten, hung_up, cooling, given_back, told, attached)}
-    for name in sys.argv[1:] or tests:
+    for name in sys.argv[2 if WAY == "kernel" else 1:] or tests:
         tests[name]()
     return t.end()
 

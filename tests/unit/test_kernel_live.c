@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* src/kernel with the programs in the kernel: a child does what it is told, and its tape says
  * exactly that. Skipped where eBPF is not allowed, which is said. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -24,7 +30,7 @@
 
 #include "kernel/internal.h"
 
-#define TAPES 8
+#define TAPES 16
 
 static struct {
     struct tt_kernel *kernel;
@@ -85,6 +91,101 @@ static void receive_descriptor(int over, bool many)
 static __attribute__((noinline)) int opens(const char *path)
 {
     return open(path, O_RDONLY);
+}
+
+/* ---- handles of the program's own ---- */
+
+static long next_handle = 7;
+
+static __attribute__((noinline, noclone)) long take(int fails)
+{
+    return fails ? -1 : next_handle++;
+}
+/* Within another call of itself. */
+static __attribute__((noinline, noclone)) long take_nested(int depth)
+{
+    long mine = next_handle++;
+    if (depth)
+        take_nested(depth - 1);
+    return mine;
+}
+static __attribute__((noinline, noclone)) int take_at(int unused, long *out)
+{
+    *out = unused < 0 ? 0 : next_handle++;
+    return unused < 0 ? -1 : 0;
+}
+static __attribute__((noinline, noclone)) void give(long handle)
+{
+    __asm__ volatile("" : : "r"(handle));
+}
+static __attribute__((noinline, noclone)) void give_at(const long *handle)
+{
+    __asm__ volatile("" : : "r"(handle));
+}
+
+static void use_handles(void)
+{
+    long first = take(0), at = 0, ends;
+    take(1);
+    take(0);
+    give(first);
+    ends = take_nested(3);
+    give(ends);
+    if (take_at(0, &at) == 0)
+        give_at(&at);
+    take_at(-1, &at);
+    take_at(0, &at);
+}
+
+/* ---- ports and owners ---- */
+
+static void use_ports(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int closed = socket(AF_INET, SOCK_DGRAM, 0), kept = socket(AF_INET, SOCK_DGRAM, 0),
+        failed = socket(AF_INET, SOCK_DGRAM, 0);
+    socklen_t n = sizeof a;
+    bind(closed, (struct sockaddr *)&a, sizeof a);
+    bind(kept, (struct sockaddr *)&a, sizeof a);
+    getsockname(kept, (struct sockaddr *)&a, &n);
+    bind(failed, (struct sockaddr *)&a, sizeof a);  /* in use */
+    connect(kept, (struct sockaddr *)&a, sizeof a); /* it has one already */
+    dup2(kept, 600);
+    close(closed);
+}
+
+/* A descriptor for each peer: of a connection, of a sender, of nobody. Their numbers lie above
+ * those that the test itself has open. */
+static void serve_peers(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in from;
+    socklen_t n = sizeof a, n_from = sizeof from;
+    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0),
+        inbox = socket(AF_INET, SOCK_DGRAM, 0), pair[2];
+    char byte = 'x';
+    bind(listener, (struct sockaddr *)&a, sizeof a);
+    listen(listener, 1);
+    getsockname(listener, (struct sockaddr *)&a, &n);
+    connect(client, (struct sockaddr *)&a, sizeof a);
+    int server = accept(listener, NULL, NULL);
+    fcntl(server, F_DUPFD, 600); /* for the client */
+    a.sin_port = 0;
+    bind(inbox, (struct sockaddr *)&a, sizeof a);
+    getsockname(inbox, (struct sockaddr *)&a, &n);
+    sendto(inbox, &byte, 1, 0, (struct sockaddr *)&a, sizeof a);
+    recvfrom(inbox, &byte, 1, 0, (struct sockaddr *)&from, &n_from);
+    fcntl(0, F_DUPFD, 601); /* for the sender */
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    if (write(pair[0], &byte, 1) == 1 && read(pair[1], &byte, 1) == 1)
+        fcntl(0, F_DUPFD, 602); /* for whoever holds the other end */
+    close(pair[1]);
+    fcntl(0, F_DUPFD, 603); /* for nobody: that connection has ended */
+    if (write(client, &byte, 1) == 1 && read(server, &byte, 1) == 1)
+        fcntl(0, F_DUPFD, 604); /* for the client again */
+    struct pollfd none = {.fd = -1};
+    poll(&none, 1, 0);
+    fcntl(0, F_DUPFD, 605); /* for nobody */
 }
 
 static void act(char what)
@@ -160,6 +261,15 @@ static void act(char what)
         shmctl(id, IPC_RMID, NULL);
         break;
     }
+    case 'H':
+        use_handles();
+        break;
+    case 'b':
+        use_ports();
+        break;
+    case 'w':
+        serve_peers();
+        break;
     case 'x':
         execl("/bin/sleep", "sleep", "100", (char *)NULL);
         break;
@@ -174,6 +284,7 @@ static pid_t start(void)
     pid_t pid = fork();
     if (pid == 0) {
         char what;
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that failed leaves nobody */
         while (read(told[0], &what, 1) == 1) {
             act(what);
             if (write(done[1], &what, 1) != 1)
@@ -240,6 +351,29 @@ static void expect(int tape, enum tt_tape_kind kind, uint64_t births, uint64_t d
     assert_int_equal(sum.births, births);
     assert_int_equal(sum.deaths, deaths);
     assert_int_equal(sum.held, births - deaths); /* the table and the counts agree */
+}
+
+static struct tt_tape_held held_of(int tape, enum tt_tape_space space, uint64_t value)
+{
+    static struct tt_tape_held held[TT_TAPE_HELD];
+    assert_int_equal(pread(world.tape[tape].fd, held, sizeof held, TT_TAPE_OFF_HELD), sizeof held);
+    for (uint32_t i = 0; i < TT_TAPE_HELD; i++)
+        if ((held[i].state & TT_HELD_MASK) == TT_HELD_LIVE && held[i].space == space &&
+            held[i].value == value)
+            return held[i];
+    return (struct tt_tape_held){0};
+}
+
+static struct tt_tape_owner owner_of(int tape, uint64_t fd)
+{
+    struct tt_tape_owner owner = {0};
+    uint32_t id = held_of(tape, TT_SPACE_FD, fd).owner;
+    if (id)
+        assert_int_equal(pread(world.tape[tape].fd, &owner, sizeof owner,
+                               (off_t)(TT_TAPE_OFF_OWNERS + id % TT_TAPE_OWNERS * sizeof owner)),
+                         sizeof owner);
+    assert_int_equal(owner.id, id);
+    return owner;
 }
 
 /* ---- tests ---- */
@@ -347,12 +481,125 @@ static void images_follow_each_other(void **state)
     tt_kernel_end(world.kernel, pid, 3);
 }
 
+struct place {
+    uint64_t address, offset;
+    char path[PATH_MAX];
+};
+
+static int in_segment(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct place *p = arg;
+    (void)size;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *h = &info->dlpi_phdr[i];
+        uint64_t start = info->dlpi_addr + h->p_vaddr;
+        if (h->p_type == PT_LOAD && p->address >= start && p->address < start + h->p_filesz) {
+            p->offset = p->address - start + h->p_offset;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static struct tt_kernel_function function(void (*f)(void), pid_t pid)
+{
+    static struct place p;
+    p = (struct place){.address = (uint64_t)(uintptr_t)f};
+    assert_int_equal(dl_iterate_phdr(in_segment, &p), 1);
+    assert_true(readlink("/proc/self/exe", p.path, sizeof p.path - 1) > 0);
+    return (struct tt_kernel_function){.path = p.path, .offset = p.offset, .pid = pid};
+}
+
+#define DECLARE(name, i, kind, where, ok)                                                          \
+    do {                                                                                           \
+        struct tt_kernel_function f_ = function((void (*)(void))(name), pid);                      \
+        f_.index = (i);                                                                            \
+        f_.what = (kind);                                                                          \
+        f_.from = (where);                                                                         \
+        f_.valid = (ok);                                                                           \
+        f_.flags = TT_WATCH_WIDE;                                                                  \
+        f_.width = 8;                                                                              \
+        assert_int_equal(tt_kernel_declare(world.kernel, &f_), 0);                                 \
+    } while (0)
+
+/* By what is returned, an argument, and what an argument points to; calls within calls. */
+static void declared_handles_are_probed(void **state)
+{
+    (void)state;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    DECLARE(take, 0, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_HANDLE);
+    DECLARE(give, 0, TT_WATCH_RELEASE, TT_FROM_ARG0, TT_VALID_ALWAYS);
+    DECLARE(take_nested, 0, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_HANDLE);
+    DECLARE(take_at, 1, TT_WATCH_ACQUIRE, TT_FROM_AT_ARG0 + 1, TT_VALID_ZERO);
+    DECLARE(give_at, 1, TT_WATCH_RELEASE, TT_FROM_AT_ARG0, TT_VALID_ALWAYS);
+    struct tt_kernel_function f = function((void (*)(void))give, pid);
+    assert_int_equal(tt_kernel_count(world.kernel, f.path, f.offset, pid, 3), 0);
+    assert_int_equal(tt_kernel_count(world.kernel, f.path, f.offset, pid, 3), 0); /* once */
+    tell("H");
+    tt_kernel_visit(world.kernel, 1, true);
+    expect(tape, (enum tt_tape_kind)TT_KIND_DECLARED, 6, 2);
+    expect(tape, (enum tt_tape_kind)(TT_KIND_DECLARED + 1), 2, 1);
+    struct tt_tape_head head;
+    assert_int_equal(pread(world.tape[tape].fd, &head, sizeof head, 0), sizeof head);
+    assert_int_equal(head.ops[3].count, 2);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 2);
+}
+
+static void ports_go_with_their_descriptor(void **state)
+{
+    (void)state;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    tell("b");
+    tt_kernel_visit(world.kernel, 1, true);
+    expect(tape, TT_KIND_PORT, 2, 1);
+    expect(tape, TT_KIND_SOCKET, 4, 1);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 2);
+}
+
+static void units_know_for_whom(void **state)
+{
+    (void)state;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    tell("w");
+    tt_kernel_visit(world.kernel, 1, true);
+    struct tt_tape_owner client = owner_of(tape, 600), sender = owner_of(tape, 601),
+                         peer = owner_of(tape, 602), again = owner_of(tape, 604);
+    struct sockaddr_in address;
+    assert_int_equal(client.how, TT_OWNER_CONNECTION);
+    memcpy(&address, client.address, sizeof address);
+    assert_int_equal(address.sin_family, AF_INET);
+    assert_int_equal(address.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    assert_int_not_equal(address.sin_port, 0);
+    assert_int_equal(client.end, 0);
+    assert_int_equal(again.id, client.id);
+    assert_int_equal(sender.how, TT_OWNER_SENDER);
+    memcpy(&address, sender.address, sizeof address);
+    assert_int_equal(address.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+    assert_int_equal(peer.peer_pid, pid); /* both ends are the child's */
+    assert_int_not_equal(peer.end, 0);
+    assert_int_equal(held_of(tape, TT_SPACE_FD, 603).owner, 0);
+    assert_int_equal(held_of(tape, TT_SPACE_FD, 605).owner, 0);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_way_is_counted),
         cmocka_unit_test(passed_descriptors_are_found),
         cmocka_unit_test(images_follow_each_other),
+        cmocka_unit_test(declared_handles_are_probed),
+        cmocka_unit_test(ports_go_with_their_descriptor),
+        cmocka_unit_test(units_know_for_whom),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
