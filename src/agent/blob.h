@@ -36,7 +36,8 @@ struct tt_blob_patch {
     uint32_t length; /* bytes of was and is */
     uint16_t set, entry;
     uint32_t active; /* 1 from before it is written until after it is restored */
-    uint32_t got;    /* 1: address is a GOT slot */
+    uint16_t got;    /* 1: address is a GOT slot */
+    uint16_t before; /* bytes of the short way before `real` (inject/entry.c), 0 none */
     uint64_t real;   /* what the hook calls instead: moved first instructions, or the function */
 };
 

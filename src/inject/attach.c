@@ -528,8 +528,11 @@ static int start(struct attach *a, const struct tt_inject_attach_options *option
     if (!out->reused && (code = tt_load_fill(&a->target, &a->file, &a->load, err)) != 0)
         return code;
     a->hooked = tt_patch_active(&a->load);
-    a->patch =
-        (struct tt_patch){.target = &a->target, .found = &a->found, .load = &a->load, .out = out};
+    a->patch = (struct tt_patch){.target = &a->target,
+                                 .found = &a->found,
+                                 .load = &a->load,
+                                 .out = out,
+                                 .mode = options->conf.mode};
     a->load.head.attached = (uint32_t)getpid();
     if ((code = tt_patch_plan(&a->patch, a->call, err)) != 0)
         return code;

@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The change itself: a function's first five bytes become a jump to the blob, and what stood there
- * is done by a copy in an island; where it cannot be moved, the loader's pointers to the function
- * are changed. Each place is recorded in the target before it is touched, so that anybody can undo
- * it. A thread inside the five bytes is put to the same instruction of the copy.
- * All change while no thread runs, so none acquires through a hook what it releases past one.
+/* What will be changed: a function's first five bytes become a jump towards the blob (entry.c), or,
+ * where its first instructions cannot be moved, the loader's pointers to it are changed. Each place
+ * is recorded in the target before it is touched, so that anybody can undo it; apply.c does both.
  * Start: tt_patch_plan. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
 
-#include "inject/edit.h"
+#include "inject/entry.h"
 #include "inject/patch.h"
-
-#define SCAN_FUNCTION (256u << 10)
-#define BACK_BYTES 5u
-#define FAR_BYTES 14u
-#define STUB_ALIGN 16u
 
 void tt_patch_note(struct tt_inject_attached *out, const char *format, ...)
 {
@@ -39,39 +31,31 @@ bool tt_patch_active(const struct tt_load *load)
     return false;
 }
 
-static const struct tt_definition *definition(const struct tt_patch *p,
-                                              const struct tt_patch_plan *plan)
+const struct tt_definition *tt_patch_definition(const struct tt_patch *p,
+                                                const struct tt_patch_plan *plan)
 {
     return &p->found->definitions.data[plan->definition];
 }
 
-/* Without these a recording would show what is not so: a block never seen to go. */
-static bool indispensable(uint16_t entry)
+struct tt_blob_patch *tt_patch_record(const struct tt_patch *p, const struct tt_patch_plan *plan)
+{
+    return &p->load->head.patch[plan->record];
+}
+
+const char *tt_patch_object(const struct tt_patch *p, const struct tt_definition *d)
+{
+    const char *path = p->found->objects.data[d->object].path, *slash = strrchr(path, '/');
+    return !*path ? "the program" : slash ? slash + 1 : path;
+}
+
+bool tt_patch_needs(uint16_t entry)
 {
     return tt_find_releases(entry) || entry == TT_E_MALLOC || entry == TT_E_REALLOC;
 }
 
 /* ---- plans ---- */
 
-static struct tt_blob_island *island_for(struct tt_load *load, uint64_t function)
-{
-    static const unsigned islands[] = {TT_ISLAND_NEAR_LIBC, TT_ISLAND_NEAR_EXE};
-    for (size_t i = 0; i < sizeof islands / sizeof islands[0]; i++) {
-        struct tt_blob_island *is = &load->head.island[islands[i]];
-        if (is->base && is->size - is->used >= TT_RELOCATE_MAX + BACK_BYTES + FAR_BYTES + 32 &&
-            tt_load_reaches(is->base, function))
-            return is;
-    }
-    return NULL;
-}
-
-static struct tt_blob_patch *record_of(const struct tt_patch *p, const struct tt_patch_plan *plan)
-{
-    return &p->load->head.patch[plan->record];
-}
-
-/* The record of a place from an earlier attach that is not in force, or NULL. */
-static struct tt_blob_patch *old_record(struct tt_blob *b, uint64_t address)
+struct tt_blob_patch *tt_patch_old(struct tt_blob *b, uint64_t address)
 {
     for (uint32_t i = 0; i < b->patch_count; i++)
         if (b->patch[i].address == address && !b->patch[i].active)
@@ -83,7 +67,7 @@ static struct tt_blob_patch *old_record(struct tt_blob *b, uint64_t address)
 static int add(struct tt_patch *p, struct tt_patch_plan *plan, const struct tt_blob_patch *record)
 {
     struct tt_blob *b = &p->load->head;
-    struct tt_blob_patch *r = old_record(b, record->address);
+    struct tt_blob_patch *r = tt_patch_old(b, record->address);
     if (!r && b->patch_count >= TT_BLOB_PATCHES)
         return -ENOSPC;
     plan->record = r ? (uint32_t)(r - b->patch) : b->patch_count;
@@ -95,107 +79,20 @@ static int add(struct tt_patch *p, struct tt_patch_plan *plan, const struct tt_b
     return 0;
 }
 
-static void put_jump(uint8_t *at, uint64_t from, uint64_t to)
-{
-    int32_t rel = (int32_t)(int64_t)(to - (from + BACK_BYTES));
-    at[0] = 0xe9;
-    memcpy(at + 1, &rel, 4);
-}
-
-/* A function's code and where its first instructions go. */
-struct move {
-    uint8_t *code;
-    uint8_t stub[TT_RELOCATE_MAX + BACK_BYTES + FAR_BYTES];
-    size_t n; /* bytes of stub so far: the instructions and the jump back */
-};
-
-static int relocate(const struct tt_definition *d, uint64_t at, struct move *m, uint8_t *where,
-                    const char **why)
-{
-    size_t moved, taken;
-    int r = tt_relocate(m->code, d->size, d->address, at, m->stub, &moved, &taken, where, why);
-    if (r)
-        return r;
-    put_jump(m->stub + moved, at + moved, d->address + taken);
-    m->n = moved + BACK_BYTES;
-    return 0;
-}
-
-/* The stub of an earlier attach serves again if it would be made the same: a thread may be in it.
- */
-static bool reuse(struct tt_patch *p, const struct tt_definition *d, struct move *m,
-                  struct tt_patch_plan *plan, struct tt_blob_patch *record)
-{
-    const struct tt_blob_patch *old = old_record(&p->load->head, d->address);
-    uint8_t there[sizeof m->stub];
-    const char *why;
-    if (!old || old->got || old->set != d->set || old->entry != d->entry ||
-        old->length != TT_RELOCATE_NEED || memcmp(old->was, m->code, TT_RELOCATE_NEED) != 0 ||
-        relocate(d, old->real, m, plan->where, &why) != 0 ||
-        tt_target_read(p->target, old->real, there, m->n) != 0 || memcmp(there, m->stub, m->n) != 0)
-        return false;
-    *record = *old;
-    return true;
-}
-
-static int make_stub(struct tt_patch *p, const struct tt_definition *d, uint64_t hook,
-                     struct move *m, struct tt_patch_plan *plan, struct tt_blob_patch *record,
-                     const char **why)
-{
-    struct tt_blob_island *is = island_for(p->load, d->address);
-    *why = "there is no room within reach of it";
-    if (!is)
-        return -ENOSPC;
-    uint64_t at = is->base + is->used;
-    int r = relocate(d, at, m, plan->where, why);
-    if (r)
-        return r;
-    if (!tt_load_reaches(d->address, hook)) { /* jmp *0(%rip) */
-        static const uint8_t far[] = {0xff, 0x25, 0, 0, 0, 0};
-        memcpy(m->stub + m->n, far, sizeof far);
-        memcpy(m->stub + m->n + sizeof far, &hook, 8);
-        hook = at + m->n;
-        m->n += FAR_BYTES;
-    }
-    *record = (struct tt_blob_patch){.address = d->address,
-                                     .length = TT_RELOCATE_NEED,
-                                     .set = d->set,
-                                     .entry = d->entry,
-                                     .real = at};
-    memcpy(record->was, m->code, TT_RELOCATE_NEED);
-    put_jump(record->is, d->address, hook);
-    is->used += (m->n + STUB_ALIGN - 1) & ~(uint64_t)(STUB_ALIGN - 1);
-    *why = "its memory cannot be written";
-    return tt_target_write(p->target, at, m->stub, m->n);
-}
-
 /* A jump at the entry. 0, or a negative errno with *why and the real function in *real. */
 static int plan_entry(struct tt_patch *p, size_t definition_index, uint64_t hook, uint64_t *real,
                       const char **why)
 {
     struct tt_patch_plan plan = {.definition = definition_index};
-    const struct tt_definition *d = definition(p, &plan);
     struct tt_blob_patch record;
-    struct move m = {0};
-    *why = "its size is unknown, too small or too large";
-    if (d->size < TT_RELOCATE_NEED || d->size > SCAN_FUNCTION || !(m.code = malloc(d->size)))
-        return -EOPNOTSUPP;
-    *why = "its code cannot be read";
-    int r = tt_target_read(p->target, d->address, m.code, d->size);
-    if (r == 0 && tt_relocate_is_target(m.code, d->size, d->address, TT_RELOCATE_NEED)) {
-        *why = "a branch leads into its first instructions";
-        r = -EOPNOTSUPP;
-    }
-    if (r == 0 && !reuse(p, d, &m, &plan, &record))
-        r = make_stub(p, d, hook, &m, &plan, &record, why);
+    int r = tt_entry_plan(p, tt_patch_definition(p, &plan), hook, &plan, &record, why);
     /* The page becomes the process's own now rather than during the stop. */
     if (r == 0)
-        r = tt_target_write(p->target, d->address, record.was, TT_RELOCATE_NEED);
+        r = tt_target_write(p->target, record.address, record.was, TT_RELOCATE_NEED);
     if (r == 0 && (r = add(p, &plan, &record)) != 0)
         *why = "too many functions to hook";
     if (r == 0)
         *real = record.real;
-    free(m.code);
     return r;
 }
 
@@ -220,7 +117,7 @@ static void plan_slot(void *arg, uint64_t slot)
 {
     struct slots *s = arg;
     struct tt_patch_plan plan = {.definition = s->definition, .slot = true};
-    const struct tt_definition *d = definition(s->patch, &plan);
+    const struct tt_definition *d = tt_patch_definition(s->patch, &plan);
     struct tt_blob_patch record = {
         .address = slot, .length = 8, .set = d->set, .entry = d->entry, .got = 1};
     uint64_t value;
@@ -246,7 +143,7 @@ static void plan_slot(void *arg, uint64_t slot)
 static void drop(struct tt_patch *p, size_t first)
 {
     for (size_t i = first; i < p->plans.len; i++)
-        record_of(p, &p->plans.data[i])->active = 0;
+        tt_patch_record(p, &p->plans.data[i])->active = 0;
     p->plans.len = first;
 }
 
@@ -264,12 +161,6 @@ static int plan_slots(struct tt_patch *p, size_t definition_index, uint64_t hook
     }
     *real = s.real;
     return 0;
-}
-
-static const char *base_name(const struct tt_patch *p, const struct tt_definition *d)
-{
-    const char *path = p->found->objects.data[d->object].path, *slash = strrchr(path, '/');
-    return !*path ? "the program" : slash ? slash + 1 : path;
 }
 
 /* A release that stayed hooked at the last detach. */
@@ -303,7 +194,7 @@ static int plan_one(struct tt_patch *p, size_t index, uint64_t *real)
     }
     if (!offset) {
         tt_patch_note(p->out, "%s of %s: not known to the agent; not followed", d->name,
-                      base_name(p, d));
+                      tt_patch_object(p, d));
         return -EOPNOTSUPP;
     }
     uint64_t hook = p->load->base + offset;
@@ -311,7 +202,7 @@ static int plan_one(struct tt_patch *p, size_t index, uint64_t *real)
     if (r == 0)
         return 0;
     r = plan_slots(p, index, hook, real);
-    tt_patch_note(p->out, "%s of %s: %s; %s", d->name, base_name(p, d), why,
+    tt_patch_note(p->out, "%s of %s: %s; %s", d->name, tt_patch_object(p, d), why,
                   r ? "not followed" : "followed only where the loader bound it");
     return r;
 }
@@ -322,7 +213,7 @@ static int plan_set(struct tt_patch *p, uint16_t set, uint64_t *reals, struct tt
     size_t first = p->plans.len;
     for (size_t i = 0; i < p->found->definitions.len; i++) {
         const struct tt_definition *d = &p->found->definitions.data[i];
-        if (d->set != set || plan_one(p, i, &reals[i]) == 0 || !indispensable(d->entry))
+        if (d->set != set || plan_one(p, i, &reals[i]) == 0 || !tt_patch_needs(d->entry))
             continue;
         drop(p, first);
         if (set == 0)
@@ -330,7 +221,7 @@ static int plan_set(struct tt_patch *p, uint16_t set, uint64_t *reals, struct tt
                                 (int)p->target->pid,
                                 p->out->notes.len ? p->out->notes.data[p->out->notes.len - 1].text
                                                   : "out of memory");
-        tt_patch_note(p->out, "the allocator in %s is not followed", base_name(p, d));
+        tt_patch_note(p->out, "the allocator in %s is not followed", tt_patch_object(p, d));
         for (size_t k = 0; k < p->found->definitions.len; k++)
             if (p->found->definitions.data[k].set == set)
                 reals[k] = 0;
@@ -378,164 +269,4 @@ int tt_patch_plan(struct tt_patch *patch, struct tt_blob_call *call, struct tt_e
 void tt_patch_free(struct tt_patch *patch)
 {
     tt_vec_free(&patch->plans);
-}
-
-/* ---- the act ---- */
-
-/* Signal frames that will return into the first instructions. */
-static int look_for_frames(struct tt_patch *p, const struct tt_stopped *stopped, bool last)
-{
-    struct tt_window windows[TT_BLOB_PATCHES] = {0};
-    bool hit[TT_BLOB_PATCHES];
-    size_t n = p->plans.len;
-    for (size_t i = 0; i < n; i++) {
-        const struct tt_patch_plan *plan = &p->plans.data[i];
-        uint64_t at = plan->slot ? 0 : definition(p, plan)->address;
-        windows[i] = (struct tt_window){at ? at + 1 : 0, at ? at + TT_RELOCATE_NEED : 0};
-    }
-    if (!tt_stacks_look(p->target, stopped, windows, n, TT_LOOK_FRAMES, hit))
-        return 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct tt_definition *d = definition(p, &p->plans.data[i]);
-        if (!hit[i])
-            continue;
-        if (!last || indispensable(d->entry))
-            return -EAGAIN;
-        p->plans.data[i].refused = true;
-        record_of(p, &p->plans.data[i])->active = 0;
-        tt_patch_note(p->out,
-                      "%s of %s: a signal handler returns into its first instructions; "
-                      "not followed",
-                      d->name, base_name(p, d));
-    }
-    return 0;
-}
-
-/* Threads that stand in a window, put to the same instruction of the copy. */
-static int move_threads(struct tt_patch *p, const struct tt_stopped *stopped)
-{
-    for (size_t k = 0; k < stopped->threads.len; k++) {
-        struct user_regs_struct regs = stopped->threads.data[k].regs;
-        for (size_t i = 0; i < p->plans.len; i++) {
-            const struct tt_patch_plan *plan = &p->plans.data[i];
-            const struct tt_blob_patch *r = record_of(p, plan);
-            uint64_t in = regs.rip - r->address;
-            if (plan->slot || plan->refused || in == 0 || in >= TT_RELOCATE_NEED)
-                continue;
-            if (plan->where[in] == TT_RELOCATE_NOWHERE)
-                return -EAGAIN;
-            regs.rip = r->real + plan->where[in];
-            if (ptrace(PTRACE_SETREGS, stopped->threads.data[k].tid, 0, &regs) != 0)
-                return -EAGAIN;
-            break;
-        }
-    }
-    return 0;
-}
-
-int tt_patch_apply(struct tt_patch *patch, const struct tt_stopped *stopped, bool last)
-{
-    struct tt_edit edit = {0};
-    int code = look_for_frames(patch, stopped, last);
-    for (size_t i = 0; code == 0 && i < patch->plans.len; i++)
-        code = tt_edit_add(&edit, record_of(patch, &patch->plans.data[i])->address, 16);
-    if (code == 0)
-        code = tt_edit_read(&edit, patch->target);
-    for (size_t i = 0; code == 0 && i < patch->plans.len; i++) {
-        const struct tt_patch_plan *plan = &patch->plans.data[i];
-        const struct tt_blob_patch *r = record_of(patch, plan);
-        uint8_t now[16];
-        code = tt_edit_get(&edit, r->address, now, r->length);
-        if (code == 0 && memcmp(now, r->was, r->length) != 0)
-            code = -ESTALE;
-        if (code == 0 && !plan->refused) {
-            tt_edit_put(&edit, r->address, r->is, r->length);
-            *(plan->slot ? &patch->out->slots : &patch->out->entries) += 1;
-        }
-    }
-    if (code == 0)
-        code = move_threads(patch, stopped);
-    if (code == 0 && (code = tt_edit_write(&edit, patch->target)) != 0) {
-        for (size_t i = 0; i < patch->plans.len; i++) {
-            const struct tt_blob_patch *r = record_of(patch, &patch->plans.data[i]);
-            tt_edit_put(&edit, r->address, r->was, r->length);
-        }
-        tt_edit_write(&edit, patch->target);
-    }
-    if (code)
-        patch->out->slots = patch->out->entries = 0;
-    tt_edit_free(&edit);
-    return code;
-}
-
-/* ---- back ---- */
-
-/* What a program may still call with an object of the sampler. */
-static bool handles_objects(uint16_t entry)
-{
-    return tt_find_releases(entry) || entry == TT_E_REALLOC || entry == TT_E_REALLOCARRAY ||
-           entry == TT_E_USABLE_SIZE;
-}
-
-enum { GONE, RESTORED, KEPT, FOREIGN };
-
-static bool stays(const struct tt_blob_patch *r, bool keep_releases)
-{
-    return keep_releases && handles_objects(r->entry);
-}
-
-static int restore_one(struct tt_edit *edit, const struct tt_blob_patch *r)
-{
-    uint8_t now[16];
-    if (r->length > sizeof now || tt_edit_get(edit, r->address, now, r->length))
-        return GONE; /* the library was unloaded, and what we wrote with it */
-    if (memcmp(now, r->is, r->length) != 0)
-        return memcmp(now, r->was, r->length) == 0 ? GONE : FOREIGN;
-    tt_edit_put(edit, r->address, r->was, r->length);
-    return RESTORED;
-}
-
-int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool keep_releases,
-                     unsigned *restored, unsigned *kept, unsigned *foreign)
-{
-    struct tt_blob *b = &load->head;
-    struct tt_edit edit = {0};
-    unsigned counts[4] = {0};
-    *restored = *kept = *foreign = 0;
-    int code = 0;
-    for (uint32_t i = 0; code == 0 && i < b->patch_count; i++)
-        if (b->patch[i].active)
-            code = tt_edit_add(&edit, b->patch[i].address, 16);
-    if (code == 0)
-        code = tt_edit_read(&edit, target);
-    /* Stubs may stand one before the other, and before an allocator's entry: each shows what is
-     * below it. */
-    for (bool more = true; code == 0 && more;) {
-        more = false;
-        for (uint32_t i = 0; i < b->patch_count; i++)
-            if (b->patch[i].active && !stays(&b->patch[i], keep_releases) &&
-                restore_one(&edit, &b->patch[i]) == RESTORED) {
-                b->patch[i].active = 0;
-                counts[RESTORED]++;
-                more = true;
-            }
-    }
-    for (uint32_t i = 0; code == 0 && i < b->patch_count; i++) {
-        struct tt_blob_patch *r = &b->patch[i];
-        if (!r->active)
-            continue;
-        int what = stays(r, keep_releases) ? KEPT : restore_one(&edit, r);
-        counts[what]++;
-        r->active = what == KEPT || what == FOREIGN;
-    }
-    if (code == 0)
-        code = tt_edit_write(&edit, target);
-    tt_edit_free(&edit);
-    if (code)
-        return code;
-    *restored = counts[RESTORED];
-    *kept = counts[KEPT];
-    *foreign = counts[FOREIGN];
-    code = tt_load_put(target, load, b->patch, sizeof b->patch[0] * b->patch_count);
-    return *foreign ? -EIO : code;
 }

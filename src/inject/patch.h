@@ -19,6 +19,7 @@ struct tt_patch {
     const struct tt_target *target;
     const struct tt_found *found;
     struct tt_load *load;
+    uint32_t mode; /* enum tt_tape_mode */
     TT_VEC(struct tt_patch_plan) plans;
     struct tt_inject_attached *out; /* counts and notes */
 };
@@ -39,6 +40,17 @@ int tt_patch_restore(const struct tt_target *target, struct tt_load *load, bool 
                      unsigned *restored, unsigned *kept, unsigned *foreign);
 /* Whether any record is in force. */
 bool tt_patch_active(const struct tt_load *load);
+
+/* What entry.c and apply.c need: a plan's definition and record; the record of a place from an
+ * earlier attach that is not in force, or NULL; the name of a definition's object; and whether an
+ * allocator whose `entry` is not hooked would show what is not so: a block never seen to go. */
+const struct tt_definition *tt_patch_definition(const struct tt_patch *patch,
+                                                const struct tt_patch_plan *plan);
+struct tt_blob_patch *tt_patch_record(const struct tt_patch *patch,
+                                      const struct tt_patch_plan *plan);
+struct tt_blob_patch *tt_patch_old(struct tt_blob *blob, uint64_t address);
+const char *tt_patch_object(const struct tt_patch *patch, const struct tt_definition *d);
+bool tt_patch_needs(uint16_t entry);
 
 void tt_patch_note(struct tt_inject_attached *out, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

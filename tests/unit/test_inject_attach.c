@@ -31,6 +31,7 @@
 #include "inject/inject.h"
 #include "inject/internal.h"
 #include "inject/load.h"
+#include "tape/tape.h"
 #include "test_inject_target.h"
 
 #define NEEDS_PTRACE()                                                                             \
@@ -278,6 +279,92 @@ static void releases_stay_for_live_objects(void **state)
     }
     read_code(pid, &after);
     assert_int_equal(differences(&before, &after), 0);
+    tt_target_finish(pid, report);
+}
+
+/* In sampled mode what only passes does not come by the blob; in exact mode after it everything
+ * does, also by the entries of releases that stayed hooked in between. The stubs are made once. */
+static void short_ways_serve_the_sampled_mode(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* its allocator is followed, not glibc's */
+#endif
+    static const uint32_t modes[] = {TT_MODE_SAMPLED, TT_MODE_EXACT,    TT_MODE_SAMPLED,
+                                     TT_MODE_EXACT,   TT_MODE_ADAPTIVE, TT_MODE_EXACT};
+    static const uint32_t live[] = {0, 0, 5, 0, 5, 0};
+    struct tt_target_report *report;
+    struct code before, after;
+    uint64_t used = 0;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC | TT_WORK_SIGNALS, &report);
+    read_code(pid, &before);
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        struct tt_inject_attach_options o = options;
+        struct tt_inject_attached a;
+        struct tt_inject_detached d;
+        struct tt_target target;
+        struct tt_load load;
+        struct tt_error err = {0};
+        o.conf.mode = modes[i];
+        o.conf.rate = live[i];
+        if (tt_inject_attach(pid, &o, &a, &err))
+            fail_msg("%s", err.text);
+        assert_int_equal(tt_target_open(pid, &target, &err), 0);
+        assert_int_equal(tt_load_find(&target, "", &load), 0);
+        tt_target_close(&target);
+        assert_true(i == 0 || load.head.island[TT_ISLAND_NEAR_LIBC].used == used);
+        used = load.head.island[TT_ISLAND_NEAR_LIBC].used;
+        tt_target_await(pid, report, 8);
+        /* Its countdown is never set again: each time it is asked. */
+        assert_true(counted(&a, TT_E_MALLOC) > 100);
+        if (modes[i] == TT_MODE_EXACT)
+            assert_true(counted(&a, TT_E_FREE) > 100);
+        else
+            assert_int_equal(counted(&a, TT_E_FREE), 0);
+        assert_int_equal(detach(pid, &d), 0);
+        assert_int_equal(d.kept, live[i] ? 4 : 0);
+        tt_target_await(pid, report, 2);
+        close(a.tape_fd);
+        tt_inject_attached_free(&a);
+    }
+    read_code(pid, &after);
+    assert_int_equal(differences(&before, &after), 0);
+    tt_target_finish(pid, report);
+}
+
+/* A telltale was killed between recording a jump over an entry that was hooked already and writing
+ * it. */
+static void what_was_only_recorded_is_forgotten(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    struct tt_target_report *report;
+    struct code before, during, after;
+    pid_t pid = tt_target_spawn(TT_WORK_MALLOC, &report);
+    read_code(pid, &before);
+    struct tt_inject_attached a;
+    struct tt_inject_detached d;
+    struct tt_target target;
+    struct tt_load load;
+    struct tt_error err = {0};
+    assert_int_equal(attach(pid, &a), 0);
+    read_code(pid, &during);
+    assert_int_equal(tt_target_open(pid, &target, &err), 0);
+    assert_int_equal(tt_load_find(&target, "", &load), 0);
+    struct tt_blob_patch record = {.address = during.at[0],
+                                   .length = TT_RELOCATE_NEED,
+                                   .entry = TT_LOAD_OPERATION,
+                                   .is = {0xe9, 1, 2, 3, 4}};
+    memcpy(record.was, during.bytes[0], TT_RELOCATE_NEED);
+    assert_int_equal(tt_load_record(&target, &load, &record), 0);
+    tt_target_close(&target);
+    assert_int_equal(detach(pid, &d), 0);
+    assert_int_equal(d.restored, a.entries);
+    read_code(pid, &after);
+    assert_int_equal(differences(&before, &after), 0);
+    close(a.tape_fd);
+    tt_inject_attached_free(&a);
     tt_target_finish(pid, report);
 }
 
@@ -628,6 +715,8 @@ int main(void)
         cmocka_unit_test(cycles_leave_no_trace),
         cmocka_unit_test(none_comes_back_into_a_start),
         cmocka_unit_test(releases_stay_for_live_objects),
+        cmocka_unit_test(short_ways_serve_the_sampled_mode),
+        cmocka_unit_test(what_was_only_recorded_is_forgotten),
         cmocka_unit_test(counted_operations_are_given_back),
         cmocka_unit_test(death_while_attaching_harms_nobody),
         cmocka_unit_test(one_telltale_at_a_time),
