@@ -7,6 +7,33 @@
 
 #define MIN_SAMPLES 8u
 #define SHARE_OF_ALL 0.3 /* a timer that few units ever reach does not describe the site */
+#define AT_ONE_TIME 0.25
+
+/* The first grid point by which so many had happened. */
+static size_t point_of(const struct tt_dossiers *all, const double *counts, double number)
+{
+    size_t k = 1;
+    while (k + 1 < all->grid.len && counts[k] < number)
+        k++;
+    return k;
+}
+
+/* A timer gives back at the pace at which was acquired. What all goes at one time, with the client
+ * it was for or by a flush, has ages that only say when it was made. Compared are the times in
+ * which the middle eight tenths fell, of the releases and of as many births, the former taken at
+ * its longest and the latter at its shortest that the grid allows. */
+static bool at_one_time(const struct tt_dossiers *all, const struct tt_dossier *d)
+{
+    const double *t = all->grid.data;
+    if (!d->grid_births || all->grid.len < 3)
+        return false;
+    double n = d->grid_deaths[all->grid.len - 1];
+    double releases =
+        t[point_of(all, d->grid_deaths, 0.9 * n)] - t[point_of(all, d->grid_deaths, 0.1 * n) - 1];
+    double births =
+        t[point_of(all, d->grid_births, 0.9 * n) - 1] - t[point_of(all, d->grid_births, 0.1 * n)];
+    return releases < AT_ONE_TIME * births;
+}
 
 int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
 {
@@ -35,7 +62,7 @@ int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
     }
     double spike = d->delay.share * looked_at;
     /* What a clean-up at exit releases was made at one time too, as often as not. */
-    if (spike < SHARE_OF_ALL * deaths || spike < 2 * d->cleaned)
+    if (spike < SHARE_OF_ALL * deaths || spike < 2 * d->cleaned || at_one_time(all, d))
         d->delay.found = false;
     return rc;
 }

@@ -27,6 +27,7 @@
 #define REACHED 0.9        /* of a limit */
 #define ABANDONED 0.9      /* confidence when the kernel says that the peer has gone */
 #define SHORT_PROCESS 0.25 /* of the recording */
+#define SPANS 8.0          /* of the last third, in which births are counted */
 #define AT_BOUND                                                                                   \
     0.02               /* variance of the live count over its mean; 1 by chance, 0 in a full cache \
                         */
@@ -122,19 +123,38 @@ static bool held_at_bound(const struct view *v)
            s->late_variance <= fmax(1, AT_BOUND * s->late) && s->late >= 0.9 * s->peak;
 }
 
-/* Births per grid interval are as regular as a clock, so that a steady live count says nothing. */
+/* Cumulative births at time t, linear between grid points. */
+static double births_by(const struct view *v, double t)
+{
+    const double *grid = v->all->grid.data;
+    size_t k = 1;
+    while (k + 1 < v->shape.to && grid[k] < t)
+        k++;
+    double from = v->d->grid_births[k - 1], step = grid[k] - grid[k - 1];
+    return from + (v->d->grid_births[k] - from) * fmin(1, fmax(0, t - grid[k - 1]) / step);
+}
+
+/* Births as regular as a clock's, so that a steady live count says nothing: counted over spans that
+ * are no longer than the delay, if there is one, and of which the last third holds several; else
+ * between grid points. A count of whole units varies by one however regularly they come. */
 static bool paced(const struct view *v)
 {
     const struct tt_dossier *d = v->d;
+    const double *grid = v->all->grid.data;
     size_t third = (v->shape.to - v->shape.from) / 3;
-    double n = 0, sum = 0, squares = 0;
-    for (size_t k = v->shape.to - third; third && k < v->shape.to; k++) {
-        double born = d->grid_births[k] - d->grid_births[k - 1];
+    if (third < 4)
+        return false;
+    double late = grid[v->shape.to - 1] - grid[v->shape.to - third], n = 0, sum = 0, squares = 0;
+    for (size_t k = v->shape.to - third; k < v->shape.to; k++) {
+        double step = grid[k] - grid[k - 1];
+        double span = d->delay.found ? fmax(fmin(d->delay.tau, late / SPANS), 2 * step) : step;
+        double born = d->grid_births[k] - births_by(v, grid[k] - span);
         n++;
         sum += born;
         squares += born * born;
     }
-    return n > 3 && squares / n - sum / n * (sum / n) < 0.1 * sum / n;
+    double mean = sum / n, variance = squares / n - mean * mean;
+    return mean > 0 && variance < fmax(d->delay.found, 0.1 * mean);
 }
 
 /* ---- the rules ---- */

@@ -292,6 +292,30 @@ static void cooling_below_the_limit_is_delayed_release(void **state)
     }
 }
 
+/* What a client was granted is given back all at once, when it goes away: no timer, and nothing
+ * that a slower load would cure. */
+static void a_client_that_leaves_is_no_timer(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct sim sim;
+        struct tt_findings out;
+        size_t n = 0;
+        begin(&sim, seed, 5);
+        add_limit(&sim, "limit of port grant", 100);
+        for (size_t i = 0; i < sim.ops.len && n < 90; i++)
+            if (sim.ops.data[i] < 0.3 * SECONDS && ++n)
+                sim_unit(&sim, sim.ops.data[i], 0.7 * SECONDS, 1);
+        sim_site(&sim, NULL, 0);
+        last_site(&sim, "port grant");
+        sim_judge(&sim, HORIZON, &out);
+        const struct tt_finding *f = sim_finding(&sim, &out, 0);
+        assert_string_equal(tt_verdict_word(f->verdict), "backlog");
+        tt_findings_free(&out);
+        sim_close(&sim);
+    }
+}
+
 /* A pool that leaks until it is empty is not a matter of rate, and that nothing is lost any more
  * then does not make it one that has filled up. */
 static void a_leak_that_exhausts_is_no_capacity_limit(void **state)
@@ -319,6 +343,46 @@ static void a_leak_that_exhausts_is_no_capacity_limit(void **state)
 }
 
 /* ---- owners ---- */
+
+/* Processes that the kernel knows: connections of one are one client, and the one that most units
+ * are for is named. */
+static void processes_are_named(void **state)
+{
+    struct sim sim;
+    struct tt_findings out;
+    (void)state;
+    begin(&sim, 5, 3);
+    for (size_t i = 0; i < sim.ops.len; i++)
+        sim_unit(&sim, sim.ops.data[i], SIM_NEVER, 1);
+    sim_site(&sim, NULL, 0);
+    struct tt_case_site *s = last_site(&sim, "port grant");
+    for (size_t i = 0; i < 4; i++) { /* the last of the connections is another process's */
+        struct tt_case_owner owner = {.exe = "/usr/bin/clusclient", .pid = i < 3 ? 4711 : 4712};
+        assert_int_equal(tt_vec_push(&sim.c.owners, owner), 0);
+    }
+    struct tt_case_share_of share = {1, 20};
+    assert_int_equal(tt_vec_push(&s->owners, share), 0);
+    sim_judge(&sim, HORIZON, &out);
+    const struct tt_finding *f = sim_finding(&sim, &out, 0);
+    assert_string_equal(f->owner.text, "all 20 on behalf of pid 4711 (clusclient)");
+    assert_true(f->owner.most.units == 0);
+    tt_findings_free(&out);
+    share = (struct tt_case_share_of){3, 10};
+    assert_int_equal(tt_vec_push(&sim.c.sites.data[0].owners, share), 0);
+    sim_judge(&sim, HORIZON, &out);
+    assert_string_equal(sim_finding(&sim, &out, 0)->owner.text,
+                        "only on behalf of pid 4711 (clusclient), in 2 connections");
+    tt_findings_free(&out);
+    share = (struct tt_case_share_of){4, 2};
+    assert_int_equal(tt_vec_push(&sim.c.sites.data[0].owners, share), 0);
+    sim_judge(&sim, HORIZON, &out);
+    f = sim_finding(&sim, &out, 0);
+    assert_true(f->owner.most.units == 30 && f->owner.most.pid == 4711);
+    assert_string_equal(f->owner.text, "only on behalf of clients that run clusclient, 3 of them; "
+                                       "30 for pid 4711 (clusclient)");
+    tt_findings_free(&out);
+    sim_close(&sim);
+}
 
 static void owners_are_told(void **state)
 {
@@ -371,8 +435,10 @@ int main(void)
         cmocka_unit_test(a_port_goes_with_its_socket),
         cmocka_unit_test(a_rate_that_exhausts_is_a_capacity_limit),
         cmocka_unit_test(cooling_below_the_limit_is_delayed_release),
+        cmocka_unit_test(a_client_that_leaves_is_no_timer),
         cmocka_unit_test(a_leak_that_exhausts_is_no_capacity_limit),
         cmocka_unit_test(owners_are_told),
+        cmocka_unit_test(processes_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
