@@ -3,14 +3,25 @@
 """Article 814622 rediscovered from outside (SYSTEMS.md D2): clients of the datagram RPC runtime under rpcload, as shipped and as
 hotfixed, watched by two functions of the runtime that telltale is told of (--handle). What must be found is counted by rpcload:
 failures that the callers saw, and rpcssd's ledger. `rpc_law.py law` runs the six classes of failure and the hang, `rpc_law.py
-innocent` what looks like it and is no leak."""
+innocent` what looks like it and is no leak, `rpc_law.py timers` one client of each kind through all of the article's times, a
+hundredth as long; `rpc_law.py full` does that with the 240 s as they are, in half an hour."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
+import signal
+import socket
+import sqlite3
+import subprocess
 import sys
+import threading
+import time
 
-from harness import Test, run
+from harness import Test, environment, run
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "cases" / "rpc" / "tests"))
+from rpccase import Host  # noqa: E402
 
 WHAT = sys.argv[1]
 CASES = pathlib.Path(os.environ["CASES_RPC"])
@@ -22,7 +33,7 @@ COOLED = "port_acquire:ret:ok=nonneg,port_recycle:arg1"  # until it may be used 
 COEFFICIENTS = (1, 1, 0, 0, 1, 0)  # ports lost per failure of F1 to F6, as shipped
 t = Test(f"rpc {WHAT}")
 # A range of the list for each client, below the ephemeral ports; tests that run side by side start at different ones.
-first_port = {"law": 5000, "innocent": 12000}.get(WHAT, 5000) + os.getpid() % 5 * 1300
+first_port = {"law": 5000, "innocent": 12000}[WHAT] + os.getpid() % 5 * 1300 if WHAT in ("law", "innocent") else 28200 + os.getpid() % 20 * 200
 
 
 def client(name, *load, program="clusclient", pool=100, failing=0.5, handle=LOST, recycle=RECYCLE, ports=None, place=0):
@@ -165,5 +176,208 @@ sleep 1
             t.check(bool(grants) == (name == "rpcssd"), f"{name}: its ledger's entries", grants)
 
 
-{"law": law, "innocent": innocent}[WHAT]()
+# ---- one client of each kind through all of the article's times ----
+
+SLOTS = ["F1", "F5", "F3", "F1", "F2", "good", "F1", "F5", "F4", "F2", "F1", "F6", "F5", "F1", "good"]  # ten of them lose a port
+ROUNDS = 7  # 70 ports lost, and never more than 20 in use or cooling, of 100
+
+
+class Recorder:
+    """`telltale attach` to a process; returns from the constructor when it records."""
+
+    def __init__(self, pid, session, *options):
+        self.session = session
+        self.process = subprocess.Popen([t.telltale, "attach", "-q", "-p", str(pid), "-o", session, *map(str, options)],
+                                        stdin=subprocess.DEVNULL, env=environment())
+        while not session.exists() or not session.stat().st_size:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"attach to {pid} ended with {self.process.returncode}")
+            time.sleep(0.05)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+def await_ledger(host, wanted):
+    """The ledger once that holds of it, or as it is after half a minute."""
+    for _ in range(600):
+        ledger = host.ledger()
+        if wanted(ledger):
+            break
+        time.sleep(0.05)
+    return ledger
+
+
+def udp_socket(port=0):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        s.bind(("127.0.0.1", port))
+    except OSError:
+        s.close()
+        return None
+    return s
+
+
+class Failing:
+    """A client that is led through SLOTS; counts what its caller saw."""
+
+    ERRORS = {"F1": 1722, "F2": 1726, "F3": 1717, "F4": 1727, "F5": 14, "F6": 1720}
+
+    def __init__(self, host, client, ports):
+        self.client, self.ports, self.counts, self.strange = client, ports, dict.fromkeys([*self.ERRORS, "good"], 0), []
+        self.silent, self.closed = udp_socket(), udp_socket()
+        self.closed.connect(self.silent.getsockname())  # keeps its port, and everybody else finds that closed
+        at = {"F1": self.closed.getsockname()[1], "F2": self.silent.getsockname()[1], "F3": host.epm, "F4": host.others["forgetful"].port,
+              "F5": host.port, "F6": host.port, "good": host.port}
+        self.command = {name: f"{'starve' if name == 'F5' else 'cycle'} 127.0.0.1[{port}]" for name, port in at.items()}
+
+    def once(self, slot):
+        taken = [s for s in map(udp_socket, self.ports) if s] if slot == "F6" else []
+        if slot == "F2":
+            self.client.do("timeout 200")
+        answer = self.client.do(self.command[slot])
+        if slot == "F2":
+            self.client.do("timeout 0")
+        for s in taken:
+            s.close()
+        if answer["errors"] == ({} if slot == "good" else {self.ERRORS[slot]: 1}):
+            self.counts[slot] += 1
+        else:
+            self.strange.append((slot, answer))
+
+    def lost(self):
+        return sum(c * self.counts[f"F{k}"] for k, c in enumerate(COEFFICIENTS, 1))
+
+
+def at_even_rate(count, seconds, do):
+    """Calls do(i) `count` times over that long, each at its own moment."""
+    begin = time.monotonic()
+    for i in range(count):
+        time.sleep(max(0, begin + seconds * i / count - time.monotonic()))
+        do(i)
+
+
+def copy_session(source, target):
+    """A recording as it stands while it goes on."""
+    with contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as db, contextlib.closing(sqlite3.connect(target)) as copy:
+        db.backup(copy)
+
+
+SESSIONS = ("leaky", "leaky_rpcssd", "clussvc", "cooling", "cooling_rpcssd")
+
+
+def pass_times(directory, scale, load):
+    """The times of the article times `scale`: a port cools 240 s, a unit is lost when it outlives 600 s. `load` seconds of failures, then
+    more than two horizons of silence; beside it, with an rpcssd of its own, a client that only opens and closes, at an even rate. Leaves the
+    recordings, what rpcssd's ledger showed and what the callers saw (truth.json) in the directory."""
+    horizon, cooling, first = 600 * scale, 240 * scale, first_port
+    silence, stop, opened = 2 * horizon + max(1, 100 * scale), threading.Event(), []
+    session = {name: directory / f"{name}.tt" for name in SESSIONS}
+    options = ("--horizon", f"{horizon:g}", "--snapshots", "off")
+    grants = ("--handle", f"{RESOURCE}=+grant_made:arg1,grant_returned:arg1,limit=100")
+    settings = {"scale": scale, "RPC_PORT_RECYCLE_MS": round(1000 * cooling), "servers": {"forgetful": ["--amnesia"]}}
+
+    def under(name, handle, label):
+        return [t.telltale, "run", "-q", "-o", session[name], *options, "--operation", "OpenCluster=OpenCluster", "--label", label,
+                "--handle", f"{RESOURCE}={handle},limit=100", "--"]
+
+    def open_and_close(client):
+        every, begin = cooling / 24, time.monotonic()
+        while not stop.is_set():
+            opened.append(client.do("cycle localhost")["ok"])
+            stop.wait(max(0, begin + every * len(opened) - time.monotonic()))
+
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(Host(CASES / "rpcssd", CASES / "clussvc", ports=f"{f}-{f + 99}", **settings)) for f in (first, first + 100))
+        recorders = [Recorder(one.rpcssd.pid, session["leaky_rpcssd"], *options, *grants), Recorder(one.server.pid, session["clussvc"], *options),
+                     Recorder(two.rpcssd.pid, session["cooling_rpcssd"], *options, *grants)]
+        leaky = one.client(CASES / "clusclient", wrapper=under("leaky", LOST, "failure=0.8"))
+        cooler = two.client(CASES / "clusclient", wrapper=under("cooling", COOLED, "failure=0"))
+        failing = Failing(one, leaky, range(first, first + 100))
+        beside = threading.Thread(target=open_and_close, args=[cooler])
+        beside.start()
+        try:
+            at_even_rate(ROUNDS * len(SLOTS), load, lambda i: failing.once(SLOTS[i % len(SLOTS)]))
+            time.sleep(silence)
+        finally:
+            stop.set()
+            beside.join()
+        truth = {"scale": scale, "counts": failing.counts, "strange": failing.strange, "lost": failing.lost(), "good_beside": sum(opened),
+                 "silence": silence, "pid": leaky.pid, "granted": one.ledger(), "granted_beside": two.ledger()}
+        copy_session(session["leaky_rpcssd"], directory / "before_exit.tt")
+        leaky.stop()
+        cooler.stop()
+        truth["left"] = {**await_ledger(one, lambda entries: not entries), **await_ledger(two, lambda entries: not entries)}
+        time.sleep(1)  # of recording, after all is over
+        truth["recorders"] = [r.stop() for r in recorders]
+    (directory / "truth.json").write_text(json.dumps(truth))
+
+
+def judge_times(checks, directory):
+    """What telltale says of these recordings."""
+    truth = json.loads((directory / "truth.json").read_text())
+    scale, lost, granted = truth["scale"], truth["lost"], truth["granted"].get(str(truth["pid"]), 0)
+    print(f"     {truth}", flush=True)
+    checks.right(not any(truth["recorders"]), "recorders ended well", truth["recorders"])
+    checks.right(not truth["strange"] and lost == 10 * ROUNDS and all(n >= ROUNDS for n in truth["counts"].values()), "every caller saw the error that was provoked",
+                 truth)
+    checks.right(lost <= granted <= lost + 24, f"B4: after {truth['silence']:g} s of silence {granted} ports are granted, {lost} of them lost", truth)
+    checks.right(not truth["left"], "B4: all come back when the process exits", truth)
+
+    found, grants = {}, {}
+    for name in (*SESSIONS, "before_exit"):
+        report = t.findings(directory / f"{name}.tt")
+        found[name] = report["findings"] if report else []
+        grants[name] = [f for f in found[name] if f["resource"] == RESOURCE]
+        checks.right(not [f for f in leaks(found[name]) if f["resource"] != RESOURCE], f"{name}: nothing else leaks",
+                     [(f["resource"], f["verdict"], f["lost"]) for f in leaks(found[name])])
+        checks.right(name in ("leaky", "before_exit") or not leaks(found[name]), f"{name}: no leak",
+                     [(f["verdict"], f["lost"], f["evidence"]) for f in leaks(found[name])])
+        for f in grants[name]:
+            told = "; ".join(f"{e['kind']}: {e['text']}" for e in f["evidence"] if e["kind"] in ("release-age", "owner", "survival"))
+            print(f"     {name}: {f['verdict']}, {f['births']} made, {f['deaths']} released, lost {f['lost']['units']} [{told}] {f['note'] or ''}", flush=True)
+    checks.right(not grants["clussvc"], "B8: the cluster server has no grants, and is flat", grants["clussvc"])
+
+    live = sum(f["live"] for f in grants["leaky"])
+    checks.right(live == lost, f"B1: {lost} ports lost, one for each failure of F1, F2 and F5", [(f["live"], f["births"]) for f in grants["leaky"]])
+    checks.found(any(f["verdict"].startswith("leak") and f["lost"]["units"] == truth["counts"]["F1"] + truth["counts"]["F2"] for f in grants["leaky"]),
+                 "B1: leak of the client", [(f["verdict"], f["lost"], f["would_change_it"], f["evidence"]) for f in grants["leaky"]])
+
+    before = max(grants["before_exit"], key=lambda f: f["births"], default=None)
+    if checks.right(before, "B7: rpcssd's grants seen"):
+        checks.found(before["verdict"].startswith("leak") and before["lost"]["units"] == granted, f"B7: a leak of {granted} of rpcssd's grants while the client lives",
+                     (before["verdict"], before["lost"], before["would_change_it"], before["evidence"]))
+        owner = before["owner"] or {}
+        checks.right(owner.get("pid") == truth["pid"] and owner["exe"].endswith("/clusclient") and owner["units"] == granted and
+                     f"pid {truth['pid']} (clusclient)" in owner["text"], "B7: on behalf of the client process", owner)
+    after = [(f["births"], f["deaths"], f["live"]) for f in grants["leaky_rpcssd"]]
+    checks.right(after == [(granted, granted, 0)], "B4: its exit gave all of them back", after)
+
+    cooled = max(grants["cooling"], key=lambda f: f["births"], default=None)
+    if checks.right(cooled, "B2: cooling ports seen"):
+        cooling = 240 * scale
+        ages = [e["value"] for e in cooled["evidence"] if e["kind"] == "release-age"]
+        checks.found(cooled["verdict"] == "delayed release" and len(ages) == 1 and abs(ages[0] - cooling) <= max(0.25, 0.01 * cooling),
+                     f"B2: delayed release after {cooling:g} s, under an even load", (cooled["verdict"], cooled["note"], cooled["evidence"]))
+
+
+def timers():
+    def attempt(checks, k):
+        directory = t.path(f"try{k}", "x").parent
+        pass_times(directory, 0.01, 10)
+        judge_times(checks, directory)
+    t.tries(3, attempt)
+
+
+def full():
+    """`rpc_law.py full DIRECTORY`: records into it, in half an hour, unless that was done, and judges."""
+    directory = pathlib.Path(sys.argv[2]).resolve()
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "truth.json").exists():
+        pass_times(directory, 1, 480)
+    t.tries(1, lambda checks, k: judge_times(checks, directory))
+
+
+{"law": law, "innocent": innocent, "timers": timers, "full": full}[WHAT]()
 sys.exit(t.end())
