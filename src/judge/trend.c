@@ -91,6 +91,7 @@ static void gather(const struct tt_dossiers *all, const struct tt_dossier *d, bo
 
 struct opinion {
     bool usable;
+    double reach; /* share of the clock by which the last kept unit was born */
     enum tt_stats_trend_class class;
     struct tt_stats_trend full, late;
 };
@@ -103,6 +104,12 @@ static bool keeps_up(const struct tt_clock *clock, const struct events *e)
     double since = tt_clock_at(clock, e->until) - tt_clock_at(clock, e->to);
     double due = before > 0 ? e->total * since / before : 0;
     return due < MIN_DUE || e->young >= due / 2;
+}
+
+static double reach(const struct tt_clock *clock, const struct events *e)
+{
+    double from = tt_clock_at(clock, e->from), to = tt_clock_at(clock, e->to);
+    return to > from ? (tt_clock_at(clock, e->last) - from) / (to - from) : 0;
 }
 
 static struct opinion ask(const struct tt_clock *clock, const struct events *e)
@@ -122,6 +129,7 @@ static struct opinion ask(const struct tt_clock *clock, const struct events *e)
     if (!(end > 0) || first + MIN_GROUPS > e->n || first > e->n / 2)
         return o; /* too little of it, or counted too late */
     o.usable = true;
+    o.reach = reach(clock, e);
     tt_stats_trend_power_law_grouped(edge + first, e->count + first, e->n - first, 0.95, &o.full);
     unsigned late = first;
     while (late + MIN_GROUPS < e->n && edge[late] < LATE * end)
@@ -238,11 +246,11 @@ int tt_judge_trend(const struct tt_dossiers *all, struct tt_dossier *d)
     double made = tt_clock_at(&traffic, by_epoch.to) - tt_clock_at(&traffic, by_epoch.from);
     if (made >= fmax(MIN_TRAFFIC, by_epoch.total / 2))
         by_traffic = ask(&traffic, &by_epoch);
-    double from = tt_clock_at(&active, e.from), to = tt_clock_at(&active, e.to);
-    d->trend.reach = to > from ? (tt_clock_at(&active, e.last) - from) / (to - from) : 0;
+    d->trend.reach = reach(&active, &e);
 
     if (declared.usable) {
         take(d, &declared, "declared");
+        d->trend.reach = declared.reach; /* births that end with the operations are not over */
     } else if (d->trend.reach < REACH) {
         take(d, &by_time, "time");
         if (d->trend.goes_on)

@@ -27,7 +27,6 @@
 #define REACHED 0.9        /* of a limit */
 #define ABANDONED 0.9      /* confidence when the kernel says that the peer has gone */
 #define SHORT_PROCESS 0.25 /* of the recording */
-#define SPANS 8.0          /* of the last third, in which births are counted */
 #define AT_BOUND                                                                                   \
     0.02               /* variance of the live count over its mean; 1 by chance, 0 in a full cache \
                         */
@@ -134,27 +133,29 @@ static double births_by(const struct view *v, double t)
     return from + (v->d->grid_births[k] - from) * fmin(1, fmax(0, t - grid[k - 1]) / step);
 }
 
-/* Births as regular as a clock's, so that a steady live count says nothing: counted over spans that
- * are no longer than the delay, if there is one, and of which the last third holds several; else
- * between grid points. A count of whole units varies by one however regularly they come. */
+static double variance(double n, double sum, double squares)
+{
+    return fmax(0, squares / n - sum / n * (sum / n));
+}
+
+/* Births are as regular as a clock's, so that a steady live count says nothing. With a delay: what
+ * was born within it is what lives, give or take two, whatever regularity there is. */
 static bool paced(const struct view *v)
 {
     const struct tt_dossier *d = v->d;
     const double *grid = v->all->grid.data;
     size_t third = (v->shape.to - v->shape.from) / 3;
-    if (third < 4)
-        return false;
-    double late = grid[v->shape.to - 1] - grid[v->shape.to - third], n = 0, sum = 0, squares = 0;
-    for (size_t k = v->shape.to - third; k < v->shape.to; k++) {
-        double step = grid[k] - grid[k - 1];
-        double span = d->delay.found ? fmax(fmin(d->delay.tau, late / SPANS), 2 * step) : step;
-        double born = d->grid_births[k] - births_by(v, grid[k] - span);
+    double n = 0, sum = 0, squares = 0;
+    for (size_t k = v->shape.to - third; third && k < v->shape.to; k++) {
+        double begin = d->delay.found ? grid[k] - d->delay.tau : grid[k - 1];
+        double born = d->grid_births[k] - births_by(v, begin);
+        double x = d->delay.found ? born - tt_dossier_live(d, k) : born;
         n++;
-        sum += born;
-        squares += born * born;
+        sum += x;
+        squares += x * x;
     }
-    double mean = sum / n, variance = squares / n - mean * mean;
-    return mean > 0 && variance < fmax(d->delay.found, 0.1 * mean);
+    return n > 3 && variance(n, sum, squares) <
+                        (d->delay.found ? 2 + AT_BOUND * v->shape.late : 0.1 * sum / n);
 }
 
 /* ---- the rules ---- */
@@ -333,10 +334,23 @@ static bool is_filled(const struct view *v)
             d->trend.reach < OVER && d->trend.reach > 0);
 }
 
+/* Half of what is there came after there were nearly as many for the first time. A load that ends
+ * leaves a count that does not change, too. */
+static bool makes_room(const struct view *v)
+{
+    const struct shape *s = &v->shape;
+    if (!v->d->grid_births || s->to == s->from)
+        return true;
+    size_t full = s->from;
+    while (full + 1 < s->to && tt_dossier_live(v->d, full) < 0.9 * s->late)
+        full++;
+    return v->d->grid_births[s->to - 1] - v->d->grid_births[full] >= 0.5 * s->late;
+}
+
 static bool is_cache(const struct view *v, struct tt_finding *f)
 {
     const struct tt_dossier *d = v->d;
-    bool replaced = d->deaths >= 0.2 * d->births;
+    bool replaced = d->deaths >= 0.2 * d->births && makes_room(v);
     if (d->live < FEW || !replaced || is_forgotten(v) ||
         !((held_at_bound(v) && !paced(v)) || (is_filled(v) && flat(&v->shape) && !d->by_series)))
         return false;

@@ -38,6 +38,11 @@ static double ends(const struct sim *sim, double t)
     return t < sim->seconds * 0.6 ? now.rate : 0;
 }
 
+static double ends_early(const struct sim *sim, double t)
+{
+    return t < sim->seconds * 0.3 ? now.rate : 0;
+}
+
 /* ---- truths: each turns the operations into the units of one site ---- */
 
 static void live(struct sim *sim, double leak_share, double mean)
@@ -124,12 +129,12 @@ static void timer_900(struct sim *sim) /* past the horizon */
     timer(sim, now.horizon * 900 / 600);
 }
 
-/* The same under a load as regular as a clock's, give or take a fifth; few at a time. */
+/* The same under a load as regular as a clock's, give or take a half; few at a time. */
 static void timer_240_even(struct sim *sim)
 {
     double delay = now.horizon * 240 / 600, gap = delay / 24;
     for (double t = gap; t < now.seconds; t += gap) {
-        double birth = t + 0.2 * gap * (tt_stats_rng_uniform(&sim->rng) - 0.5);
+        double birth = t + gap * (tt_stats_rng_uniform(&sim->rng) - 0.5);
         sim_unit(sim, birth, birth + delay, 40);
     }
 }
@@ -291,6 +296,8 @@ static const struct kind {
     {"all leak, load ends", all_leak, ends, 0, 0, LEAK, LEAK},
     {"all leak, exit", all_leak, ends, 1, 0, LEAK, LEAK},
     {"two of four leak", two_of_four_leak, sim_flat, 0, 0, LEAK, LEAK},
+    {"two of four leak, load ends early", two_of_four_leak, ends_early, 0, 0, LEAK | UND,
+     LEAK | UND},
     {"a tenth leaks", tenth_leaks, sim_flat, 0, 0, LEAK, LEAK | UND},
     {"a tenth leaks among long ones", tenth_leaks_among_long, sim_flat, 0, 0, LEAK, LEAK | UND},
     {"leak released at exit", leak_released_at_exit, ends, 1, 0, LEAK, LEAK | UND},
