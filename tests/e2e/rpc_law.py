@@ -365,17 +365,17 @@ def judge_times(checks, directory):
 def timers():
     def attempt(checks, k):
         directory = t.path(f"try{k}", "x").parent
-        pass_times(directory, 0.01, 10)
+        pass_times(directory, 0.01, 20)
         judge_times(checks, directory)
     t.tries(3, attempt)
 
 
 def full():
-    """`rpc_law.py full DIRECTORY`: records into it, in half an hour, unless that was done, and judges."""
-    directory = pathlib.Path(sys.argv[2]).resolve()
+    """`rpc_law.py full DIRECTORY [SCALE]`: records into it, in half an hour, unless that was done, and judges."""
+    directory, scale = pathlib.Path(sys.argv[2]).resolve(), float(sys.argv[3]) if len(sys.argv) > 3 else 1
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "truth.json").exists():
-        pass_times(directory, 1, 480)
+        pass_times(directory, scale, max(20, 480 * scale))
     t.tries(1, lambda checks, k: judge_times(checks, directory))
 
 
