@@ -267,12 +267,11 @@ def copy_session(source, target):
 SESSIONS = ("leaky", "leaky_rpcssd", "clussvc", "cooling", "cooling_rpcssd")
 
 
-def pass_times(directory, scale, load):
-    """The times of the article times `scale`: a port cools 240 s, a unit is lost when it outlives 600 s. `load` seconds of failures, then
-    more than two horizons of silence; beside it, with an rpcssd of its own, a client that only opens and closes, at an even rate. Leaves the
-    recordings, what rpcssd's ledger showed and what the callers saw (truth.json) in the directory."""
-    horizon, cooling, first = 600 * scale, 240 * scale, first_port
-    silence, stop, opened = 2 * horizon + max(1, 100 * scale), threading.Event(), []
+def pass_times(directory, scale, horizon, load, silence):
+    """The timers of the article times `scale`: a port cools 240 s. `load` seconds of failures, then silence; beside it, with an rpcssd of its
+    own, a client that only opens and closes, at an even rate. Leaves the recordings, what rpcssd's ledger showed and what the callers saw
+    (truth.json) in the directory."""
+    cooling, first, stop, opened = 240 * scale, first_port, threading.Event(), []
     session = {name: directory / f"{name}.tt" for name in SESSIONS}
     options = ("--horizon", f"{horizon:g}", "--snapshots", "off")
     grants = ("--handle", f"{RESOURCE}=+grant_made:arg1,grant_returned:arg1,limit=100")
@@ -365,17 +364,18 @@ def judge_times(checks, directory):
 def timers():
     def attempt(checks, k):
         directory = t.path(f"try{k}", "x").parent
-        pass_times(directory, 0.01, 20)
+        pass_times(directory, 0.01, 6, 20, 13)
         judge_times(checks, directory)
     t.tries(3, attempt)
 
 
 def full():
-    """`rpc_law.py full DIRECTORY [SCALE]`: records into it, in half an hour, unless that was done, and judges."""
-    directory, scale = pathlib.Path(sys.argv[2]).resolve(), float(sys.argv[3]) if len(sys.argv) > 3 else 1
+    """`rpc_law.py full DIRECTORY`: records into it, in half an hour, unless that was done, and judges. A port counts as lost when it outlives
+    300 s; the load goes on for five times that, since from rpcssd's side a load that has ended is a pool that has filled."""
+    directory = pathlib.Path(sys.argv[2]).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "truth.json").exists():
-        pass_times(directory, scale, max(20, 480 * scale))
+        pass_times(directory, 1, 300, 1500, 300)
     t.tries(1, lambda checks, k: judge_times(checks, directory))
 
 
