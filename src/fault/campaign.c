@@ -138,6 +138,14 @@ static int by_rank(const void *a, const void *b)
     return by_place(a, b);
 }
 
+/* The library leaves the loader's own calls alone (tt_fault_stack_in_loader). */
+static bool in_loader(const struct tt_fault_world *w, const struct tt_fault_site *s)
+{
+    const char *path = w->modules.data[s->depth ? TT_FAULT_FRAME_MODULE(s->frames[0]) : 0].path;
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    return strncmp(base, "ld-linux", 8) == 0 || strncmp(base, "ld-2.", 5) == 0;
+}
+
 static bool wanted(const struct tt_fault_options *o, const struct tt_fault_site *s)
 {
     for (size_t i = 0; i < o->n_calls; i++)
@@ -177,7 +185,7 @@ static int plan(struct campaign *c)
         return -ENOMEM;
     for (size_t i = 0; i < w->sites.len; i++) {
         const struct tt_fault_site *s = &w->sites.data[i];
-        if (!s->calls || !wanted(o, s))
+        if (!s->calls || !wanted(o, s) || in_loader(w, s))
             continue;
         /* the module's number depends on who called first: its name does not */
         const char *path = w->modules.data[s->depth ? TT_FAULT_FRAME_MODULE(s->frames[0]) : 0].path;

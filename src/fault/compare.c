@@ -14,6 +14,7 @@
  *     of no consequence which of several workers did the work, or that one was started anew.
  * Start: tt_fault_compare. */
 #include <errno.h>
+#include <string.h>
 #include <sys/wait.h>
 
 #include "fault/fault.h"
@@ -124,9 +125,18 @@ enum tt_fault_outcome tt_fault_outcome(const struct tt_fault_usual *usual,
                                                                           : TT_FAULT_GAVE_UP;
 }
 
-static int put(tt_fault_losses *losses, const struct tt_fault_held *h, size_t trial,
+/* What several processes lose of one stack is one loss; those of this trial begin at first. */
+static int put(tt_fault_losses *losses, size_t first, const struct tt_fault_held *h, size_t trial,
                enum tt_fault_weight weight, uint64_t units, uint64_t bytes)
 {
+    for (size_t i = first; h->process && i < losses->len; i++) {
+        struct tt_fault_loss *l = &losses->data[i];
+        if (l->site == h->site && l->kind == h->kind && l->weight == weight) {
+            l->units += units;
+            l->bytes += bytes;
+            return 0;
+        }
+    }
     return units ? tt_vec_push(losses, (struct tt_fault_loss){trial, h->site, h->kind, weight,
                                                               units, bytes})
                  : 0;
@@ -148,11 +158,11 @@ static uint64_t bytes_of(const struct tt_fault_held *h, bool searched)
     return can_search(h->kind) && !searched ? h->bytes : h->lost_bytes;
 }
 
-/* How many units of each kind the usual runs have at stacks where no process of this one has as
- * many. What comes after a fault may come at other stacks than usual: such a unit stands for one of
- * these. */
+/* How many units of each kind the usual runs have, in the process started and in children, at
+ * stacks where no process of this one has as many. What comes after a fault may come at other
+ * stacks than usual: such a unit stands for one of these. */
 static int shifted(const struct tt_fault_usual *usual, const struct tt_fault_round *round,
-                   bool searched, uint64_t pool[TT_FAULT_KINDS])
+                   bool searched, uint64_t pool[2][TT_FAULT_KINDS])
 {
     struct tt_map rows = {0};
     int code = 0;
@@ -167,7 +177,7 @@ static int shifted(const struct tt_fault_usual *usual, const struct tt_fault_rou
     for (size_t i = 0; !code && i < usual->held.len; i++) {
         const struct tt_fault_held *u = &usual->held.data[i];
         const uint64_t *units = tt_map_get(&rows, key_of(u));
-        pool[u->kind] += beyond(units_of(u, searched), units ? *units : 0);
+        pool[u->process != 0][u->kind] += beyond(units_of(u, searched), units ? *units : 0);
     }
     tt_map_free(&rows);
     return code;
@@ -179,14 +189,17 @@ int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_r
     static const struct tt_fault_held none = {0};
     bool gave_up = outcome == TT_FAULT_GAVE_UP;
     bool searched = round->searched && usual->searched;
-    uint64_t pool[TT_FAULT_KINDS] = {0};
+    uint64_t missing[2][TT_FAULT_KINDS] = {0}, pool[TT_FAULT_KINDS];
+    size_t first = losses->len;
     bool child_died = outcome == TT_FAULT_DIED && round->child_signal; /* the others are compared */
     if (!round->ended || (outcome != TT_FAULT_WENT_ON && !gave_up && !child_died))
         return 0;
-    int code = shifted(usual, round, searched, pool);
+    int code = shifted(usual, round, searched, missing);
     for (size_t i = 0; !code && i < round->held.len; i++) {
         const struct tt_fault_held *h = &round->held.data[i];
         const uint64_t *at = tt_map_get(&usual->by_key, key_of(h));
+        if (!i || h->process != h[-1].process) /* each may stand for what is missing */
+            memcpy(pool, missing[h->process != 0], sizeof pool);
         const struct tt_fault_held *u = at ? &usual->held.data[*at] : &none;
         uint64_t more = beyond(h->units, u->units);
         uint64_t lost = beyond(units_of(h, searched), units_of(u, searched));
@@ -199,9 +212,9 @@ int tt_fault_compare(const struct tt_fault_usual *usual, const struct tt_fault_r
         lost -= late;
         bool known = can_search(h->kind) && searched && !(round->end_main && !round->main_saved);
         bool left = (gave_up || h->gave_up) && !known;
-        code = put(losses, h, trial, left ? TT_FAULT_LEFT : TT_FAULT_LOST, lost, bytes);
+        code = put(losses, first, h, trial, left ? TT_FAULT_LEFT : TT_FAULT_LOST, lost, bytes);
         if (!code)
-            code = put(losses, h, trial, TT_FAULT_KEPT, beyond(more, lost),
+            code = put(losses, first, h, trial, TT_FAULT_KEPT, beyond(more, lost),
                        beyond(beyond(h->bytes, u->bytes), bytes));
     }
     return code;

@@ -135,8 +135,9 @@ struct tt_fault_held {
     uint64_t units, bytes;
     /* Heap blocks and mappings after a search: those that nothing points to. Others: all. */
     uint64_t lost_units, lost_bytes;
-    uint64_t late; /* of lost_units, acquired after the fault */
-    bool gave_up;  /* by a child that the fault was made in, and that ended with a status not 0 */
+    uint64_t late;    /* of lost_units, acquired after the fault */
+    uint32_t process; /* 0 the one started, else a forked child: the first looked at is 1 */
+    bool gave_up; /* by a child that the fault was made in, and that ended with a status not 0 */
 };
 struct tt_fault_called {
     uint32_t site, calls, after;

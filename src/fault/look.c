@@ -220,10 +220,12 @@ int tt_fault_look(const struct tt_fault_look *look, struct tt_fault_world *world
         round->missed = true;
         snprintf(round->why, sizeof round->why, "%.255s", why.text);
     }
-    for (size_t i = before; i < round->held.len; i++)
+    for (size_t i = before; i < round->held.len; i++) {
+        round->held.data[i].process = look->child ? round->children : 0;
         round->held.data[i].gave_up = look->child && look->plan->fired_here &&
                                       look->plan->state == TT_FAULT_ENDING &&
                                       look->plan->exit_status != 0;
+    }
     free(numbers);
     tt_map_free(&blocks.by_address);
     tt_vec_free(&blocks.units);

@@ -194,6 +194,9 @@ static void processes(void **state)
     hold(&plain, 1, TT_FAULT_FD, 2, 2); /* only one worker came to open these two */
     hold(&plain, 2, TT_FAULT_SOCKET, 1, 1);
     hold(&plain, 2, TT_FAULT_SOCKET, 1, 1);
+    hold(&plain, 6, TT_FAULT_STREAM, 1, 1);
+    for (uint32_t i = 0; i < plain.held.len; i++)
+        plain.held.data[i].process = i + 1;
     assert_int_equal(tt_fault_usual_add(&usual, &plain, true), 0);
     hold(&r, 1, TT_FAULT_FD, 2, 2); /* now both */
     hold(&r, 1, TT_FAULT_FD, 2, 2);
@@ -205,6 +208,14 @@ static void processes(void **state)
     r.held.data[5].gave_up = true;
     hold(&r, 5, TT_FAULT_HEAP, 1, 1);
     r.held.data[6].gave_up = true;
+    hold(&r, 7, TT_FAULT_STREAM, 1, 1); /* two that came elsewhere to what stack 6 gave before */
+    hold(&r, 7, TT_FAULT_STREAM, 1, 1);
+    hold(&r, 8, TT_FAULT_STREAM, 1, 1);    /* but not the process started: stack 6 is a child's */
+    hold(&r, 9, TT_FAULT_DIRECTORY, 1, 1); /* the same twice is one loss */
+    hold(&r, 9, TT_FAULT_DIRECTORY, 2, 2);
+    for (uint32_t i = 0; i < r.held.len; i++)
+        r.held.data[i].process = i == 9 ? 0 : i + 1;
+    r.held.data[7].late = r.held.data[8].late = r.held.data[9].late = 1;
     assert_int_equal(tt_fault_compare(&usual, &r, TT_FAULT_WENT_ON, 0, &losses), 0);
     assert_int_equal(units_of(&losses, 1, TT_FAULT_LOST), 0);
     assert_int_equal(units_of(&losses, 2, TT_FAULT_LOST), 1);
@@ -212,6 +223,9 @@ static void processes(void **state)
     assert_int_equal(units_of(&losses, 4, TT_FAULT_LOST), 0);
     assert_int_equal(units_of(&losses, 4, TT_FAULT_LEFT), 1);
     assert_int_equal(units_of(&losses, 5, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 7, TT_FAULT_LOST), 0);
+    assert_int_equal(units_of(&losses, 8, TT_FAULT_LOST), 1);
+    assert_int_equal(units_of(&losses, 9, TT_FAULT_LOST), 3);
 
     losses.len = 0; /* a child died: the others are compared */
     r.child_signal = SIGSEGV;
