@@ -201,7 +201,8 @@ static int stop_waiting_thread(const struct tt_target *target, struct tt_stopped
     int code = tt_proc_list(target->pid, &threads), found = 0;
     if (code)
         return tt_target_explain(target->pid, code, err);
-    for (size_t k = 0, tried = 0; k < 2 * threads.len && !found && tried < CANDIDATES; k++) {
+    for (size_t k = 0, tried = 0;
+         threads.len && k < 2 * threads.len && !found && tried < CANDIDATES; k++) {
         size_t i = k % threads.len;
         if (waits(target->pid, threads.data[i]) != (k < threads.len ? RESTS : WAITS))
             continue;

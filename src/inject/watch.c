@@ -217,9 +217,12 @@ static int apply(struct watching *s, struct tt_inject_watch *watches, const stru
     struct tt_stopped stopped;
     struct tt_window *windows = calloc(n, sizeof *windows);
     bool *hit = calloc(n, sizeof *hit);
-    int code = windows && hit ? tt_inject_stop(s->target.pid, &stopped, err)
-                              : tt_error_set(err, -ENOMEM, "out of memory");
-    if (code)
+    int code = -ENOMEM;
+    if (!windows || !hit) {
+        tt_error_set(err, code, "out of memory");
+        goto out;
+    }
+    if ((code = tt_inject_stop(s->target.pid, &stopped, err)) != 0)
         goto out;
     for (size_t i = 0; i < n; i++)
         if (watches[i].result == -EINPROGRESS)

@@ -54,7 +54,7 @@ bool tt_judge_limit(const struct tt_dossiers *all, const struct tt_dossier *d,
 
 void tt_judge_exhausted(const struct tt_dossiers *all, struct tt_dossier *d)
 {
-    struct tt_limit_fact limit;
+    struct tt_limit_fact limit = {0};
     d->exhausted = INFINITY;
     if (!d->grid_births || !tt_judge_limit(all, d, &limit) || limit.used < REACHED * limit.value ||
         d->live < MAIN * limit.value)

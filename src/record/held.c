@@ -131,7 +131,7 @@ static void end_gone(struct tt_held *held, const struct tt_held_unit *old, size_
 {
     for (size_t i = 0; i < n; i++) {
         const uint64_t *at = tt_map_get(now_at, key_of(old[i].space, old[i].value));
-        bool there = at && same(&held->units.data[*at], &old[i]);
+        bool there = at && *at < held->units.len && same(&held->units.data[*at], &old[i]);
         if (!there && !old[i].ghost && !old[i].foreign)
             tt_held_end_clocks(held, &old[i], now);
     }

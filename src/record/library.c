@@ -55,7 +55,7 @@ static const struct wanted *wanted_named(const struct wanted_list *list, const c
 {
     size_t n = strcspn(name, "@");
     const uint64_t *at = tt_map_get(&list->at, tt_map_hash(name, n));
-    if (!at)
+    if (!at || *at >= list->n)
         return NULL;
     const struct wanted *w = &list->names[*at];
     return w->length == n && memcmp(w->name, name, n) == 0 ? w : NULL;

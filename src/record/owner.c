@@ -22,13 +22,16 @@
 static void write_address(const struct sockaddr *a, size_t n, char out[TT_SOCKET_PEER])
 {
     char text[INET6_ADDRSTRLEN] = "";
+    sa_family_t family = AF_UNSPEC;
     *out = '\0';
-    if (a->sa_family == AF_INET && n >= sizeof(struct sockaddr_in)) {
+    if (n >= sizeof family)
+        memcpy(&family, a, sizeof family);
+    if (family == AF_INET && n >= sizeof(struct sockaddr_in)) {
         struct sockaddr_in in;
         memcpy(&in, a, sizeof in);
         inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
         snprintf(out, TT_SOCKET_PEER, "%s:%u", text, ntohs(in.sin_port));
-    } else if (a->sa_family == AF_INET6 && n >= sizeof(struct sockaddr_in6)) {
+    } else if (family == AF_INET6 && n >= sizeof(struct sockaddr_in6)) {
         struct sockaddr_in6 in;
         memcpy(&in, a, sizeof in);
         inet_ntop(AF_INET6, &in.sin6_addr, text, sizeof text);

@@ -215,7 +215,7 @@ int tt_handle_parse(const char *text, tt_handle_vec *out, struct tt_error *err)
     struct tt_handle *handle = copy ? named(out, text, n) : NULL;
     int code = handle ? read_parts(copy, handle, err) : tt_error_set(err, -ENOMEM, "out of memory");
     free(copy);
-    return code ? code : keep_parts(handle, text + n + 1, err);
+    return code || !handle ? code : keep_parts(handle, text + n + 1, err);
 }
 
 int tt_handle_read(const char *path, tt_handle_vec *out, struct tt_error *err)
@@ -226,7 +226,7 @@ int tt_handle_read(const char *path, tt_handle_vec *out, struct tt_error *err)
     FILE *f = fopen(path, "re");
     if (!f)
         return tt_error_sys(err, -errno, "cannot read handles from %s", path);
-    for (ssize_t n; !code && (n = getline(&line, &room, f)) >= 0;) {
+    while (!code && getline(&line, &room, f) >= 0) {
         number++;
         line[strcspn(line, "#\r\n")] = '\0';
         char *text = line + strspn(line, " \t");
