@@ -22,6 +22,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -529,12 +530,23 @@ struct tt_search {
     struct tt_error err;
     uint64_t began_ns, read_ns, ended_ns;
     pthread_t thread;
+    uint64_t expected; /* private bytes of the process, for which memory is made ready first */
+    sem_t go;
     int event_fd; /* readable when `stage` went on */
     _Atomic int stage;
 };
-enum { TT_SEARCH_READING, TT_SEARCH_READ, TT_SEARCH_DONE };
-/* Starts a thread that reads the frozen copy and then searches what it read. */
+enum {
+    TT_SEARCH_PREPARING,
+    TT_SEARCH_PREPARED, /* waits for tt_search_go */
+    TT_SEARCH_READING,
+    TT_SEARCH_READ,
+    TT_SEARCH_DONE
+};
+/* Starts a thread that makes memory ready, waits for the frozen copy, reads it and then searches
+ * what it read. */
 int tt_search_start(struct tt_search *search);
+/* The copy is there; or search->code says why there is none, and it ends without. */
+void tt_search_go(struct tt_search *search);
 /* Searches search->heap in the calling thread. */
 void tt_search_run(struct tt_search *search);
 /* Rows of what was found; source "copy" or "core". */

@@ -79,6 +79,15 @@ static void *work(void *arg)
 {
     struct tt_search *search = arg;
     TT_VEC(struct tt_heap_thread) threads = {0};
+    tt_heap_prepare(search->expected);
+    reach(search, TT_SEARCH_PREPARED);
+    while (sem_wait(&search->go) != 0)
+        ;
+    if (search->code) {
+        tt_heap_prepare(0);
+        reach(search, TT_SEARCH_DONE);
+        return NULL;
+    }
     /* the shadow first: the nearer to the moment of the copy, the more of it is of that moment */
     if (search->tape.fd >= 0)
         search->code = tt_shadow_copy(&search->shadow, &search->tape, search->tick);
@@ -107,8 +116,9 @@ static void *work(void *arg)
 
 int tt_search_start(struct tt_search *search)
 {
-    search->stage = TT_SEARCH_READING;
+    search->stage = TT_SEARCH_PREPARING;
     search->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    sem_init(&search->go, 0, 0);
     sigset_t all, before;
     sigfillset(&all); /* signals are the recorder's */
     sigdelset(&all, SIGSEGV);
@@ -116,6 +126,12 @@ int tt_search_start(struct tt_search *search)
     int code = -pthread_create(&search->thread, NULL, work, search);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code;
+}
+
+void tt_search_go(struct tt_search *search)
+{
+    search->stage = TT_SEARCH_READING;
+    sem_post(&search->go);
 }
 
 /* ---- rows ---- */

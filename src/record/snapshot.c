@@ -235,28 +235,47 @@ static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_
     search->pid = (pid_t)image->pid;
     search->place = rec->options->place;
     search->place_arg = rec->options->arg;
-    int code = tt_inject_freeze(search->pid, &search->frozen, &err);
-    if (!code) {
-        search->held = true;
-        search->began_ns = search->frozen.at_ns;
-        search->tick = tt_record_tick_at(rec, search->frozen.at_ns);
-        tt_snapshot_paused(rec->options, copies, bytes, search->frozen.stop_ns);
-        search->tape.fd = dup(image->tape.fd);
-        search->tape.head = image->tape.head;
-        code = search->tape.fd < 0 ? tt_error_sys(&err, -errno, "cannot read the tape") : 0;
-    }
-    if (!code && (code = tt_search_start(search)) != 0)
-        tt_error_sys(&err, code, "cannot start a search");
+    search->expected = bytes;
+    int code = tt_search_start(search);
     if (code) {
-        if (search->held)
-            tt_inject_thaw(&search->frozen, NULL);
+        tt_error_sys(&err, code, "cannot start a search");
         tt_search_free(search);
         not_taken(image, &copies->failed, &err);
         return;
     }
-    remember_growth(image);
-    copies->taken++;
     rec->search = search;
+}
+
+/* Memory for the search is ready: the copy, which so lives no longer than it must. */
+static void copy(struct tt_recorder *rec, struct tt_search *search)
+{
+    struct tt_image *image = search->image;
+    struct tt_error *err = &search->err;
+    if (!image || !image->alive) {
+        search->code = -ECANCELED;
+    } else {
+        search->code = tt_inject_freeze(search->pid, &search->frozen, err);
+        if (search->code == -ESRCH) /* it ended meanwhile */
+            search->code = -ECANCELED;
+    }
+    if (!search->code) {
+        search->held = true;
+        search->began_ns = search->frozen.at_ns;
+        search->tick = tt_record_tick_at(rec, search->frozen.at_ns);
+        tt_snapshot_paused(rec->options, &image->copies, search->expected, search->frozen.stop_ns);
+        search->tape.fd = dup(image->tape.fd);
+        search->tape.head = image->tape.head;
+        if (search->tape.fd < 0)
+            search->code = tt_error_sys(err, -errno, "cannot read the tape");
+    }
+    if (!search->code) {
+        remember_growth(image);
+        image->copies.taken++;
+    } else if (search->held) {
+        tt_inject_thaw(&search->frozen, NULL);
+        search->held = false;
+    }
+    tt_search_go(search);
 }
 
 /* ---- ending one ---- */
@@ -288,7 +307,7 @@ static void finish(struct tt_recorder *rec)
         tt_session_commit(rec->writer);
         rec->result->snapshots++;
     }
-    if (image && search->code)
+    if (image && search->code && search->code != -ECANCELED)
         not_taken(image, &image->copies.failed, &search->err);
     tt_search_free(search);
 }
@@ -324,6 +343,8 @@ static bool wants(const struct tt_recorder *rec, const struct tt_image *image, u
 void tt_snapshot_visit(struct tt_recorder *rec, uint64_t now_ns)
 {
     if (rec->search) {
+        if (rec->search->stage == TT_SEARCH_PREPARED)
+            copy(rec, rec->search);
         thaw(rec->search);
         if (rec->search->stage == TT_SEARCH_DONE)
             finish(rec);
@@ -347,8 +368,13 @@ void tt_snapshot_finish(struct tt_recorder *rec)
 {
     if (!rec->search)
         return;
-    while (rec->search->stage < TT_SEARCH_READ)
+    while (rec->search->stage < TT_SEARCH_READ) {
+        if (rec->search->stage == TT_SEARCH_PREPARED) {
+            rec->search->code = -ECANCELED;
+            tt_search_go(rec->search);
+        }
         usleep(1000);
+    }
     thaw(rec->search);
     finish(rec);
 }
