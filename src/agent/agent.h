@@ -220,6 +220,9 @@ TT_HIDDEN int tt_agent_start(const struct tt_host *host, const struct tt_conf *c
 /* Waits, for 1 s at most, until the recorder has seen this process: then it knows the modules even
  * if the process ends at once, and declared operations are counted from the first call on. */
 TT_HIDDEN void tt_agent_await(void);
+/* At the process's exit: waits, for conf.last_ms at most and once, until the recorder has made its
+ * last copy of the memory or wants none; for one that stands still only a second. */
+TT_HIDDEN void tt_agent_exiting(void);
 /* Start in a process that runs already, the first time or again (with another mode, after
  * tt_agent_detach): no other thread is inside the agent. A tape in memory, whose descriptor is *fd
  * (to be closed by whoever asked), over the place of the one before. Waits for nobody. Returns 0 or

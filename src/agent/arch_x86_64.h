@@ -6,8 +6,10 @@
 #ifndef TT_AGENT_ARCH_H
 #define TT_AGENT_ARCH_H
 
-#define TT_FS_LEFT 0x38   /* byte countdown of the sampled mode */
-#define TT_FS_THREAD 0x40 /* struct tt_thread * */
+#define TT_FS_LEFT 0x38            /* byte countdown of the sampled mode */
+#define TT_FS_THREAD 0x40          /* struct tt_thread * */
+#define TT_MAIN_FRAMES (32768 - 8) /* of the stack that stay as main left them; with rax aligned   \
+                                    */
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>

@@ -230,4 +230,30 @@ tt_sample_free:
         .cfi_endproc
         .size   tt_sample_free, . - tt_sample_free
 
+#ifdef TT_PACK_PRELOAD
+/* Stands for main where a last copy of the memory is wanted. What main leaves below the stack
+ * pointer stays as it is: the copy is made with the stack pointer far below it. */
+        .p2align 4
+        .globl  tt_main
+        .hidden tt_main
+        .type   tt_main, @function
+tt_main:
+        .cfi_startproc
+        push    %rbp
+        .cfi_def_cfa_offset 16
+        .cfi_offset rbp, -16
+        mov     %rsp, %rbp
+        .cfi_def_cfa_register rbp
+        call    *tt_preload_main(%rip)
+        push    %rax
+        sub     $TT_MAIN_FRAMES, %rsp
+        call    tt_preload_returned
+        mov     -8(%rbp), %eax
+        leave
+        .cfi_def_cfa rsp, 8
+        ret
+        .cfi_endproc
+        .size   tt_main, . - tt_main
+#endif
+
         .section .note.GNU-stack, "", @progbits

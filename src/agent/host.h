@@ -66,13 +66,14 @@ struct tt_host {
 
 /* What the recorder wants; see TT_TAPE_ENV_CONF. */
 struct tt_conf {
-    char dir[200];   /* where tapes are made */
-    uint32_t mode;   /* enum tt_tape_mode */
-    uint32_t follow; /* record children too */
-    uint32_t root;   /* pid that records even with follow=0; 0: this one */
-    uint32_t rate;   /* adaptive: samples per second and key */
-    uint64_t mean;   /* sampled: bytes between samples */
-    uint64_t seed;   /* of the sampler; 0: from the clock */
+    char dir[200];    /* where tapes are made */
+    uint32_t mode;    /* enum tt_tape_mode */
+    uint16_t follow;  /* record children too */
+    uint16_t last_ms; /* an exit may wait so long for a last copy of the memory; 0: not at all */
+    uint32_t root;    /* pid that records even with follow=0; 0: this one */
+    uint32_t rate;    /* adaptive: samples per second and key */
+    uint64_t mean;    /* sampled: bytes between samples */
+    uint64_t seed;    /* of the sampler; 0: from the clock */
     uint64_t origin_ns;
 };
 #endif

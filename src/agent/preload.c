@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <pthread.h>
 
@@ -29,6 +30,8 @@ union found {
     tt_real_fn *fn;
     int (*dlclose)(void *);
     int (*mlockall)(int);
+    int (*main)(int, char **, char **);
+    int (*start_main)(void *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *);
 };
 
 static struct tt_host host;
@@ -170,8 +173,39 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     errno = before;
 }
 
+/* The stub of main (entry_x86_64.S) calls this when main has returned, with main's frame still
+ * whole above: what only its locals held is not lost. */
+void tt_preload_returned(void) TT_HIDDEN;
+void tt_preload_returned(void)
+{
+    if (tt_agent.alive)
+        tt_agent_exiting();
+}
+
+extern int tt_main(int argc, char **argv, char **envp) TT_HIDDEN;
+extern void *tt_preload_main TT_HIDDEN;
+void *tt_preload_main;
+
+/* Called by the program's _start, after all constructors. */
+TT_EXPORT int __libc_start_main(void *program, int argc, char **argv, void (*init)(void),
+                                void (*fini)(void), void (*loader_fini)(void), void *stack_end);
+int __libc_start_main(void *program, int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*loader_fini)(void), void *stack_end)
+{
+    union found f = {dlsym(RTLD_NEXT, "__libc_start_main")}, stub = {.main = tt_main};
+    struct rlimit stack;
+    if (tt_agent.alive && tt_agent.conf.last_ms && getrlimit(RLIMIT_STACK, &stack) == 0 &&
+        stack.rlim_cur >= 1 << 20) {
+        tt_preload_main = program;
+        program = stub.object;
+    }
+    return f.start_main(program, argc, argv, init, fini, loader_fini, stack_end);
+}
+
 __attribute__((destructor)) static void ended(void)
 {
+    if (tt_agent.alive)
+        tt_agent_exiting();
     if (tt_agent.alive && tt_agent_recording() && tt_agent.head->state == TT_STATE_RUNNING)
         tt_agent.head->state = TT_STATE_ENDED;
 }

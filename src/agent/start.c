@@ -19,6 +19,8 @@
 #define POOL_MOST 16384u
 #define POOL_LEAST 64u
 #define PAD_BYTES 0x10000u
+#define DEAF_NS                                                                                    \
+    1000000000ULL /* an exit does not wait for a recorder that said nothing for so long */
 
 struct tt_agent tt_agent;
 uint32_t tt_sandboxed;
@@ -63,13 +65,15 @@ int tt_conf_read(struct tt_conf *conf, const char *dir, const char *text)
         else if (accept(&at, "rate="))
             conf->rate = (uint32_t)number(&at);
         else if (accept(&at, "follow="))
-            conf->follow = (uint32_t)number(&at);
+            conf->follow = (uint16_t)number(&at);
         else if (accept(&at, "root="))
             conf->root = (uint32_t)number(&at);
         else if (accept(&at, "seed="))
             conf->seed = number(&at);
         else if (accept(&at, "origin="))
             conf->origin_ns = number(&at);
+        else if (accept(&at, "last="))
+            conf->last_ms = (uint16_t)number(&at);
         else
             return -1;
         if (*at == ',')
@@ -571,6 +575,24 @@ void tt_agent_await(void)
     while (__atomic_load_n(&tt_agent.head->heartbeat_ns, __ATOMIC_ACQUIRE) == 0 &&
            tt_sys_boottime_ns() < until)
         tt_sys(__NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
+}
+
+void tt_agent_exiting(void)
+{
+    struct tt_tape_head *h = tt_agent.head;
+    const int64_t pause[2] = {0, 500000}; /* struct timespec */
+    if (!tt_agent.conf.last_ms || !tt_agent_recording() || tt_sandboxed ||
+        h->state != TT_STATE_RUNNING || h->pid != tt_sys_getpid() ||
+        __atomic_exchange_n(&h->exiting, 1, __ATOMIC_RELEASE))
+        return;
+    /* The recorder watches the directory. */
+    tt_sys(__NR_utimensat, TT_AT_FDCWD, (long)tt_agent.conf.dir, 0, 0, 0, 0);
+    uint64_t now = tt_sys_boottime_ns(), until = now + tt_agent.conf.last_ms * 1000000ULL;
+    while (!__atomic_load_n(&h->exit_go, __ATOMIC_ACQUIRE) && now < until &&
+           now < __atomic_load_n(&h->heartbeat_ns, __ATOMIC_RELAXED) + DEAF_NS) {
+        tt_sys(__NR_nanosleep, (long)pause, 0, 0, 0, 0, 0);
+        now = tt_sys_boottime_ns();
+    }
 }
 
 void tt_agent_pass(void)

@@ -126,6 +126,9 @@ size_t tt_tape_read_stack(struct tt_tape *tape, const struct tt_site *site,
                           uint64_t frames[TT_TAPE_DEPTH]);
 /* The head's state now; TT_STATE_EMPTY when it cannot be read. */
 uint32_t tt_tape_state(const struct tt_tape *tape);
+/* Whether the process stands at its exit and waits for tt_tape_let_go; not for long. */
+bool tt_tape_exiting(const struct tt_tape *tape);
+void tt_tape_let_go(const struct tt_tape *tape);
 /* Writes the fields marked R. */
 void tt_tape_tick(struct tt_tape *tape, uint32_t tick, uint64_t origin_ns, bool quiet);
 void tt_tape_free(struct tt_tape *tape);
@@ -275,6 +278,7 @@ struct tt_image {
     char notes[4096];
     uint64_t attach_due; /* not looked at before, see attach.c */
     struct tt_copies copies;
+    bool let_go; /* it stood at its exit and may go on */
     struct tt_stale stale;
     int pidfd;        /* -1 none */
     int mem_fd;       /* of an attached one: its memory as it was at attaching; -1 none */
@@ -489,6 +493,7 @@ struct tt_snapshot_question {
     uint64_t now_ns, began_ns; /* of the image's recording */
     uint64_t grown;            /* most units that a site grew by since the last one */
     bool ending;
+    bool exiting; /* the process stands at its exit */
 };
 bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt_copies *copies,
                         const struct tt_snapshot_question *question);
@@ -519,6 +524,7 @@ struct tt_search {
     uint32_t tick;
     struct tt_inject_frozen frozen;
     bool held;           /* the frozen copy exists */
+    bool at_exit;        /* the process waits at its exit until it was copied */
     struct tt_tape tape; /* a descriptor of its own; fd -1: none */
     struct tt_shadow shadow;
     struct tt_heap_image heap;
@@ -530,7 +536,8 @@ struct tt_search {
     struct tt_error err;
     uint64_t began_ns, read_ns, ended_ns;
     pthread_t thread;
-    uint64_t expected; /* private bytes of the process, for which memory is made ready first */
+    uint64_t bytes;    /* private ones of the process */
+    uint64_t expected; /* for so many memory is made ready first */
     sem_t go;
     int event_fd; /* readable when `stage` went on */
     _Atomic int stage;
@@ -539,7 +546,8 @@ enum {
     TT_SEARCH_PREPARING,
     TT_SEARCH_PREPARED, /* waits for tt_search_go */
     TT_SEARCH_READING,
-    TT_SEARCH_READ,
+    TT_SEARCH_COPIED, /* the process itself is needed no more */
+    TT_SEARCH_READ,   /* nor is the copy */
     TT_SEARCH_DONE
 };
 /* Starts a thread that makes memory ready, waits for the frozen copy, reads it and then searches

@@ -15,6 +15,8 @@
 
 #include "record/internal.h"
 
+#define LAST_MS 5000 /* that an exit waits for its copy at most; mostly some milliseconds */
+
 static const char *mode_name(enum tt_tape_mode mode)
 {
     return mode == TT_MODE_SAMPLED ? "sampled" : mode == TT_MODE_ADAPTIVE ? "adaptive" : "exact";
@@ -31,9 +33,10 @@ static int set_environment(const struct tt_recorder *rec, const char *agent)
     char *preload, conf[256];
     if (asprintf(&preload, "%s%s%s", agent, others && *others ? ":" : "", others ? others : "") < 0)
         return -ENOMEM;
-    snprintf(conf, sizeof conf, "mode=%s,mean=%llu,rate=%u,follow=%d,root=%d,origin=%llu",
+    snprintf(conf, sizeof conf, "mode=%s,mean=%llu,rate=%u,follow=%d,root=%d,origin=%llu,last=%d",
              mode_name(o->mode), (unsigned long long)(o->sample_mean ? o->sample_mean : 512 << 10),
-             o->rate ? o->rate : 1, o->follow, (int)getpid(), (unsigned long long)rec->origin_ns);
+             o->rate ? o->rate : 1, o->follow, (int)getpid(), (unsigned long long)rec->origin_ns,
+             o->snapshots == TT_SNAPSHOTS_OFF ? 0 : LAST_MS);
     int code = setenv("LD_PRELOAD", preload, 1) || setenv(TT_TAPE_ENV_DIR, rec->dir, 1) ||
                        setenv(TT_TAPE_ENV_CONF, conf, 1)
                    ? -errno

@@ -390,9 +390,9 @@ int tt_loop_open(struct tt_recorder *rec, struct pollfd fds[TT_FDS], struct tt_e
     if (fds[TT_FD_TIMER].fd < 0 || fds[TT_FD_SIGNALS].fd < 0 ||
         timerfd_settime(fds[TT_FD_TIMER].fd, 0, &every, NULL) < 0)
         return tt_error_sys(err, -errno, "cannot watch what is recorded");
-    /* without inotify new tapes are found at the next tick */
+    /* a process that exits touches it; without inotify new tapes are found at the next tick */
     if (fds[TT_FD_TAPES].fd >= 0)
-        inotify_add_watch(fds[TT_FD_TAPES].fd, rec->dir, IN_CREATE | IN_MOVED_TO);
+        inotify_add_watch(fds[TT_FD_TAPES].fd, rec->dir, IN_CREATE | IN_MOVED_TO | IN_ATTRIB);
     return 0;
 }
 

@@ -102,6 +102,7 @@ static void *work(void *arg)
                                           threads.len, &search->heap, &search->err);
     search->read_ns = search->ended_ns = tt_clock_now();
     tt_vec_free(&threads);
+    reach(search, TT_SEARCH_COPIED);
     if (!search->code && search->heap.pager) { /* large: read while it is searched */
         tt_search_run(search);
         reach(search, TT_SEARCH_READ);

@@ -75,9 +75,12 @@ bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt
         return false;
     if (options->snapshots > 0) { /* the last of them is for the end */
         uint64_t most = (uint64_t)options->snapshots;
-        if (copies->taken >= most || (!question->ending && most > 1 && copies->taken + 1 >= most))
+        if (copies->taken >= most ||
+            (!question->ending && !question->exiting && most > 1 && copies->taken + 1 >= most))
             return false;
     }
+    if (question->exiting)
+        return question->grown >= GROWN_LEAST;
     if (question->ending)
         return !copies->tried_ns || since > LAST_FRESH_NS;
     if (!copies->tried_ns)
@@ -206,7 +209,7 @@ static void not_taken(struct tt_image *image, uint64_t *count, const struct tt_e
         snprintf(image->copies.failed_why, sizeof image->copies.failed_why, "%.199s", err->text);
 }
 
-static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns)
+static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns, bool at_exit)
 {
     struct tt_copies *copies = &image->copies;
     struct tt_proc_figures figures;
@@ -235,7 +238,9 @@ static void start(struct tt_recorder *rec, struct tt_image *image, uint64_t now_
     search->pid = (pid_t)image->pid;
     search->place = rec->options->place;
     search->place_arg = rec->options->arg;
-    search->expected = bytes;
+    search->bytes = bytes;
+    search->expected = at_exit ? 0 : bytes; /* it waits: no time to make memory ready */
+    search->at_exit = at_exit;
     int code = tt_search_start(search);
     if (code) {
         tt_error_sys(&err, code, "cannot start a search");
@@ -262,7 +267,7 @@ static void copy(struct tt_recorder *rec, struct tt_search *search)
         search->held = true;
         search->began_ns = search->frozen.at_ns;
         search->tick = tt_record_tick_at(rec, search->frozen.at_ns);
-        tt_snapshot_paused(rec->options, &image->copies, search->expected, search->frozen.stop_ns);
+        tt_snapshot_paused(rec->options, &image->copies, search->bytes, search->frozen.stop_ns);
         search->tape.fd = dup(image->tape.fd);
         search->tape.head = image->tape.head;
         if (search->tape.fd < 0)
@@ -326,7 +331,8 @@ int tt_snapshot_fd(const struct tt_recorder *rec)
     return rec->search ? rec->search->event_fd : -1;
 }
 
-static bool wants(const struct tt_recorder *rec, const struct tt_image *image, uint64_t now_ns)
+static bool wants(const struct tt_recorder *rec, const struct tt_image *image, uint64_t now_ns,
+                  bool exiting)
 {
     if (!image->alive || !image->id || !image->visible || !image->first_read ||
         image->tape.head.state != TT_STATE_RUNNING || (rec->ending && image->copies.last_done))
@@ -336,23 +342,51 @@ static bool wants(const struct tt_recorder *rec, const struct tt_image *image, u
         .began_ns = image->opened_ns,
         .grown = growth(image),
         .ending = rec->ending != NULL,
+        .exiting = exiting,
     };
     return tt_snapshot_wanted(rec->options, &image->copies, &question);
 }
 
+static void let_go(struct tt_image *image)
+{
+    image->let_go = true;
+    tt_tape_let_go(&image->tape);
+}
+
+/* A process that stands at its exit: a last copy shows what nothing points to in the end. */
+static void visit_exits(struct tt_recorder *rec, uint64_t now_ns)
+{
+    for (size_t i = 0; !rec->search && i < rec->images.len; i++) {
+        struct tt_image *image = rec->images.data[i];
+        if (!image->alive || !image->id || image->let_go || !tt_tape_exiting(&image->tape))
+            continue;
+        tt_image_read(rec, image, now_ns, false);
+        if (wants(rec, image, now_ns, true))
+            start(rec, image, now_ns, true);
+        if (!rec->search)
+            let_go(image);
+    }
+}
+
 void tt_snapshot_visit(struct tt_recorder *rec, uint64_t now_ns)
 {
-    if (rec->search) {
-        if (rec->search->stage == TT_SEARCH_PREPARED)
-            copy(rec, rec->search);
-        thaw(rec->search);
-        if (rec->search->stage == TT_SEARCH_DONE)
+    struct tt_search *search = rec->search;
+    if (search) {
+        if (search->stage == TT_SEARCH_PREPARED)
+            copy(rec, search);
+        if (search->at_exit && search->image && !search->image->let_go &&
+            search->stage >= TT_SEARCH_COPIED)
+            let_go(search->image);
+        thaw(search);
+        if (search->stage == TT_SEARCH_DONE)
             finish(rec);
         return;
     }
+    if (rec->options->snapshots != TT_SNAPSHOTS_OFF)
+        visit_exits(rec, now_ns);
     for (size_t i = 0; !rec->search && i < rec->images.len; i++)
-        if (wants(rec, rec->images.data[i], now_ns))
-            start(rec, rec->images.data[i], now_ns);
+        if (wants(rec, rec->images.data[i], now_ns, false))
+            start(rec, rec->images.data[i], now_ns, false);
 }
 
 bool tt_snapshot_last(const struct tt_recorder *rec)
@@ -360,7 +394,7 @@ bool tt_snapshot_last(const struct tt_recorder *rec)
     uint64_t now = tt_clock_now();
     bool more = rec->search != NULL;
     for (size_t i = 0; !more && i < rec->images.len; i++)
-        more = wants(rec, rec->images.data[i], now);
+        more = wants(rec, rec->images.data[i], now, false);
     return more;
 }
 

@@ -71,6 +71,20 @@ uint32_t tt_tape_state(const struct tt_tape *tape)
                : TT_STATE_EMPTY;
 }
 
+bool tt_tape_exiting(const struct tt_tape *tape)
+{
+    uint32_t exiting = 0;
+    return read_at(tape, &exiting, sizeof exiting, offsetof(struct tt_tape_head, exiting)) &&
+           exiting == 1;
+}
+
+void tt_tape_let_go(const struct tt_tape *tape)
+{
+    const uint32_t go = 1;
+    ssize_t n = pwrite(tape->fd, &go, sizeof go, offsetof(struct tt_tape_head, exit_go));
+    (void)n; /* it waits for a second at most */
+}
+
 void tt_tape_tick(struct tt_tape *tape, uint32_t tick, uint64_t origin_ns, bool quiet)
 {
     /* the fields marked R, in their order */

@@ -300,7 +300,7 @@ struct tt_tape_head {
     uint64_t pad2_base, pad2_size; /* the same near the shared libraries */
     uint64_t map_base;             /* where the agent mapped the tape in the target */
     uint32_t seccomp;              /* filled by nobody yet sandboxed: reserved, 0 */
-    uint32_t reserved0;
+    uint32_t exiting; /* 1: the process stands at its exit and waits for exit_go, not for long */
     uint64_t watch_entry; /* where stubs of watches lead, in the target; 0: not ready for them. They
                              come by a jump, r11 pushed, then at their struct tt_watch_stub */
     uint64_t probe_entry; /* the same for probes (TT_WATCH_PROBE), with the red zone skipped and
@@ -313,6 +313,7 @@ struct tt_tape_head {
     uint64_t tick_origin_ns; /* R: CLOCK_BOOTTIME of tick 0 (the same for all tapes of a session) */
     uint32_t tick_saturated; /* R */
     uint32_t ring_tail;      /* R: release samples consumed */
+    uint32_t exit_go;        /* R: 1: nothing more is wanted of it, it may exit */
 
     __attribute__((aligned(64))) uint32_t site_count; /* ids given out so far, incl. 0 */
     uint32_t frame_count;                             /* program counters used so far */
