@@ -12,7 +12,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,9 +23,8 @@
 enum { APPS_MAX = 64, ARGS_MAX = 32, RECORD_BYTES = 40 };
 
 static struct {
-    unsigned long owners, monitors, deaf, calls, rate, duration, hold, settle;
-    const char *end, *order, *truth, *callowner, *sipp, *before, *after;
-    char **server;
+    unsigned long owners, monitors, deaf, calls, rate, duration, hold;
+    const char *end, *order, *callowner, *sipp;
 } opt = {.owners = 4,
          .calls = 1000,
          .rate = 100,
@@ -35,10 +33,9 @@ static struct {
          .order = "forward",
          .sipp = "sipp"};
 
-static struct child server = CHILD_NONE, sipp = CHILD_NONE, hook = CHILD_NONE;
+static struct child server = CHILD_NONE, sipp = CHILD_NONE;
 static struct child apps[APPS_MAX];
 static size_t app_count;
-static char dir[] = "/tmp/callload.XXXXXX", socket_path[64];
 static pid_t server_pid; /* tapisrv itself; may be a child of the server command */
 static int sip_port;
 static char server_build[16], server_law[8];
@@ -60,7 +57,7 @@ static const char *word_after(const char *line, const char *key, char *out, size
 static bool start_server(void)
 {
     char word[64];
-    if (!child_spawn(&server, opt.server, ECHO_LINES, SIGTERM))
+    if (!child_spawn(&server, driver.command, ECHO_LINES, SIGTERM))
         return false;
     if (!child_await_line(&server, "ready pid=", now_ms() + 60000, "the server"))
         return false;
@@ -71,7 +68,7 @@ static bool start_server(void)
     word_after(server.last, "build=", server_build, sizeof server_build);
     word_after(server.last, "law=", server_law, sizeof server_law);
     word_after(server.last, "socket=", word, sizeof word);
-    return strcmp(word, socket_path) == 0 ||
+    return strcmp(word, driver.socket_path) == 0 ||
            trouble("the server listens at %s: its command must let $TAPISRV_SOCKET through", word);
 }
 
@@ -164,7 +161,7 @@ static bool run_sipp(void)
     snprintf(calls, sizeof calls, "%lu", opt.calls);
     snprintf(duration, sizeof duration, "%lu", opt.duration);
     snprintf(limit, sizeof limit, "%lu", opt.rate * (opt.duration / 1000 + 4));
-    snprintf(stat, sizeof stat, "%s/sipp.csv", dir);
+    snprintf(stat, sizeof stat, "%s/sipp.csv", driver.dir);
     char *args[] = {(char *)opt.sipp,
                     "-sn",
                     "uac",
@@ -238,7 +235,7 @@ static bool end_apps(void)
 
 static bool settle(void)
 {
-    int64_t until = now_ms() + (int64_t)opt.settle * 1000;
+    int64_t until = now_ms() + (int64_t)driver.settle * 1000;
     do
         child_take_lines(&server, true);
     while (!child_reap(&server) && child_wait(&server, until));
@@ -253,7 +250,7 @@ static bool run_hook(const char *command)
         return true;
     snprintf(pid, sizeof pid, "%d", (int)server_pid);
     setenv("TAPISRV_PID", pid, 1);
-    return driver_hook(&hook, command);
+    return driver_hook(command);
 }
 
 static bool stop_server(void)
@@ -302,9 +299,9 @@ static bool write_truth(double seconds)
 {
     uint64_t records = expected_records();
     bool exact = complete() && (records == 0 || server_probability >= 1);
-    FILE *f = fopen(opt.truth, "we");
+    FILE *f = driver_truth();
     if (!f)
-        return trouble("%s: %s", opt.truth, strerror(errno));
+        return false;
     fprintf(f,
             "{\"schema\": \"callload/1\", \"build\": \"%s\", \"law\": \"%s\", \"server_pid\": %d,\n"
             " \"calls\": %" PRIu64 ", \"failed_calls\": %" PRIu64 ", \"owners\": %lu, "
@@ -320,14 +317,14 @@ static bool write_truth(double seconds)
         fprintf(f, "  %s%s\n", apps[i].last[0] == '{' ? apps[i].last : "null",
                 i + 1 < app_count ? "," : "");
     fprintf(f, " ]}\n");
-    return fclose(f) == 0 || trouble("%s: %s", opt.truth, strerror(errno));
+    return driver_truth_end(f);
 }
 
 /* ---- the run ---- */
 
 static bool drive(void)
 {
-    if (!start_server() || !run_hook(opt.before) || !start_apps())
+    if (!start_server() || !run_hook(driver.before) || !start_apps())
         return false;
     int64_t begin = now_ms();
     if (!run_sipp() || !end_apps())
@@ -338,24 +335,19 @@ static bool drive(void)
             "%.1f s; %" PRIu64 " owner records expected lost%s\n",
             calls_ok, calls_failed, opt.owners, opt.monitors + opt.deaf, opt.end, seconds,
             expected_records(), complete() ? "" : " (INCOMPLETE: not every call was owned by all)");
-    bool good = run_hook(opt.after) && settle() && stop_server();
-    return (!opt.truth || write_truth(seconds)) && good && complete();
+    bool good = run_hook(driver.after) && settle() && stop_server();
+    return (!driver.truth || write_truth(seconds)) && good && complete();
 }
 
 static void clean_up(void)
 {
-    static const char *const files[] = {"sipp.csv", "sock"};
+    char path[80];
     for (size_t i = 0; i < app_count; i++)
         child_kill(&apps[i]);
     child_kill(&sipp);
-    child_kill(&hook);
     child_kill(&server);
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char path[64];
-        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        unlink(path);
-    }
-    rmdir(dir);
+    snprintf(path, sizeof path, "%s/sipp.csv", driver.dir);
+    unlink(path);
 }
 
 const char driver_usage[] =
@@ -388,88 +380,64 @@ static const char *pick(const char *text, const char *const *names)
     return *names;
 }
 
-static void parse_options(int argc, char **argv)
+static void take(int o)
 {
     static const char *const ends[] = {"dealloc", "close", "shutdown", "kill", NULL};
     static const char *const orders[] = {"forward", "reverse", "random", NULL};
-    static const struct option options[] = {
-        {"owners", 1, NULL, 'n'}, {"monitors", 1, NULL, 'm'},  {"deaf", 1, NULL, 'd'},
-        {"calls", 1, NULL, 'c'},  {"rate", 1, NULL, 'r'},      {"duration", 1, NULL, 'D'},
-        {"end", 1, NULL, 'e'},    {"order", 1, NULL, 'o'},     {"settle", 1, NULL, 's'},
-        {"truth", 1, NULL, 't'},  {"callowner", 1, NULL, 'w'}, {"sipp", 1, NULL, 'S'},
-        {"hold", 1, NULL, 'h'},   {"before", 1, NULL, 'b'},    {"after", 1, NULL, 'a'},
-        {NULL, 0, NULL, 0}};
-    for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
-        switch (o) {
-        case 'n':
-            opt.owners = driver_number(optarg, 1, APPS_MAX / 2);
-            break;
-        case 'm':
-            opt.monitors = driver_number(optarg, 0, APPS_MAX / 4);
-            break;
-        case 'd':
-            opt.deaf = driver_number(optarg, 0, APPS_MAX / 4);
-            break;
-        case 'c':
-            opt.calls = driver_number(optarg, 1, 1000000);
-            break;
-        case 'r':
-            opt.rate = driver_number(optarg, 1, 100000);
-            break;
-        case 'D':
-            opt.duration = driver_number(optarg, 0, 3600000);
-            break;
-        case 'e':
-            opt.end = pick(optarg, ends);
-            break;
-        case 'o':
-            opt.order = pick(optarg, orders);
-            break;
-        case 's':
-            opt.settle = driver_number(optarg, 0, 86400);
-            break;
-        case 't':
-            opt.truth = optarg;
-            break;
-        case 'w':
-            opt.callowner = optarg;
-            break;
-        case 'h':
-            opt.hold = driver_number(optarg, 0, 3600000);
-            break;
-        case 'b':
-            opt.before = optarg;
-            break;
-        case 'a':
-            opt.after = optarg;
-            break;
-        case 'S':
-            opt.sipp = optarg;
-            break;
-        default:
-            driver_bad_usage();
-        }
+    switch (o) {
+    case 'n':
+        opt.owners = driver_number(optarg, 1, APPS_MAX / 2);
+        break;
+    case 'm':
+        opt.monitors = driver_number(optarg, 0, APPS_MAX / 4);
+        break;
+    case 'd':
+        opt.deaf = driver_number(optarg, 0, APPS_MAX / 4);
+        break;
+    case 'c':
+        opt.calls = driver_number(optarg, 1, 1000000);
+        break;
+    case 'r':
+        opt.rate = driver_number(optarg, 1, 100000);
+        break;
+    case 'D':
+        opt.duration = driver_number(optarg, 0, 3600000);
+        break;
+    case 'e':
+        opt.end = pick(optarg, ends);
+        break;
+    case 'o':
+        opt.order = pick(optarg, orders);
+        break;
+    case 'w':
+        opt.callowner = optarg;
+        break;
+    case 'h':
+        opt.hold = driver_number(optarg, 0, 3600000);
+        break;
+    case 'S':
+        opt.sipp = optarg;
+        break;
     }
-    if (optind == argc)
-        driver_bad_usage();
-    opt.server = argv + optind;
 }
+
+static const struct option options[] = {
+    {"owners", 1, NULL, 'n'}, {"monitors", 1, NULL, 'm'},  {"deaf", 1, NULL, 'd'},
+    {"calls", 1, NULL, 'c'},  {"rate", 1, NULL, 'r'},      {"duration", 1, NULL, 'D'},
+    {"end", 1, NULL, 'e'},    {"order", 1, NULL, 'o'},     {"hold", 1, NULL, 'h'},
+    {"sipp", 1, NULL, 'S'},   {"callowner", 1, NULL, 'w'}, DRIVER_OPTIONS};
 
 int main(int argc, char **argv)
 {
     static char beside[4096];
-    parse_options(argc, argv);
+    driver_options(argc, argv, options, take);
     if (!opt.callowner) {
         driver_directory(beside, sizeof beside - 16);
         strcat(beside, "/callowner");
         opt.callowner = beside;
     }
-    if (!mkdtemp(dir)) {
-        trouble("%s: %s", dir, strerror(errno));
+    if (!driver_begin("callload", "TAPISRV_SOCKET"))
         return 3;
-    }
-    snprintf(socket_path, sizeof socket_path, "%s/sock", dir);
-    setenv("TAPISRV_SOCKET", socket_path, 1);
     setenv("TAPISRV_SIP_PORT", "0", 1);
     if (!getenv("TERM"))
         setenv("TERM", "dumb", 1); /* SIPp refuses to start without */

@@ -10,15 +10,14 @@ import os
 import re
 import select
 import shutil
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 
-PATIENCE = 15.0
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests"))
+from caseprocess import PATIENCE, Process, run
 
 # Function numbers (wire.h), messages, states, privileges (tapi.h).
 INITIALIZE, SHUTDOWN, NEGOTIATE, OPEN, CLOSE, SET_APP_PRIORITY, MAKE_CALL, ANSWER, ACCEPT = range(1, 10)
@@ -36,35 +35,19 @@ def error(code):
     return 0x80000000 | code
 
 
-class Server:
-    """A running tapisrv; a context manager that ends it and checks that it ended well."""
+class Server(Process):
+    """A running tapisrv."""
 
-    def __init__(self, binary, *args, wrapper=(), env=None):
+    def __init__(self, binary, *args, env=None):
         self.dir = tempfile.mkdtemp(prefix="callcase.")
         self.path = os.path.join(self.dir, "sock")
-        command = [*wrapper, binary, "--sip-port", "0", "--socket", self.path, *args]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, env={**os.environ, **(env or {})})
-        ready = self.process.stdout.readline()
-        if not ready.startswith("ready "):
-            raise AssertionError(f"server did not start: {ready!r} {self.process.stderr.read()!r}")
-        self.port = int(re.search(r"sip-port=(\d+)", ready).group(1))
-        self.stats = None
+        super().__init__(binary, "--sip-port", "0", "--socket", self.path, *args, env={**os.environ, **(env or {})})
+        self.port = int(re.search(r"sip-port=(\d+)", self.ready()).group(1))
 
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        self.stats = self.process.communicate(timeout=60)[1]
+    def ended(self):
+        status = super().ended()
         shutil.rmtree(self.dir, ignore_errors=True)
-        return self.process.returncode
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        status = self.stop()
-        if kind is None and status != 0:
-            raise AssertionError(f"server ended with {status}: {self.stats}")
+        return status
 
 
 class Event:
@@ -242,18 +225,3 @@ class Phone:
         """Answers a request that the server sent."""
         copied = "".join(f"{n}: {m[n.lower()]}\r\n" for n in ("Via", "From", "To", "Call-ID", "CSeq"))
         self.send(f"SIP/2.0 {status}\r\n{copied}Content-Length: 0\r\n\r\n")
-
-
-def run(tests):
-    """Runs the test functions of a module, each with the server binaries from the command line."""
-    failed = 0
-    for test in tests:
-        try:
-            test(*sys.argv[1:])
-            print(f"ok   {test.__name__}", flush=True)
-        except Exception as problem:  # every failure is reported, not only the first
-            import traceback
-            traceback.print_exc()
-            print(f"FAIL {test.__name__}: {problem}", flush=True)
-            failed += 1
-    sys.exit(1 if failed else 0)

@@ -13,7 +13,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -47,11 +46,10 @@ static const struct class
 enum { F1, F2, F3, F4, F5, F6 };
 
 static struct {
-    unsigned long clients, cycles, pause, failures[CLASSES], settle, hang_ms;
+    unsigned long clients, cycles, pause, failures[CLASSES], hang_ms;
     unsigned long first_port, last_port;
     bool unrestricted, until_hang, probe, design_limit;
-    const char *truth, *bin, *scale, *recycle, *before, *after;
-    char **client;
+    const char *bin, *scale, *recycle;
 } opt = {.clients = 1,
          .cycles = 20,
          .first_port = 5000,
@@ -59,15 +57,14 @@ static struct {
          .hang_ms = 2000,
          .scale = "1"};
 
-static struct child rpcssd = CHILD_NONE, clussvc = CHILD_NONE, forgetful = CHILD_NONE,
-                    hook = CHILD_NONE;
+static struct child rpcssd = CHILD_NONE, clussvc = CHILD_NONE, forgetful = CHILD_NONE;
 static struct client {
     struct child child;
     pid_t pid;
     unsigned long ok, refused, held, failures[CLASSES], strange;
     bool hung;
 } clients[CLIENTS_MAX];
-static char dir[] = "/tmp/rpcload.XXXXXX", socket_path[64], target[CLASSES][32], build[16];
+static char target[CLASSES][32], build[16];
 static int epm_port, server_port, forgetful_port, closed_fd = -1, silent_fd = -1;
 static bool somebody_hangs;
 
@@ -163,7 +160,7 @@ static bool start_clients(void)
 {
     for (size_t i = 0; i < opt.clients; i++) {
         struct client *c = &clients[i];
-        if (!child_spawn(&c->child, opt.client, WITH_INPUT, SIGTERM) ||
+        if (!child_spawn(&c->child, driver.command, WITH_INPUT, SIGTERM) ||
             !child_await_line(&c->child, "ready pid=", now_ms() + PATIENCE_MS, "the client"))
             return false;
         c->pid = (pid_t)word_number(c->child.last, "pid=");
@@ -311,7 +308,7 @@ static bool probe_ports(void)
 
 static bool settle(void)
 {
-    int64_t until = now_ms() + (int64_t)opt.settle * 1000;
+    int64_t until = now_ms() + (int64_t)driver.settle * 1000;
     while (child_wait(&clients[0].child, until))
         child_take_lines(&clients[0].child, true);
     return !interrupted;
@@ -341,7 +338,7 @@ static bool read_ledger(void)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct broker_request request = {.op = BROKER_LEDGER};
-    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", socket_path);
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", driver.socket_path);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     bool good = fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0 &&
                 send(fd, &request, sizeof request, MSG_NOSIGNAL) == (ssize_t)sizeof request &&
@@ -372,7 +369,7 @@ static bool run_hook(const char *command)
     setenv("RPCSSD_PID", pid, 1);
     snprintf(pid, sizeof pid, "%d", (int)clussvc.pid);
     setenv("CLUSSVC_PID", pid, 1);
-    return driver_hook(&hook, command);
+    return driver_hook(command);
 }
 
 /* ---- the truth ---- */
@@ -398,9 +395,9 @@ static bool write_truth(double seconds)
         held += clients[i].held;
         strange += clients[i].strange;
     }
-    FILE *f = fopen(opt.truth, "we");
+    FILE *f = driver_truth();
     if (!f)
-        return trouble("%s: %s", opt.truth, strerror(errno));
+        return false;
     fprintf(f,
             "{\"schema\": \"rpcload/1\", \"build\": \"%s\", \"rpcssd_pid\": %d, "
             "\"clussvc_pid\": %d,\n \"pool\": %lu, \"first_port\": %lu, \"time_scale\": %s, "
@@ -425,7 +422,7 @@ static bool write_truth(double seconds)
                 i + 1 < opt.clients ? "," : "");
     }
     fprintf(f, " ]}\n");
-    return fclose(f) == 0 || trouble("%s: %s", opt.truth, strerror(errno));
+    return driver_truth_end(f);
 }
 
 static void summarise(double seconds)
@@ -445,15 +442,15 @@ static void summarise(double seconds)
 
 static bool drive(void)
 {
-    if (!start_servers() || !set_targets() || !start_clients() || !run_hook(opt.before))
+    if (!start_servers() || !set_targets() || !start_clients() || !run_hook(driver.before))
         return false;
     int64_t begin = now_ms();
     if (!run_load() || (somebody_hangs && !watch_hang()) || !probe_ports())
         return false;
     double seconds = (double)(now_ms() - begin) / 1000;
     summarise(seconds);
-    bool good = run_hook(opt.after) && settle() && read_ledger();
-    good = (!opt.truth || write_truth(seconds)) && good;
+    bool good = run_hook(driver.after) && settle() && read_ledger();
+    good = (!driver.truth || write_truth(seconds)) && good;
     return end_clients() && good;
 }
 
@@ -478,12 +475,9 @@ static void clean_up(void)
     close_fd(&silent_fd);
     for (size_t i = 0; i < opt.clients; i++)
         child_kill(&clients[i].child);
-    child_kill(&hook);
     child_kill(&forgetful);
     child_kill(&clussvc);
     child_kill(&rpcssd);
-    unlink(socket_path);
-    rmdir(dir);
 }
 
 const char driver_usage[] =
@@ -532,100 +526,73 @@ static const char *positive(const char *text)
     return text;
 }
 
-static void parse_options(int argc, char **argv)
+static void take(int o)
 {
-    static const struct option options[] = {
-        {"clients", 1, NULL, 'n'},    {"cycles", 1, NULL, 'c'},
-        {"pause", 1, NULL, 'w'},      {"f1", 1, NULL, '1'},
-        {"f2", 1, NULL, '2'},         {"f3", 1, NULL, '3'},
-        {"f4", 1, NULL, '4'},         {"f5", 1, NULL, '5'},
-        {"f6", 1, NULL, '6'},         {"until-hang", 0, NULL, 'u'},
-        {"hang-ms", 1, NULL, 'h'},    {"probe", 0, NULL, 'p'},
-        {"ports", 1, NULL, 'P'},      {"design-limit", 0, NULL, 'd'},
-        {"time-scale", 1, NULL, 'x'}, {"recycle", 1, NULL, 'r'},
-        {"settle", 1, NULL, 's'},     {"before", 1, NULL, 'b'},
-        {"after", 1, NULL, 'a'},      {"truth", 1, NULL, 't'},
-        {"bin", 1, NULL, 'B'},        {NULL, 0, NULL, 0}};
-    for (int o; (o = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
-        switch (o) {
-        case '1':
-        case '2':
-        case '3':
-        case '4':
-        case '5':
-        case '6':
-            opt.failures[o - '1'] = driver_number(optarg, 0, 100000);
-            break;
-        case 'n':
-            opt.clients = driver_number(optarg, 1, CLIENTS_MAX);
-            break;
-        case 'c':
-            opt.cycles = driver_number(optarg, 0, 10000000);
-            break;
-        case 'w':
-            opt.pause = driver_number(optarg, 0, 3600000);
-            break;
-        case 'u':
-            opt.until_hang = true;
-            break;
-        case 'h':
-            opt.hang_ms = driver_number(optarg, 0, 3600000);
-            break;
-        case 'p':
-            opt.probe = true;
-            break;
-        case 'P':
-            parse_ports(optarg);
-            break;
-        case 'd':
-            opt.design_limit = true;
-            break;
-        case 'x':
-            opt.scale = positive(optarg);
-            break;
-        case 'r':
-            opt.recycle = positive(optarg);
-            break;
-        case 's':
-            opt.settle = driver_number(optarg, 0, 86400);
-            break;
-        case 'b':
-            opt.before = optarg;
-            break;
-        case 'a':
-            opt.after = optarg;
-            break;
-        case 't':
-            opt.truth = optarg;
-            break;
-        case 'B':
-            opt.bin = optarg;
-            break;
-        default:
-            driver_bad_usage();
-        }
+    switch (o) {
+    case '1':
+    case '2':
+    case '3':
+    case '4':
+    case '5':
+    case '6':
+        opt.failures[o - '1'] = driver_number(optarg, 0, 100000);
+        break;
+    case 'n':
+        opt.clients = driver_number(optarg, 1, CLIENTS_MAX);
+        break;
+    case 'c':
+        opt.cycles = driver_number(optarg, 0, 10000000);
+        break;
+    case 'w':
+        opt.pause = driver_number(optarg, 0, 3600000);
+        break;
+    case 'u':
+        opt.until_hang = true;
+        break;
+    case 'h':
+        opt.hang_ms = driver_number(optarg, 0, 3600000);
+        break;
+    case 'p':
+        opt.probe = true;
+        break;
+    case 'P':
+        parse_ports(optarg);
+        break;
+    case 'd':
+        opt.design_limit = true;
+        break;
+    case 'x':
+        opt.scale = positive(optarg);
+        break;
+    case 'r':
+        opt.recycle = positive(optarg);
+        break;
+    case 'B':
+        opt.bin = optarg;
+        break;
     }
-    if (optind == argc)
-        driver_bad_usage();
-    opt.client = argv + optind;
 }
+
+static const struct option options[] = {
+    {"clients", 1, NULL, 'n'},    {"cycles", 1, NULL, 'c'},       {"pause", 1, NULL, 'w'},
+    {"f1", 1, NULL, '1'},         {"f2", 1, NULL, '2'},           {"f3", 1, NULL, '3'},
+    {"f4", 1, NULL, '4'},         {"f5", 1, NULL, '5'},           {"f6", 1, NULL, '6'},
+    {"until-hang", 0, NULL, 'u'}, {"hang-ms", 1, NULL, 'h'},      {"probe", 0, NULL, 'p'},
+    {"ports", 1, NULL, 'P'},      {"design-limit", 0, NULL, 'd'}, {"time-scale", 1, NULL, 'x'},
+    {"recycle", 1, NULL, 'r'},    {"bin", 1, NULL, 'B'},          DRIVER_OPTIONS};
 
 int main(int argc, char **argv)
 {
     static char own[4096];
-    parse_options(argc, argv);
+    driver_options(argc, argv, options, take);
     if (!opt.bin) {
         driver_directory(own, sizeof own);
         opt.bin = own;
     }
-    if (!mkdtemp(dir)) {
-        trouble("%s: %s", dir, strerror(errno));
+    if (!driver_begin("rpcload", RPCSS_SOCKET_ENV))
         return 3;
-    }
     for (size_t i = 0; i < CLIENTS_MAX; i++)
         clients[i].child = CHILD_NONE;
-    snprintf(socket_path, sizeof socket_path, "%s/sock", dir);
-    setenv(RPCSS_SOCKET_ENV, socket_path, 1);
     setenv("RPC_TIME_SCALE", opt.scale, 1);
     if (opt.recycle)
         setenv("RPC_PORT_RECYCLE_MS", opt.recycle, 1);

@@ -7,7 +7,6 @@ Nothing sleeps: everything waits for an event or a reply, for at most PATIENCE s
 came" is shown by an answer that must come behind it.
 """
 
-import ctypes
 import os
 import re
 import select
@@ -22,7 +21,8 @@ import threading
 import time
 import uuid
 
-PATIENCE = 30.0
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests"))
+from caseprocess import PATIENCE, Process, run
 
 (REQUEST, PING, RESPONSE, FAULT, WORKING, NOCALL, REJECT, ACK, QUIT, FACK, QUACK) = range(11)
 LASTFRAG, FRAG, NOFACK, MAYBE, IDEMPOTENT, BROADCAST = 2, 4, 8, 16, 32, 64
@@ -31,70 +31,6 @@ CLUSAPI = uuid.UUID("b97db8b2-4c63-11cf-bff6-08002be23f2f")
 CONV = uuid.UUID("333a2276-0000-0000-0d00-00809c000000")
 CONVC = uuid.UUID("4a967f14-3000-0000-0d00-012882000000")
 EPM = uuid.UUID("e1af8308-5d1f-11c9-91a4-08002b14a0fa")
-
-
-LIBC = ctypes.CDLL(None)
-
-
-def die_with_us():
-    LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-class Process:
-    """A program of the case; a context manager that ends it and checks that it ended well."""
-
-    def __init__(self, *command, env=None, stdin=None):
-        self.stderr = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE,
-                                        stderr=self.stderr, env=env, preexec_fn=die_with_us)
-        self.buffer = b""
-
-    def line(self, patience=PATIENCE):
-        """The next line of its standard output; None when it has ended."""
-        deadline = time.monotonic() + patience
-        while b"\n" not in self.buffer:
-            left = max(0, deadline - time.monotonic())
-            if not select.select([self.process.stdout], [], [], left)[0]:
-                raise AssertionError(f"{self.process.args[0]} said nothing; so far {self.buffer!r}")
-            data = os.read(self.process.stdout.fileno(), 65536)
-            if not data:
-                return None
-            self.buffer += data
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        return line.decode()
-
-    def ready(self):
-        line = self.line()
-        if not line or not line.startswith("ready "):
-            raise AssertionError(f"did not start: {line!r} {self.errors()!r}")
-        self.pid = int(re.search(r"pid=(\d+)", line).group(1))
-        return line
-
-    def errors(self):
-        self.stderr.seek(0)
-        return self.stderr.read()
-
-    def stop(self, number=signal.SIGTERM):
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.ended()
-
-    def ended(self):
-        """Waits for its end; one that does not end is killed, which its status then shows."""
-        try:
-            self.process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
-        return self.process.returncode
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        status = self.stop()
-        if kind is None and status != 0:
-            raise AssertionError(f"{self.process.args[0]} ended with {status}: {self.errors()}")
 
 
 class Client(Process):
@@ -395,21 +331,3 @@ class Capture:
                 source, target = struct.unpack_from(">HH", frame, header)
                 if source in ports or target in ports:
                     f.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
-
-
-def run(tests):
-    """Runs the test functions of a module, each with the programs from the command line."""
-    failed = 0
-    only = os.environ.get("RPC_TEST")
-    for test in tests:
-        if only and only not in test.__name__:
-            continue
-        try:
-            test(*sys.argv[1:])
-            print(f"ok   {test.__name__}", flush=True)
-        except Exception as problem:  # every failure is reported, not only the first
-            import traceback
-            traceback.print_exc()
-            print(f"FAIL {test.__name__}: {problem}", flush=True)
-            failed += 1
-    sys.exit(1 if failed else 0)
