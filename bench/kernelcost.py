@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What recording from the kernel costs: ns added to an open+close pair and to a system call that nobody records, with
-strace -f and valgrind --track-fds in the same rounds. Each tool against a bare run of its own round, medians.
+"""What recording from the kernel costs: ns added to an open+close pair, to a system call that nobody records, and to those that
+tell for whom a thread works (recv, poll), with strace -f and valgrind --track-fds in the same rounds. Each tool against a bare
+run of its own round, medians.
     kernelcost.py BUILD [ROUNDS]        needs root; strace and valgrind where they are installed
 Start: main."""
 import os
@@ -50,19 +51,17 @@ def main():
         settled(os.path.realpath(telltale[0]))
         for name in os.listdir(scratch):
             os.unlink(os.path.join(scratch, name))
-        found = re.search(r"open_close_ns ([\d.]+) other_ns ([\d.]+)", text or "")
-        return (float(found[1]), float(found[2])) if found else None
+        found = re.search(r"open_close_ns ([\d.]+) other_ns ([\d.]+) recv_ns ([\d.]+) poll_ns ([\d.]+)", text or "")
+        return [float(ns) for ns in found.groups()] if found else None
 
     values = measure.rounds(count, list(commands), once)
-    for tool in commands:
-        if tool == "bare":
-            bare = [v for v in values[tool] if v]
-            print(f"bare: open+close {sorted(v[0] for v in bare)[len(bare) // 2]:.0f} ns, "
-                  f"another call {sorted(v[1] for v in bare)[len(bare) // 2]:.0f} ns")
-            continue
-        pair = measure.paired(values, tool, "bare", lambda a, b: a[0] - b[0])
-        other = measure.paired(values, tool, "bare", lambda a, b: a[1] - b[1])
-        print(f"{tool}: not measured" if pair is None else f"{tool}: open+close +{pair:.0f} ns, another call +{other:.0f} ns")
+    names = ("open+close", "another call", "recv", "poll")
+    bare = [v for v in values["bare"] if v]
+    print("bare: " + ", ".join(f"{name} {sorted(v[i] for v in bare)[len(bare) // 2]:.0f} ns" for i, name in enumerate(names)))
+    for tool in list(commands)[1:]:
+        added = [measure.paired(values, tool, "bare", lambda a, b, i=i: a[i] - b[i]) for i in range(len(names))]
+        print(f"{tool}: " + ("not measured" if None in added else
+                             ", ".join(f"{name} +{ns:.0f} ns" for name, ns in zip(names, added))))
     shutil.rmtree(scratch)
 
 

@@ -12,7 +12,7 @@ static __always_inline int opened(long ret, __u32 kind)
 {
     int slot = slot_here();
     if (slot >= 0 && ret >= 0)
-        acquired((__u32)slot, kind, 1, (__u32)ret, 0);
+        acquired_here((__u32)slot, kind, 1, (__u32)ret, 0);
     return 0;
 }
 EXIT(open_fd)

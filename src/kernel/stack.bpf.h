@@ -16,16 +16,11 @@ struct {
     __type(value, struct stack);
 } scratch SEC(".maps");
 
-/* Whether the words of a known stack stand in the copy of this one. A function of its own, so that
- * the kernel proves the loop once and not for every way to it. */
-__noinline __u32 same_words(__u32 place, __u64 sp)
+/* Whether the words of a known stack stand in the copy of this one. */
+static __noinline __u32 same_words(const struct stack *stack, const struct tt_kernel_known *k,
+                                   __u64 sp)
 {
-    __u32 zero = 0;
-    const struct stack *stack = bpf_map_lookup_elem(&scratch, &zero);
-    const struct tt_kernel_known *k = &shared.known[place & (TT_KERNEL_CACHE - 1)];
     __u32 n = READ(k->n);
-    if (!stack)
-        return 0;
 #pragma clang loop unroll(disable)
     for (__u32 i = 0; i < TT_KERNEL_WORDS; i++) {
         if (i >= n)
@@ -38,17 +33,19 @@ __noinline __u32 same_words(__u32 place, __u64 sp)
     return 1;
 }
 
-/* The site of a stack that was unwound before and is still the same; 0: not known. */
+/* The site of a stack that was unwound before and is still the same; 0: not known. A function of
+ * its own, so that the kernel proves the loops once and not for every way to them. */
 __noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
 {
     __u32 zero = 0, place = tt_kernel_place(ip, sp, key), have = 0;
     struct stack *stack = bpf_map_lookup_elem(&scratch, &zero);
     if (!stack)
         return 0;
+#pragma clang loop unroll(disable)
     for (__u32 way = 0; way < TT_KERNEL_WAYS; way++) {
         struct tt_kernel_known *k = &shared.known[(place + way) & (TT_KERNEL_CACHE - 1)];
         __u32 seq = READ(k->seq), span = READ(k->span);
-        if ((seq & 1) || k->ip != ip || k->key != key || (k->need_bp && bp - sp != k->bp))
+        if (k->ip != ip || k->key != key || (seq & 1) || (k->need_bp && bp - sp != k->bp))
             continue;
         if (span > have) {
             if (span > TT_KERNEL_SPAN || bpf_probe_read_user(stack->byte, span, (void *)sp))
@@ -56,7 +53,7 @@ __noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
             have = span;
         }
         __u32 site = READ(k->site);
-        if (same_words(place + way, sp) && READ(k->seq) == seq)
+        if (same_words(stack, k, sp) && READ(k->seq) == seq)
             return site;
     }
     return 0;

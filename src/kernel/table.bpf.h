@@ -160,7 +160,7 @@ __noinline int acquired_raw(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 
 }
 
 /* One or two descriptors came to be by this call. kind: with OVER or MET. */
-__noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
+static __always_inline int acquired_here(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
 {
     struct pt_regs *regs = regs_here();
     __u32 site = known_site(regs->ip, regs->sp, regs->bp, (__u64)slot << 8 | (kind & 0xff));
@@ -175,6 +175,12 @@ __noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 seco
         __sync_fetch_and_add(&shared.owner[owner & (TT_KERNEL_OWNERS - 1)].births, n);
     __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);
     return 0;
+}
+
+/* The same as a function of its own, for all but the most frequent callers. */
+__noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
+{
+    return acquired_here(slot, kind, n, first, second);
 }
 
 #endif

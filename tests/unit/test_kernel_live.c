@@ -95,39 +95,49 @@ static __attribute__((noinline)) int opens(const char *path)
 
 /* ---- handles of the program's own ---- */
 
+#if __has_attribute(noclone)
+#define PROBED __attribute__((noinline, noclone))
+#else
+#define PROBED __attribute__((noinline))
+#endif
+
 static long next_handle = 7;
 
-static __attribute__((noinline, noclone)) long take(int fails)
+#define KEEP(value) __asm__ volatile("" : : "r"(value) : "memory")
+static PROBED long take(int fails)
 {
+    KEEP(fails);
     return fails ? -1 : next_handle++;
 }
 /* Within another call of itself. */
-static __attribute__((noinline, noclone)) long take_nested(int depth)
+static PROBED long take_nested(int depth)
 {
     long mine = next_handle++;
-    if (depth)
-        take_nested(depth - 1);
+    long inner = depth ? take_nested(depth - 1) : 0;
+    KEEP(inner);
     return mine;
 }
-static __attribute__((noinline, noclone)) int take_at(int unused, long *out)
+static PROBED int take_at(int unused, long *out)
 {
     *out = unused < 0 ? 0 : next_handle++;
+    KEEP(out);
     return unused < 0 ? -1 : 0;
 }
-static __attribute__((noinline, noclone)) void give(long handle)
+static PROBED void give(long handle)
 {
-    __asm__ volatile("" : : "r"(handle));
+    KEEP(handle);
 }
-static __attribute__((noinline, noclone)) void give_at(const long *handle)
+static PROBED void give_at(const long *handle)
 {
-    __asm__ volatile("" : : "r"(handle));
+    KEEP(handle);
 }
 
 static void use_handles(void)
 {
     long first = take(0), at = 0, ends;
-    take(1);
-    take(0);
+    long failed = take(1), kept = take(0);
+    KEEP(failed);
+    KEEP(kept);
     give(first);
     ends = take_nested(3);
     give(ends);
