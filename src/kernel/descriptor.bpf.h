@@ -10,9 +10,10 @@
 /* Calls that return a new descriptor. */
 static __always_inline int opened(long ret, __u32 kind)
 {
-    int slot = slot_here();
-    if (slot >= 0 && ret >= 0)
-        acquired_here((__u32)slot, kind, 1, (__u32)ret, 0);
+    struct pt_regs *regs;
+    __u32 slot;
+    if (ret >= 0 && both_here(&slot, &regs))
+        acquired_at(regs, slot, kind, 1, (__u32)ret, 0);
     return 0;
 }
 EXIT(open_fd)
@@ -123,9 +124,10 @@ EXIT(open_signalfd)
 #define EBADF 9
 EXIT(close_fd)
 {
-    int slot = slot_here();
-    if (slot >= 0 && ctx->ret != -EBADF)
-        take_fd((__u32)slot, (__u32)regs_here()->di);
+    struct pt_regs *regs;
+    __u32 slot;
+    if (ctx->ret != -EBADF && both_here(&slot, &regs))
+        take_fd(slot, (__u32)regs->di);
     return 0;
 }
 

@@ -160,9 +160,9 @@ __noinline int acquired_raw(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 
 }
 
 /* One or two descriptors came to be by this call. kind: with OVER or MET. */
-static __always_inline int acquired_here(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
+static __always_inline int acquired_at(const struct pt_regs *regs, __u32 slot, __u32 kind, __u32 n,
+                                       __u32 first, __u32 second)
 {
-    struct pt_regs *regs = regs_here();
     __u32 site = known_site(regs->ip, regs->sp, regs->bp, (__u64)slot << 8 | (kind & 0xff));
     if (!site)
         return acquired_raw(slot, kind, n, first, second);
@@ -180,7 +180,7 @@ static __always_inline int acquired_here(__u32 slot, __u32 kind, __u32 n, __u32 
 /* The same as a function of its own, for all but the most frequent callers. */
 __noinline int acquired(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
 {
-    return acquired_here(slot, kind, n, first, second);
+    return acquired_at(regs_here(), slot, kind, n, first, second);
 }
 
 #endif

@@ -165,8 +165,6 @@ static void count(struct tt_recorder *rec, const struct tt_session_module *modul
                                    (uint32_t)i);
         if (!op)
             continue;
-        op->address = at.entry;
-        op->size = at.size;
         op->row_written = false;
         if (code) {
             snprintf(op->source, sizeof op->source, "refused: %s",
@@ -174,6 +172,8 @@ static void count(struct tt_recorder *rec, const struct tt_session_module *modul
             continue;
         }
         snprintf(op->source, sizeof op->source, "declared");
+        op->address = at.entry;
+        op->size = at.size;
         op->slot = (int)i;
         op->since_ns = op->patched_ns = tt_clock_now();
         tt_kernel_counted_at(rec->kernel, (pid_t)image->pid, (uint32_t)i, at.entry);
