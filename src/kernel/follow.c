@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the records mean. Each belongs to the image that has its slot; a raw stack is unwound and
- * becomes a site of that image's tape, and the words that led through it are handed to the kernel
- * side, which from then on tells the site by itself. A fork with following, and every exec, begins
- * an image: the kernel side has given it a slot before its first system call, so nothing is missed.
- * Start: take, tt_kernel_visit. */
+/* What the records mean. Each belongs to the image that has its slot. A fork with following, and
+ * every exec, begins an image: the kernel side has given it a slot before its first system call, so
+ * nothing is missed. Start: take, tt_kernel_visit. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,74 +10,7 @@
 
 #include "kernel/internal.h"
 
-static const struct {
-    enum tt_tape_kind kind;
-    enum tt_tape_space space;
-} kinds[TT_KERNEL_KINDS] = {
-    [TT_KERNEL_FD] = {TT_KIND_FD, TT_SPACE_FD},
-    [TT_KERNEL_SOCKET] = {TT_KIND_SOCKET, TT_SPACE_FD},
-    [TT_KERNEL_MQ] = {TT_KIND_IPC, TT_SPACE_FD},
-    [TT_KERNEL_THREAD] = {TT_KIND_THREAD, TT_SPACE_THREAD},
-    [TT_KERNEL_MAPPING] = {TT_KIND_MAPPING, TT_SPACE_MAPPING},
-    [TT_KERNEL_CHILD] = {TT_KIND_CHILD, TT_SPACE_CHILD},
-    [TT_KERNEL_TIMER] = {TT_KIND_TIMER, TT_SPACE_TIMER},
-    [TT_KERNEL_SHM] = {TT_KIND_IPC, TT_SPACE_SHM},
-    [TT_KERNEL_SEM] = {TT_KIND_IPC, TT_SPACE_SEM},
-    [TT_KERNEL_MSG] = {TT_KIND_IPC, TT_SPACE_MSG},
-    [TT_KERNEL_PORT] = {TT_KIND_PORT, TT_SPACE_PORT},
-};
-
-static bool known_kind(uint32_t kind)
-{
-    return kind < TT_KERNEL_KINDS || (kind >= TT_KERNEL_DECLARED && kind < TT_KERNEL_DECLARED_END);
-}
-static enum tt_tape_kind kind_of(uint32_t kind)
-{
-    return kind < TT_KERNEL_KINDS
-               ? kinds[kind].kind
-               : (enum tt_tape_kind)(TT_KIND_DECLARED + kind - TT_KERNEL_DECLARED);
-}
-static uint32_t space_of(uint32_t kind)
-{
-    return kind < TT_KERNEL_KINDS ? kinds[kind].space
-                                  : TT_SPACE_DECLARED + kind - TT_KERNEL_DECLARED;
-}
-
-/* ---- numbers of sites ---- */
-
-uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
-                          enum tt_kernel_kind kind)
-{
-    const uint64_t *known = tt_map_get(&image->link_at, site);
-    if (known)
-        return image->links.data[*known].global;
-    uint32_t number = kernel->free_sites.len ? kernel->free_sites.data[--kernel->free_sites.len]
-                      : kernel->next_site < TT_KERNEL_SITES ? kernel->next_site++
-                                                            : 0;
-    if (!number || !site)
-        return 0;
-    struct tt_kernel_link link = {.global = number, .site = site};
-    if (tt_map_put(&image->link_at, site, image->links.len) || tt_vec_push(&image->links, link))
-        return 0;
-    memset(&kernel->shared->count[number], 0, sizeof *kernel->shared->count);
-    kernel->shared->count[number].kind = kind;
-    kernel->local[number] = site;
-    return number;
-}
-
 /* ---- images ---- */
-
-static void forget_known(struct tt_kernel *kernel, uint32_t slot)
-{
-    for (uint32_t i = 0; i < TT_KERNEL_CACHE; i++) {
-        struct tt_kernel_known *k = &kernel->shared->known[i];
-        if (k->ip && k->key >> 8 == slot) {
-            __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_RELEASE);
-            k->ip = 0;
-            __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_RELEASE);
-        }
-    }
-}
 
 static void free_image(struct tt_kernel *kernel, struct tt_kernel_image *image)
 {
@@ -87,7 +18,7 @@ static void free_image(struct tt_kernel *kernel, struct tt_kernel_image *image)
         kernel->local[image->links.data[i].global] = 0;
         tt_vec_push(&kernel->free_sites, image->links.data[i].global);
     }
-    forget_known(kernel, image->slot);
+    tt_kernel_forget_known(kernel, image->slot);
     tt_kernel_owners_clear(kernel, image);
     kernel->image[image->slot] = NULL;
     tt_kernel_tape_free(&image->tape);
@@ -136,88 +67,12 @@ static void make_image(struct tt_kernel *kernel, uint32_t slot, pid_t pid, const
                  (int)TT_KERNEL_PATH - 1, path);
     for (unsigned i = 0; i < 2; i++) {
         enum tt_kernel_kind kind = i ? TT_KERNEL_SOCKET : TT_KERNEL_FD;
-        uint32_t site = tt_kernel_tape_site(&image->tape, kind_of(kind), NULL, 0, true);
+        uint32_t site = tt_kernel_tape_site(&image->tape, tt_kernel_kind(kind), NULL, 0, true);
         image->unknown[i] = tt_kernel_number(kernel, image, site, kind);
         kernel->shared->slot[slot].unknown[i] = image->unknown[i];
     }
     tt_kernel_fds_reconcile(kernel, image);
     kernel->options.arrived(kernel->options.arg, pid, fd);
-}
-
-/* ---- stacks ---- */
-
-/* Hands a stack to the kernel side. */
-static void teach(struct tt_kernel *kernel, const struct tt_kernel_event *e, uint32_t number,
-                  const struct tt_kernel_words *words)
-{
-    uint64_t key = (uint64_t)e->slot << 8 | e->kind;
-    uint32_t place = tt_kernel_place(e->ip, e->sp, key), way, span = 0;
-    struct tt_kernel_known *k = NULL;
-    if (!number || !words->whole || !words->n)
-        return;
-    for (way = 0; way < TT_KERNEL_WAYS; way++) {
-        struct tt_kernel_known *at = &kernel->shared->known[place + way];
-        if (at->ip == e->ip && at->key == key && at->n == words->n &&
-            memcmp(at->at, words->at, words->n * sizeof *at->at) == 0 &&
-            memcmp(at->word, words->word, words->n * sizeof *at->word) == 0)
-            return; /* its second record was under way */
-        if (!at->ip && !k)
-            k = at;
-    }
-    if (!k)
-        k = &kernel->shared->known[place + kernel->turn++ % TT_KERNEL_WAYS];
-    __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_SEQ_CST);
-    k->site = number;
-    k->ip = e->ip;
-    k->key = key;
-    k->bp = e->bp - e->sp;
-    k->need_bp = words->need_bp;
-    k->n = words->n;
-    for (uint32_t i = 0; i < words->n; i++) {
-        k->at[i] = words->at[i];
-        k->word[i] = words->word[i];
-        uint32_t end = (words->at[i] & ~7u) + 8;
-        span = end > span ? end : span;
-    }
-    k->span = span;
-    __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_SEQ_CST);
-}
-
-#define IGNORE UINT32_MAX
-
-/* The tape site of a record, and its number there. IGNORE: the loader's own doing. */
-static uint32_t site_of(struct tt_kernel *kernel, struct tt_kernel_image *image,
-                        const struct tt_kernel_event *e, uint32_t *number)
-{
-    static struct tt_kernel_frames frames;
-    static struct tt_kernel_words words;
-    if (e->site) {
-        *number = e->site;
-        return e->site < TT_KERNEL_SITES ? kernel->local[e->site] : 0;
-    }
-    const struct tt_kernel_stopped stopped = {
-        .ip = e->ip,
-        .sp = e->sp,
-        .bp = e->bp,
-        .di = e->di,
-        .copy = (const uint8_t *)(e + 1),
-        .base = e->sp & ~4095ULL,
-        .bytes = (size_t)e->pages * 4096,
-    };
-    tt_kernel_unwind(image->unwind, &stopped, &frames, &words);
-    if (frames.short_copy && e->pages == TT_KERNEL_PAGES)
-        kernel->shared->deep = 1;
-    if (frames.cut)
-        image->tape.head->dropped[TT_DROP_CUT_UNWIND]++;
-    if (frames.loader && e->kind == TT_KERNEL_MAPPING)
-        return IGNORE;
-    bool skip = frames.wrapper && frames.n > 1 &&
-                e->kind < TT_KERNEL_KINDS; /* as the agent's stacks begin with the caller */
-    uint32_t site = tt_kernel_tape_site(&image->tape, kind_of(e->kind), frames.pc + skip,
-                                        frames.n - skip, frames.cut);
-    *number = site ? tt_kernel_number(kernel, image, site, (enum tt_kernel_kind)e->kind) : 0;
-    teach(kernel, e, *number, &words);
-    return site;
 }
 
 /* ---- records ---- */
@@ -226,7 +81,7 @@ static void opened(struct tt_kernel *kernel, struct tt_kernel_image *image,
                    const struct tt_kernel_event *e)
 {
     uint32_t number = 0;
-    site_of(kernel, image, e, &number);
+    tt_kernel_site(kernel, image, e, &number);
     if (!number)
         number = image->unknown[e->kind == TT_KERNEL_SOCKET];
     if (!number)
@@ -247,10 +102,10 @@ static void opened(struct tt_kernel *kernel, struct tt_kernel_image *image,
 static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
                      const struct tt_kernel_event *e)
 {
-    uint32_t number, site = site_of(kernel, image, e, &number);
-    uint32_t space = space_of(e->kind);
+    uint32_t number, site = tt_kernel_site(kernel, image, e, &number);
+    uint32_t space = tt_kernel_space(e->kind);
     struct tt_kernel_tape *tape = &image->tape;
-    if (site == IGNORE)
+    if (site == TT_KERNEL_IGNORE)
         return;
     bool ipc = e->kind == TT_KERNEL_SHM || e->kind == TT_KERNEL_SEM || e->kind == TT_KERNEL_MSG;
     struct tt_tape_held *held = tt_kernel_tape_find(tape, space, e->value[0]);
@@ -288,7 +143,7 @@ static void released(struct tt_kernel_image *image, uint32_t space, uint64_t val
 
 static void code_changed(struct tt_kernel *kernel, struct tt_kernel_image *image)
 {
-    forget_known(kernel, image->slot);
+    tt_kernel_forget_known(kernel, image->slot);
     tt_kernel_unwind_again(image->unwind);
     image->tape.head->module_epoch++;
 }
@@ -314,8 +169,8 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
             return;
         }
         if (image->brk && image->brk < start) {
-            site = site_of(kernel, image, e, &number);
-            image->heap = site != IGNORE;
+            site = tt_kernel_site(kernel, image, e, &number);
+            image->heap = site != TT_KERNEL_IGNORE;
             const struct tt_kernel_span span = {.start = image->brk,
                                                 .end = start,
                                                 .site = site,
@@ -334,8 +189,8 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
     default:
         break;
     }
-    site = site_of(kernel, image, e, &number);
-    if (site == IGNORE)
+    site = tt_kernel_site(kernel, image, e, &number);
+    if (site == TT_KERNEL_IGNORE)
         return;
     if (!e->value[1]) /* shmat */
         end = tt_kernel_unwind_end(image->unwind, start);
@@ -373,7 +228,7 @@ static int take(void *arg, void *data, size_t n)
 {
     struct tt_kernel *kernel = arg;
     const struct tt_kernel_event *e = data;
-    if (n < sizeof *e || e->slot >= TT_KERNEL_SLOTS || !known_kind(e->kind) ||
+    if (n < sizeof *e || e->slot >= TT_KERNEL_SLOTS || !tt_kernel_kind_known(e->kind) ||
         (!e->site && e->ip && n < sizeof *e + (size_t)e->pages * 4096))
         return 0;
     if (e->what == TT_KERNEL_FORK) {
@@ -393,7 +248,7 @@ static int take(void *arg, void *data, size_t n)
     else if (e->what == TT_KERNEL_ACQUIRE)
         acquired(kernel, image, e);
     else if (e->what == TT_KERNEL_RELEASE)
-        released(image, space_of(e->kind), e->value[0], e->tick);
+        released(image, tt_kernel_space(e->kind), e->value[0], e->tick);
     else
         mapped(kernel, image, e);
     return 0;

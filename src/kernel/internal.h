@@ -2,6 +2,7 @@
 /* What the files of this room share.
  *   load.c   the object: into the kernel, and to its tracepoints
  *   follow.c records and visits: which image they belong to, and what they mean
+ *   site.c   stacks of records: sites
  *   owner.c  on whose behalf units were acquired
  *   probe.c  declared handles and operations
  *   fds.c    descriptors: the kernel side's table, and /proc/PID/fd
@@ -196,6 +197,18 @@ struct tt_kernel {
     TT_VEC(struct tt_kernel_probed) probes;
 };
 
+/* site.c */
+/* What the tape calls a kind of the kernel side. */
+bool tt_kernel_kind_known(uint32_t kind);
+enum tt_tape_kind tt_kernel_kind(uint32_t kind);
+uint32_t tt_kernel_space(uint32_t kind);
+/* The tape site of a record, and its number there (0: none). TT_KERNEL_IGNORE: the dynamic loader's
+ * own doing. */
+#define TT_KERNEL_IGNORE UINT32_MAX
+uint32_t tt_kernel_site(struct tt_kernel *kernel, struct tt_kernel_image *image,
+                        const struct tt_kernel_event *e, uint32_t *number);
+/* The stacks of a slot that were handed over are not valid any more. */
+void tt_kernel_forget_known(struct tt_kernel *kernel, uint32_t slot);
 /* A number for a tape site of an image, by which the kernel side counts it; 0: none is free. */
 uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
                           enum tt_kernel_kind kind);
