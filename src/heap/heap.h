@@ -86,7 +86,7 @@ int tt_heap_image_core(const char *core, const char *exe, struct tt_heap_image *
 void tt_heap_image_free(struct tt_heap_image *image);
 
 /* Makes memory ready for the search of a process with that many private bytes, before it is frozen,
- * so that the copy lives shorter; a quarter as many. The end of the next search gives it back, or
+ * so that the copy lives shorter; a third as many. The end of the next search gives it back, or
  * 0 bytes do. */
 void tt_heap_prepare(uint64_t bytes);
 

@@ -18,7 +18,7 @@
 
 enum { HUGE_PAGE = 2 << 20, LEAST = 2 * HUGE_PAGE };
 /* A search takes 0.31 bytes for each of a heap of small blocks. */
-enum { READY_PART = 4, READY_LEAST = 64 << 20 };
+enum { READY_PART = 16, READY_PARTS = 5, READY_LEAST = 64 << 20 };
 
 struct region {
     uint8_t *start;
@@ -136,7 +136,7 @@ void tt_heap_prepare(uint64_t bytes)
 {
     struct region halves[2];
     pthread_t other;
-    size_t size = bytes / READY_PART / 2 & ~((size_t)HUGE_PAGE - 1);
+    size_t size = bytes / READY_PART * READY_PARTS / 2 & ~((size_t)HUGE_PAGE - 1);
     if (bytes < READY_LEAST) {
         tt_heap_spare_drop();
         return;
