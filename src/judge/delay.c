@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Is there a timer in this site's releases (METHODS 2.3 ii)? Exact ages of sampled releases where
  * there are enough, else the half-octave bins. Start: tt_judge_delay. */
+#include <math.h>
 #include <string.h>
 
 #include "judge/dossier.h"
@@ -8,6 +9,7 @@
 #define MIN_SAMPLES 8u
 #define SHARE_OF_ALL 0.3 /* a timer that few units ever reach does not describe the site */
 #define AT_ONE_TIME 0.25
+#define CLOSER_LEAST 3.0
 
 /* The first grid point by which so many had happened. */
 static size_t point_of(const struct tt_dossiers *all, const double *counts, double number)
@@ -35,6 +37,30 @@ static bool at_one_time(const struct tt_dossiers *all, const struct tt_dossier *
     return releases < AT_ONE_TIME * births;
 }
 
+/* Exact ages that are too few to show a timer tell where in the bins it lies, if they agree: within
+ * two ticks or as narrowly as a window of theirs would be. */
+static void look_closer(const struct tt_stats_age *ages, size_t n, struct tt_stats_delay *delay)
+{
+    double lo = INFINITY, hi = 0, sum = 0, count = 0;
+    for (size_t i = 0; i < n; i++) {
+        double age = ages[i].age / TT_STATS_TICKS_PER_SECOND;
+        if (age < delay->lo || age >= delay->hi)
+            continue;
+        lo = fmin(lo, age);
+        hi = fmax(hi, age);
+        sum += age * (double)ages[i].count;
+        count += (double)ages[i].count;
+    }
+    double tick = 1 / TT_STATS_TICKS_PER_SECOND;
+    if (count < CLOSER_LEAST ||
+        hi - lo > fmax(2 * tick, 2 * tt_stats_delay_defaults.half_width * sum / count))
+        return;
+    delay->seen_lo = lo;
+    delay->seen_hi = hi;
+    if (delay->tau < lo - tick || delay->tau > hi + tick)
+        delay->tau = sum / count;
+}
+
 int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
 {
     TT_VEC(struct tt_stats_age) ages = {0};
@@ -53,6 +79,8 @@ int tt_judge_delay(const struct tt_dossiers *all, struct tt_dossier *d)
     bool rare = strcmp(d->resource, "heap") != 0 && !d->delay.found;
     if (!rc && !d->by_series && (samples < MIN_SAMPLES || rare))
         tt_stats_delay_find_binned(d->death_bins, &tt_stats_delay_defaults, &d->delay);
+    if (!rc && d->delay.found && d->delay.binned)
+        look_closer(ages.data, ages.len, &d->delay);
     tt_vec_free(&ages);
     double deaths = 0, looked_at = 0;
     for (unsigned b = 0; b < TT_STATS_BINS; b++) {

@@ -170,8 +170,12 @@ int tt_judge_tell(const struct tt_dossiers *all, const struct tt_dossier *d, str
     }
     if (!rc && d->delay.found) {
         struct tt_evidence e = {.kind = "release-age", .value = d->delay.tau, .log_e = NAN};
-        snprintf(e.text, sizeof e.text, "%.0f %% of releases come %.3g to %.3g s after birth",
-                 100 * d->delay.share, d->delay.lo, d->delay.hi);
+        int used =
+            snprintf(e.text, sizeof e.text, "%.0f %% of releases come %.3g to %.3g s after birth",
+                     100 * d->delay.share, d->delay.lo, d->delay.hi);
+        if (d->delay.seen_hi > 0)
+            snprintf(e.text + used, sizeof e.text - (size_t)used,
+                     ", those looked at %.4g to %.4g s", d->delay.seen_lo, d->delay.seen_hi);
         rc = add_evidence(f, e);
     }
     if (!rc && d->load.known && d->load.following) {

@@ -29,7 +29,9 @@ struct tt_stats_delay {
     double deaths;  /* in the window */
     double log_p;   /* ln of the corrected p-value against BOTH neighbouring windows, <= 0 */
     bool candidate; /* tau is one of the usual timers 30 60 120 240 300 600 900 3600 7200 s */
-    bool binned;    /* from half-octave bins: tau is known to a factor of 1.41 only */
+    bool binned;    /* from half-octave bins: tau is known to a factor of 1.41 only, */
+    double seen_lo,
+        seen_hi; /* but for exact ages that agree, of a few; seconds, 0: there are none */
 };
 
 /* Looks for the spike in exact ages at death (any order, ages may repeat). The usual timers are

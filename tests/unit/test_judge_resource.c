@@ -292,6 +292,33 @@ static void cooling_below_the_limit_is_delayed_release(void **state)
     }
 }
 
+/* Of a resource that is rare few releases are looked at: they tell where in the bin the timer lies.
+ */
+static void few_exact_ages_place_a_timer(void **state)
+{
+    (void)state;
+    struct sim sim;
+    struct tt_findings out;
+    begin(&sim, 3, 1.5);
+    cooling(&sim, 100, 20);
+    sim_site(&sim, NULL, 0);
+    struct tt_case_site *s = last_site(&sim, "port grant");
+    s->release_ages.len = 3;
+    for (uint32_t i = 0; i < 3; i++)
+        s->release_ages.data[i] = (struct tt_stats_age){159 + i, 1};
+    sim_judge(&sim, HORIZON, &out);
+    const struct tt_finding *f = sim_finding(&sim, &out, 0);
+    assert_string_equal(tt_verdict_word(f->verdict), "delayed release");
+    bool told = false;
+    for (size_t i = 0; i < f->evidence.len; i++)
+        if (!strcmp(f->evidence.data[i].kind, "release-age"))
+            told = fabs(f->evidence.data[i].value - 20) < 0.13 &&
+                   strstr(f->evidence.data[i].text, "those looked at 19.88 to 20.12 s");
+    assert_true(told);
+    tt_findings_free(&out);
+    sim_close(&sim);
+}
+
 /* What a client was granted is given back all at once, when it goes away: no timer, and nothing
  * that a slower load would cure. */
 static void a_client_that_leaves_is_no_timer(void **state)
@@ -435,6 +462,7 @@ int main(void)
         cmocka_unit_test(a_port_goes_with_its_socket),
         cmocka_unit_test(a_rate_that_exhausts_is_a_capacity_limit),
         cmocka_unit_test(cooling_below_the_limit_is_delayed_release),
+        cmocka_unit_test(few_exact_ages_place_a_timer),
         cmocka_unit_test(a_client_that_leaves_is_no_timer),
         cmocka_unit_test(a_leak_that_exhausts_is_no_capacity_limit),
         cmocka_unit_test(owners_are_told),
