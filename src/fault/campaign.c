@@ -69,6 +69,10 @@ static int check_usual(const struct campaign *c, const struct tt_fault_round *ro
                             WIFEXITED(round->load_status) ? WEXITSTATUS(round->load_status)
                                                           : 128 + WTERMSIG(round->load_status),
                             c->o->load);
+    if (c->o->load && !round->served)
+        return tt_error_set(err, -EINVAL,
+                            "without any fault, %s ended with %s %d before it waited for clients",
+                            name, how, status);
     if (!round->ended)
         return tt_error_set(
             err, -ENOTSUP,

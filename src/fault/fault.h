@@ -143,9 +143,10 @@ struct tt_fault_called {
     uint32_t site, calls, after;
 };
 struct tt_fault_round {
-    bool began; /* the library was there */
-    bool ended; /* exit or _exit was called, or (server) the load is done */
-    bool alone; /* a server that ended without being told to */
+    bool began;  /* the library was there */
+    bool ended;  /* exit or _exit was called, or (server) the load is done */
+    bool served; /* a server's load was begun */
+    bool alone;  /* a server that ended without being told to */
     bool hung;
     bool missed;             /* a process could not be searched */
     bool searched;           /* lost_units are known */

@@ -460,13 +460,15 @@ int tt_fault_run(const struct tt_fault_options *o, struct tt_fault_world *world,
     if (o->load && round->ended && !round->alone)
         stop_server(&run);
     let_go(&run);
-    while (round->ended && !o->load && !gone(run.pid) && !late(&run))
+    bool ends = round->ended && (!o->load || round->alone);
+    while (ends && !gone(run.pid) && !late(&run))
         doze(&run, TT_FAULT_ENDING, 1000000);
+    round->served = run.load > 0;
     round->load_status = run.load > 0 ? end(run.load) : 0;
     bool still = !gone(run.pid);
     round->status = end(run.pid);
-    tt_fault_children_end(&run.children);  /* of the rest, those that left its group */
-    if (still && round->ended && !o->load) /* in exit, after we looked */
+    tt_fault_children_end(&run.children); /* of the rest, those that left its group */
+    if (still && ends)                    /* in exit, after we looked */
         round->hung = true;
     round->seconds = (double)(tt_clock_now() - began) / 1e9;
 out:
