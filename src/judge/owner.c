@@ -137,15 +137,14 @@ static void write_text(struct tt_owner_fact *fact)
     char units[32], owners[32], process[64], *out = fact->text;
     size_t room = sizeof fact->text;
     const char *base = strrchr(fact->exe, '/');
-    tt_text_count(units, (uint64_t)llround(fact->units));
     tt_text_count(owners, (uint64_t)llround(fact->owners));
     int used;
     if (fact->owners < 2 && fact->pid)
-        used = snprintf(out, room, "all %s on behalf of %s", units,
+        used = snprintf(out, room, "only on behalf of %s",
                         write_process(process, fact->pid, fact->exe));
     else if (fact->owners < 2)
-        used = snprintf(out, room, "all %s on behalf of one client%s%s", units,
-                        *fact->address ? ", " : "", fact->address);
+        used = snprintf(out, room, "only on behalf of one client%s%s", *fact->address ? ", " : "",
+                        fact->address);
     else if (fact->pid)
         used = snprintf(out, room, "only on behalf of %s, in %s connections",
                         write_process(process, fact->pid, fact->exe), owners);

@@ -175,7 +175,7 @@ int tt_judge_tell(const struct tt_dossiers *all, const struct tt_dossier *d, str
                      100 * d->delay.share, d->delay.lo, d->delay.hi);
         if (d->delay.seen_hi > 0)
             snprintf(e.text + used, sizeof e.text - (size_t)used,
-                     ", those looked at %.4g to %.4g s", d->delay.seen_lo, d->delay.seen_hi);
+                     ", those looked at %.2f to %.2f s", d->delay.seen_lo, d->delay.seen_hi);
         rc = add_evidence(f, e);
     }
     if (!rc && d->load.known && d->load.following) {

@@ -355,7 +355,8 @@ def judge_times(checks, directory):
 
     before = max(grants["before_exit"], key=lambda f: f["births"], default=None)
     if checks.right(before, "B7: rpcssd's grants seen"):
-        checks.found(before["verdict"].startswith("leak") and before["lost"]["units"] == granted, f"B7: a leak of {granted} of rpcssd's grants while the client lives",
+        checks.found(before["verdict"].startswith("leak") and lost <= before["lost"]["units"] <= before["live"] == granted,
+                     f"B7: rpcssd's grants leak while the client lives, {lost} to {granted} of them",
                      (before["verdict"], before["lost"], before["would_change_it"], before["evidence"]))
         owner = before["owner"] or {}
         checks.right(owner.get("pid") == truth["pid"] and owner["exe"].endswith("/clusclient") and owner["units"] == granted and

@@ -391,7 +391,7 @@ static void processes_are_named(void **state)
     assert_int_equal(tt_vec_push(&s->owners, share), 0);
     sim_judge(&sim, HORIZON, &out);
     const struct tt_finding *f = sim_finding(&sim, &out, 0);
-    assert_string_equal(f->owner.text, "all 20 on behalf of pid 4711 (clusclient)");
+    assert_string_equal(f->owner.text, "only on behalf of pid 4711 (clusclient)");
     assert_true(f->owner.most.units == 0);
     tt_findings_free(&out);
     share = (struct tt_case_share_of){3, 10};
