@@ -158,7 +158,7 @@ struct tt_heap_edges {
     uint32_t **lists; /* of each chunk */
     uint32_t *begin;  /* where a block's part of its chunk's list begins; one more ends the chunk */
     uint64_t *leaf;   /* a bit for each block that points to no other */
-    uint64_t *tagging; /* a bit for each that holds what would point to a block without a tag */
+    uint64_t *tagging; /* a bit for each that may hold what would point to a block without a tag */
     TT_VEC(uint32_t *) slabs; /* the lists' memory */
 };
 /* Needs 4 bytes a block and 4 a pointer. 0 or -ENOMEM. */
