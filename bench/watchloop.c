@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What watched functions cost: a child calls them in loops, by turns with the watches in place
  * (attached, as the recorder does it) and without, so that both are measured in one process within
- * the same second. Prints for each loop the least time of a round without and with, and the median
- * of the differences of neighbouring rounds. Usage: watchloop [ROUNDS [BLOB]]. Start: main. */
+ * the same second. A round is many short slices, of which the least counts: what else the machine
+ * does lengthens some, never all. Prints for each loop the least time of a round without and with,
+ * and the median of the differences of neighbouring rounds. Two loops call functions of our own
+ * that do nothing, so that the watches are seen alone. Usage: watchloop [ROUNDS [BLOB [LOOP]]],
+ * LOOP a number from 0. Start: main. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +22,8 @@
 #include "inject/attach.h"
 #include "inject/watch.h"
 
-#define TURNS 20000
+#define TURNS 500 /* of a slice */
+#define SLICES 60 /* of a round */
 #define ROUNDS_MOST 100
 
 static int zero, pair[2];
@@ -53,14 +57,46 @@ static void map_unmap(void)
     munmap(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
 }
 
+/* Descriptors that no kernel gave out. */
+__attribute__((noinline)) int fake_open(int fd)
+{
+    __asm__ volatile("nop; nop; nop; nop; nop" : : : "memory");
+    return fd;
+}
+
+__attribute__((noinline)) int fake_close(int fd)
+{
+    __asm__ volatile("nop; nop; nop; nop; nop" : : : "memory");
+    return fd;
+}
+
+static void empty(void)
+{
+    fake_close(fake_open(40));
+}
+
+/* Below some frames, as in servers. */
+__attribute__((noinline)) static void empty_deep(int depth)
+{
+    if (depth > 0)
+        empty_deep(depth - 1);
+    else
+        empty();
+    __asm__ volatile("" : : : "memory");
+}
+
+static void empty_at_20(void)
+{
+    empty_deep(15);
+}
+
 static const struct loop {
     const char *name;
     void (*turn)(void);
-} loops[] = {{"open+close", open_close},
-             {"dup+close", dup_close},
-             {"read of a file", read_file},
-             {"recv of a socket", read_socket},
-             {"mmap+munmap", map_unmap}};
+} loops[] = {{"open+close", open_close},       {"dup+close", dup_close},
+             {"read of a file", read_file},    {"recv of a socket", read_socket},
+             {"mmap+munmap", map_unmap},       {"nothing+nothing", empty},
+             {"15 frames deeper", empty_at_20}};
 #define LOOPS (sizeof loops / sizeof loops[0])
 
 #define ROW(what_, space_, kind_, from_, valid_, flags_)                                           \
@@ -79,6 +115,8 @@ static const struct {
     {"read", ROW(OWNER, FD, FD, TT_FROM_ARG0, ALWAYS, 0)},
     {"recv", ROW(OWNER, FD, FD, TT_FROM_ARG0, ALWAYS, 0)},
     {"mmap", ROW(MAP, MAPPING, MAPPING, TT_FROM_RETURN, NOT_MINUS_ONE, TT_WATCH_WIDE)},
+    {"fake_open", ROW(ACQUIRE, FD, FD, TT_FROM_RETURN, NOT_NEGATIVE, 0)},
+    {"fake_close", ROW(RELEASE, FD, FD, TT_FROM_ARG0, ALWAYS, 0)},
     {"munmap", ROW(UNMAP, MAPPING, MAPPING, TT_FROM_ARG0, ALWAYS, TT_WATCH_WIDE)},
 };
 #define FUNCTIONS (sizeof functions / sizeof functions[0])
@@ -90,6 +128,14 @@ static double now_ns(void)
     return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
 }
 
+static double slice(const struct loop *loop)
+{
+    double begin = now_ns();
+    for (int i = 0; i < TURNS; i++)
+        loop->turn();
+    return (now_ns() - begin) / TURNS;
+}
+
 /* The child: for each number on `in` that loop, and its nanoseconds a turn on `out`. */
 static void work(int in, int out)
 {
@@ -98,10 +144,11 @@ static void work(int in, int out)
     if (zero < 0 || socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) != 0)
         _exit(1);
     while (read(in, &which, 1) == 1) {
-        double begin = now_ns();
-        for (int i = 0; i < TURNS; i++)
-            loops[(int)which].turn();
-        double each = (now_ns() - begin) / TURNS;
+        double each = slice(&loops[(int)which]);
+        for (int i = 1; i < SLICES; i++) {
+            double again = slice(&loops[(int)which]);
+            each = again < each ? again : each;
+        }
         if (write(out, &each, sizeof each) != (ssize_t)sizeof each)
             _exit(1);
     }
@@ -173,6 +220,8 @@ int main(int argc, char **argv)
 {
     static double without[LOOPS][ROUNDS_MOST], with[LOOPS][ROUNDS_MOST], more[ROUNDS_MOST];
     int rounds = argc > 1 ? atoi(argv[1]) : 9, to[2], from[2];
+    size_t first = argc > 3 ? (size_t)atoi(argv[3]) % LOOPS : 0,
+           last = argc > 3 ? first + 1 : LOOPS;
     struct tt_inject_detached out;
     struct tt_error err = {0};
     if (rounds < 1 || rounds > ROUNDS_MOST || pipe(to) != 0 || pipe(from) != 0)
@@ -186,17 +235,17 @@ int main(int argc, char **argv)
     close(to[0]);
     close(from[1]);
     for (int r = 0; r < rounds; r++) {
-        for (size_t i = 0; i < LOOPS; i++)
+        for (size_t i = first; i < last; i++)
             without[i][r] = measure(to[1], from[0], (char)i);
-        place(pid, argc > 2 ? argv[2] : NULL);
-        for (size_t i = 0; i < LOOPS; i++) {
+        place(pid, argc > 2 && *argv[2] ? argv[2] : NULL);
+        for (size_t i = first; i < last; i++) {
             measure(to[1], from[0], (char)i); /* stacks and pages for the first time */
             with[i][r] = measure(to[1], from[0], (char)i);
         }
         if (tt_inject_detach(pid, true, &out, &err) != 0)
             give_up(&err);
     }
-    for (size_t i = 0; i < LOOPS; i++) {
+    for (size_t i = first; i < last; i++) {
         for (int r = 0; r < rounds; r++)
             more[r] = with[i][r] - without[i][r];
         qsort(without[i], (size_t)rounds, sizeof without[i][0], compare);

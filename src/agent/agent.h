@@ -96,27 +96,29 @@ struct tt_memo {
 _Static_assert(sizeof(struct tt_memo) == 64, "a memo's head is a cache line");
 
 struct tt_thread {
+    /* One cache line has what the calls that count most need (plain_x86_64.S). */
     uint64_t busy;               /* stack pointer of the hook at work, 0 none */
-    uint32_t depth;              /* frames in the cache; check[depth - 1] is the innermost */
-    uint32_t site;               /* of the whole cached stack, 0: not looked up */
-    uint32_t root;               /* enum tt_root: why the outermost frame is the last */
-    uint32_t index;              /* of this state in the pool */
     struct tt_tape_thread *slot; /* in the tape; NULL: all used, count on the sites */
+    /* The latest unit that it acquired: in which row in which state, and how many so far. */
+    const struct tt_tape_held *acquired_row;
+    uint32_t acquired_state, acquired;
+    uint32_t vfork; /* not 0: watched calls are a vfork child's, or libc's within posix_spawn */
+    uint32_t owner; /* id of whom it works for */
+    uint32_t early_left; /* early deaths until the next sampled release */
+    uint32_t tid;
+    uint32_t depth; /* frames in the cache; check[depth - 1] is the innermost */
+    uint32_t site;  /* of the whole cached stack, 0: not looked up */
+    /* See count_call in watch.c. */
+    _Alignas(64) uint8_t watched[TT_TAPE_WATCHES];
+    uint32_t root;  /* enum tt_root: why the outermost frame is the last */
+    uint32_t index; /* of this state in the pool */
     uint64_t tcb;
     struct tt_range range[TT_RANGES]; /* known readable stack memory, [0] the latest */
     uint64_t random[4];
-    uint32_t inner;      /* inside the allocator's operator delete, which may call free */
-    uint32_t early_left; /* early deaths until the next sampled release */
-    uint32_t next_free;  /* pool: index + 1 of the next free state */
-    uint32_t tid;
-    uint32_t session; /* for which the byte countdown was drawn */
-    uint32_t vfork;   /* not 0: watched calls are a vfork child's, or libc's within posix_spawn */
-    uint32_t owner;   /* id of whom it works for */
-    /* The latest unit that it acquired: how many so far, and which row in which state. */
-    uint32_t acquired, acquired_state;
-    uint32_t reaped; /* the child that it waited for last, if that was held */
-    const struct tt_tape_held *acquired_row;
-    uint8_t watched[TT_TAPE_WATCHES]; /* calls of each watched function, modulo */
+    uint32_t inner;     /* inside the allocator's operator delete, which may call free */
+    uint32_t next_free; /* pool: index + 1 of the next free state */
+    uint32_t session;   /* for which the byte countdown was drawn */
+    uint32_t reaped;    /* the child that it waited for last, if that was held */
     struct tt_step step[TT_TAPE_DEPTH];
     struct tt_check never;               /* does not hold: ends the comparing loops */
     struct tt_check check[2 * TT_CACHE]; /* root first; two a frame at most */
@@ -159,11 +161,15 @@ struct tt_agent {
     tt_hook_fn *entry[TT_E_ALL]; /* first: the stubs know the offset. NULL: not started */
     struct tt_host host;
     struct tt_conf conf;
-    uint32_t *alive;   /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0, then 2 while
-                          settling, then 1, or 3 for good if the child does not record */
-    uint32_t watching; /* watches: the session that is under way, 0 none */
-    uint8_t *base;     /* the tape */
-    uint64_t bytes;    /* from its start to its end, as mapped */
+    /* One cache line, again. */
+    _Alignas(64) uint32_t *alive; /* in a MADV_WIPEONFORK page: 1 recording; in a forked child 0,
+                          then 2 while settling, then 1, or 3 for good if the child does not record.
+                          The word behind it: `watching` */
+    uint8_t *base;                /* the tape */
+    uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
+    uint32_t watching;   /* watches: the session that is under way, 0 none */
+    uint32_t fd_end;     /* no descriptor from this number on is held */
+    uint64_t bytes;      /* from its start to its end, as mapped */
     struct tt_tape_head *head;
     uint64_t *l1; /* see tt_live_piece */
     uint8_t *shadow;
@@ -177,10 +183,9 @@ struct tt_agent {
     uint64_t clock_checked; /* now_tick of the latest look at the heartbeat */
     uint64_t stale_since;   /* first look at which the heartbeat was too old; 0: it is not */
 
-    uint32_t limited;    /* only parts of the tape are mapped: little address space */
-    uint32_t attached;   /* packed as a blob: the target was not started with us */
-    uint32_t session;    /* starts so far */
-    uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
+    uint32_t limited;  /* only parts of the tape are mapped: little address space */
+    uint32_t attached; /* packed as a blob: the target was not started with us */
+    uint32_t session;  /* starts so far */
 
     struct tt_lock site_lock, shadow_lock, row_lock, thread_lock, region_lock, map_lock;
 

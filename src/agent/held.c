@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of held units. A bucket is eight neighbours; a unit lies in its own row of its bucket
- * or, where that was ever taken, in another of this bucket or the next ones. No row is ever marked
- * as deleted: a free one is free for anybody, since a search looks at whole buckets wherever a unit
- * was put aside. Start: tt_held_acquire. */
+/* The table of held units. Most descriptors have a row each. Any other unit lies in its own row of
+ * its bucket, which is eight neighbours, or, where that was ever taken, in another of this bucket
+ * or of the next ones. No row is ever marked as deleted: a free one is free for anybody, since a
+ * search looks at whole buckets wherever a unit was put aside. Start: tt_held_acquire. */
 #include "agent/held.h"
 #include "agent/hook.h"
 
-#define BUCKETS (TT_TAPE_HELD / TT_TAPE_BUCKET)
 #define EARLY 256u
 
 struct early {
@@ -15,21 +14,32 @@ struct early {
 };
 static struct early early[EARLY];
 static uint32_t early_next; /* releases put there so far */
-static uint32_t fd_end;
 
 void tt_held_begin(void)
 {
     __builtin_memset(early, 0, sizeof early);
     early_next = 0;
-    fd_end = 0;
+    tt_agent.fd_end = 0;
     tt_mapping_begin();
     tt_owner_begin();
 }
 
-static struct tt_tape_held *bucket(uint32_t home, uint32_t n)
+/* Whether the row belongs to the value alone. */
+static inline int alone(uint32_t space, uint64_t value)
 {
-    struct tt_tape_held *rows = (struct tt_tape_held *)(tt_agent.base + TT_TAPE_OFF_HELD);
-    return rows + (uint64_t)((home + n) % BUCKETS) * TT_TAPE_BUCKET;
+    return space == TT_SPACE_FD && value < TT_TAPE_HELD_FDS;
+}
+
+static struct tt_tape_held *bucket(uint32_t space, uint64_t value, uint32_t n)
+{
+    return tt_held_rows() + TT_TAPE_HELD_FDS +
+           (uint64_t)tt_tape_bucket(space, value, n) * TT_TAPE_BUCKET;
+}
+
+static inline struct tt_tape_held *own_row(uint32_t space, uint64_t value)
+{
+    return alone(space, value) ? tt_held_rows() + value
+                               : bucket(space, value, 0) + tt_tape_own(space, value);
 }
 
 static uint32_t load(const struct tt_tape_held *row)
@@ -46,11 +56,6 @@ static int turn(struct tt_tape_held *row, uint32_t *state, uint32_t to)
                                        __ATOMIC_RELAXED);
 }
 
-static uint32_t own_row(uint64_t value)
-{
-    return (uint32_t)(value < TT_TAPE_HELD / 4 ? value : value >> 4) % TT_TAPE_BUCKET;
-}
-
 static int is(const struct tt_tape_held *row, uint32_t space, uint64_t value)
 {
     return (load(row) & TT_HELD_MASK) >= TT_HELD_LIVE && row->value == value && row->space == space;
@@ -58,9 +63,8 @@ static int is(const struct tt_tape_held *row, uint32_t space, uint64_t value)
 
 static __attribute__((noinline)) struct tt_tape_held *search(uint32_t space, uint64_t value)
 {
-    uint32_t home = tt_tape_home(space, value);
     for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
-        struct tt_tape_held *rows = bucket(home, n);
+        struct tt_tape_held *rows = bucket(space, value, n);
         for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++)
             if (is(&rows[k], space, value))
                 return &rows[k];
@@ -71,7 +75,7 @@ static __attribute__((noinline)) struct tt_tape_held *search(uint32_t space, uin
 static inline __attribute__((always_inline)) struct tt_tape_held *find(uint32_t space,
                                                                        uint64_t value)
 {
-    struct tt_tape_held *own = bucket(tt_tape_home(space, value), 0) + own_row(value);
+    struct tt_tape_held *own = own_row(space, value);
     if (TT_LIKELY(is(own, space, value)))
         return own;
     return TT_UNLIKELY(own->overflow) ? search(space, value) : NULL;
@@ -86,9 +90,8 @@ struct tt_tape_held *tt_held_find(uint32_t space, uint64_t value)
 static __attribute__((noinline)) struct tt_tape_held *claim_aside(uint32_t space, uint64_t value,
                                                                   uint32_t *state)
 {
-    uint32_t home = tt_tape_home(space, value);
     for (uint32_t n = 0; n < TT_TAPE_HELD_REACH; n++) {
-        struct tt_tape_held *rows = bucket(home, n);
+        struct tt_tape_held *rows = bucket(space, value, n);
         for (uint32_t k = 0; k < TT_TAPE_BUCKET; k++) {
             *state = load(&rows[k]);
             if ((*state & TT_HELD_MASK) == TT_HELD_FREE && turn(&rows[k], state, TT_HELD_BUSY))
@@ -101,8 +104,10 @@ static __attribute__((noinline)) struct tt_tape_held *claim_aside(uint32_t space
 
 static struct tt_tape_held *claim(uint32_t space, uint64_t value, uint32_t *state)
 {
-    struct tt_tape_held *own = bucket(tt_tape_home(space, value), 0) + own_row(value);
+    struct tt_tape_held *own = own_row(space, value);
     *state = load(own);
+    if (alone(space, value)) /* nobody else wants it */
+        return own;
     if (TT_LIKELY((*state & TT_HELD_MASK) == TT_HELD_FREE && turn(own, state, TT_HELD_BUSY)))
         return own;
     own->overflow = 1; /* before it lies elsewhere */
@@ -131,6 +136,7 @@ struct tt_tape_held *tt_held_put(const struct tt_tape_held *as)
     row->also = as->also;
     row->space = as->space;
     row->kind = as->kind;
+    row->flags = 0;
     publish(row, &state);
     return row;
 }
@@ -223,8 +229,7 @@ static uint32_t site(const struct tt_where *at, uint32_t kind)
         tt_agent_drop(TT_DROP_NESTED);
         return 0;
     }
-    uint32_t h = (uint32_t)(*at->slot + 2 * (uint64_t)at->slot + kind) * 0x9e3779b1u;
-    struct tt_memo *m = &t->memo[TT_MEMOS + (h >> 29 & (TT_WATCH_MEMOS - 1))];
+    struct tt_memo *m = tt_hook_watch_memo(t, at->slot, kind);
     if (TT_LIKELY(m->kind == kind && tt_hook_holds(m, at->slot, at->rbp)))
         return m->site;
     m->slot = 0;
@@ -248,6 +253,7 @@ struct tt_tape_held *tt_held_birth(const struct tt_where *at, const struct tt_un
     row->also = unit->also;
     row->space = unit->space;
     row->kind = unit->kind;
+    row->flags = 0;
     publish(row, &state);
     if (TT_LIKELY(id != 0))
         tt_live_count_birth(t, id, unit->size);
@@ -279,10 +285,10 @@ static void look_early(const struct tt_unit *unit, struct tt_tape_held *row)
 
 static void raise_end(uint64_t fd)
 {
-    uint32_t end = __atomic_load_n(&fd_end, __ATOMIC_RELAXED);
+    uint32_t end = __atomic_load_n(&tt_agent.fd_end, __ATOMIC_RELAXED);
     while (fd >= end && fd < 0x7fffffff &&
-           !__atomic_compare_exchange_n(&fd_end, &end, (uint32_t)fd + 1, 0, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED))
+           !__atomic_compare_exchange_n(&tt_agent.fd_end, &end, (uint32_t)fd + 1, 0,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
 }
 
@@ -362,5 +368,5 @@ uint32_t tt_held_early_now(void)
 
 uint32_t tt_held_fd_end(void)
 {
-    return __atomic_load_n(&fd_end, __ATOMIC_RELAXED);
+    return __atomic_load_n(&tt_agent.fd_end, __ATOMIC_RELAXED);
 }

@@ -35,6 +35,11 @@ struct tt_mark {
 /* For a new tape, or a forked child's: nothing is held. */
 TT_HIDDEN void tt_held_begin(void);
 
+static inline struct tt_tape_held *tt_held_rows(void)
+{
+    return (struct tt_tape_held *)(tt_agent.base + TT_TAPE_OFF_HELD);
+}
+
 /* The row of a unit that is held, leaving ones too; NULL: none. */
 TT_HIDDEN struct tt_tape_held *tt_held_find(uint32_t space, uint64_t value);
 /* Follows a new unit. Whatever had its value before has gone unseen, unless flags say otherwise or

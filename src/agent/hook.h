@@ -57,6 +57,14 @@ static inline struct tt_memo *tt_hook_memo(struct tt_thread *t, const uint64_t *
     return m;
 }
 
+/* The place of the memo of a call that acquires a unit of `kind`, not HEAP. */
+static inline struct tt_memo *tt_hook_watch_memo(struct tt_thread *t, const uint64_t *slot,
+                                                 uint32_t kind)
+{
+    uint32_t h = (uint32_t)(*slot + 2 * (uint64_t)slot + kind) * 0x9e3779b1u;
+    return &t->memo[TT_MEMOS + (h >> 29 & (TT_WATCH_MEMOS - 1))];
+}
+
 /* Whether the whole stack is the one of the memo: every word that its unwinding read is compared,
  * inner to outer. Stops at the first difference, since each address is only known to be readable by
  * the words before it (see stack.c); the last word never holds. */

@@ -21,12 +21,12 @@ void tt_mapping_begin(void)
 
 static struct tt_tape_held *row_at(uint32_t i)
 {
-    return (struct tt_tape_held *)(tt_agent.base + TT_TAPE_OFF_HELD) + order[i];
+    return tt_held_rows() + order[i];
 }
 
 static uint32_t number(const struct tt_tape_held *row)
 {
-    return (uint32_t)(row - (const struct tt_tape_held *)(tt_agent.base + TT_TAPE_OFF_HELD));
+    return (uint32_t)(row - tt_held_rows());
 }
 
 /* 1: the order is ours. A signal handler that interrupted the agent must not wait for what it

@@ -94,7 +94,7 @@ static uint32_t add(struct tt_thread *t, uint64_t key, uint32_t thin, uint32_t f
     uint32_t kept = 0;
     for (uint32_t i = 0; i < depth; i++) {
         const struct tt_info *f = &t->info[t->depth - 1 - i];
-        if (f->ra != (uint64_t)tt_watch_return) /* not the program's */
+        if (!tt_watch_ours(f->ra)) /* not the program's */
             tt_agent.frames[first + kept++] = f->ra + f->after_signal;
     }
     depth = kept;

@@ -13,9 +13,58 @@
 
 #define PROBE_BYTES 5
 #define COUNTED_ONE_BY_ONE 64u
+#define COUNTED_AT_ONCE 128u
 #define STACK_WORDS 16 /* of arguments beyond the sixth, of declared functions */
 
-_Static_assert(offsetof(struct tt_thread, vfork) == TT_THREAD_VFORK, "watch_x86_64.S knows it");
+#define AT(type, field, offset) (offsetof(struct type, field) == (offset))
+_Static_assert(AT(tt_thread, busy, TT_THREAD_BUSY) && AT(tt_thread, slot, TT_THREAD_SLOT) &&
+                   AT(tt_thread, acquired_row, TT_THREAD_ACQUIRED_ROW) &&
+                   AT(tt_thread, acquired_state, TT_THREAD_ACQUIRED_STATE) &&
+                   AT(tt_thread, acquired, TT_THREAD_ACQUIRED) &&
+                   AT(tt_thread, vfork, TT_THREAD_VFORK) &&
+                   AT(tt_thread, owner, TT_THREAD_VFORK + 4) &&
+                   AT(tt_thread, early_left, TT_THREAD_EARLY_LEFT) &&
+                   AT(tt_thread, tid, TT_THREAD_TID) && AT(tt_thread, watched, TT_THREAD_WATCHED) &&
+                   AT(tt_thread, memo[TT_MEMOS], TT_THREAD_WATCH_MEMO) && TT_WATCH_MEMOS == 8,
+               "the assembly knows struct tt_thread");
+_Static_assert(AT(tt_memo, slot, TT_MEMO_SLOT) && AT(tt_memo, rbp, TT_MEMO_RBP) &&
+                   AT(tt_memo, site, TT_MEMO_SITE) && AT(tt_memo, generation, TT_MEMO_GENERATION) &&
+                   AT(tt_memo, tally, TT_MEMO_TALLY) && AT(tt_memo, pair, TT_MEMO_PAIR) &&
+                   AT(tt_memo, end, TT_MEMO_END) && AT(tt_memo, need, TT_MEMO_NEED) &&
+                   AT(tt_memo, kind, TT_MEMO_KIND) && AT(tt_memo_pair, word, 8) &&
+                   sizeof(struct tt_memo_pair) == 24,
+               "the assembly knows struct tt_memo");
+_Static_assert(AT(tt_agent, alive, TT_AGENT_ALIVE) && AT(tt_agent, base, TT_AGENT_BASE) &&
+                   AT(tt_agent, generation, TT_AGENT_GENERATION) &&
+                   AT(tt_agent, fd_end, TT_AGENT_FD_END),
+               "the assembly knows struct tt_agent");
+_Static_assert(AT(tt_tape_head, now_tick, TT_TAPE_AT_NOW) && TT_TAPE_OFF_HELD == TT_TAPE_AT_HELD &&
+                   TT_TAPE_OFF_FDS == TT_TAPE_AT_FDS && TT_TAPE_HELD_FDS == TT_HELD_ROWS_OF_FDS &&
+                   AT(tt_tape_held, state, TT_HELD_AT_STATE) &&
+                   AT(tt_tape_held, owner, TT_HELD_AT_OWNER) &&
+                   AT(tt_tape_held, entry, TT_HELD_AT_ENTRY) &&
+                   AT(tt_tape_held, tid, TT_HELD_AT_TID) &&
+                   AT(tt_tape_held, space, TT_HELD_AT_SPACE) &&
+                   AT(tt_tape_held, kind, TT_HELD_AT_SPACE + 1) &&
+                   AT(tt_tape_held, flags, TT_HELD_AT_FLAGS) && TT_SPACE_FD == 1 &&
+                   TT_KIND_SOCKET == TT_SOCKET_KIND && TT_HELD_LIVE == 2 && TT_HELD_FREE == 0 &&
+                   TT_HELD_STAMP == 4 && TT_HELD_MASK == 3,
+               "the assembly knows struct tt_tape_held");
+_Static_assert(AT(tt_tape_tally, site, TT_TALLY_SITE) &&
+                   AT(tt_tape_tally, births, TT_TALLY_BIRTHS) &&
+                   AT(tt_tape_tally, early_deaths, TT_TALLY_EARLY_DEATHS) &&
+                   AT(tt_tape_tally, last_size, TT_TALLY_LAST_SIZE) &&
+                   AT(tt_tape_tally, birth_bytes, TT_TALLY_BIRTH_BYTES) &&
+                   AT(tt_tape_tally, death_bytes, TT_TALLY_DEATH_BYTES) &&
+                   AT(tt_tape_thread, tally, TT_SLOT_TALLY) &&
+                   TT_TAPE_TALLIES == TT_TAPE_TALLIES_ && AT(tt_watch_stub, index, TT_STUB_INDEX) &&
+                   AT(tt_watch_stub, kind, TT_STUB_KIND) &&
+                   AT(tt_watch_stub, flags, TT_STUB_KIND + 1),
+               "the assembly knows what is in the tape");
+_Static_assert(AT(tt_watch_call, tally, TT_WATCH_TALLY) && AT(tt_watch_call, site, TT_WATCH_SITE) &&
+                   AT(tt_watch_call, session, TT_WATCH_SESSION) &&
+                   AT(tt_watch_call, before, TT_WATCH_BEFORE),
+               "the assembly knows struct tt_watch_call");
 
 void tt_watch_begin(void)
 {
@@ -26,11 +75,15 @@ void tt_watch_begin(void)
             rows[i].calls = 0;
     tt_agent.head->watch_entry = (uint64_t)tt_watch_entry;
     tt_agent.head->probe_entry = (uint64_t)tt_watch_probe;
+    tt_agent.head->open_entry = (uint64_t)tt_watch_open;
+    tt_agent.head->close_entry = (uint64_t)tt_watch_close;
     __atomic_store_n(&tt_agent.watching, tt_agent.session, __ATOMIC_RELEASE);
+    __atomic_store_n(&tt_agent.alive[1], tt_agent.session, __ATOMIC_RELEASE);
 }
 
 void tt_watch_stop(void)
 {
+    __atomic_store_n(&tt_agent.alive[1], 0, __ATOMIC_RELEASE);
     __atomic_store_n(&tt_agent.watching, 0, __ATOMIC_RELEASE);
 }
 
@@ -123,14 +176,22 @@ static void work_for(uint64_t fd)
         tt_owner_work(t, fd, NULL, 0);
 }
 
-/* Exactly while they are few; then sixteen at a time, since a line that all threads write to would
- * slow them all. */
+/* Exactly while they are few; then many at a time, since a line that all threads write to would
+ * slow them all. A thread's byte is 1 more than the calls that are not in the row yet; 0: count one
+ * by one. plain_x86_64.S counts too while it is neither 0 nor COUNTED_AT_ONCE. */
 static void count_call(struct tt_tape_watch *w, struct tt_thread *t, uint32_t index)
 {
-    if (w->calls < COUNTED_ONE_BY_ONE || !t)
+    if (w->calls < COUNTED_ONE_BY_ONE || !t) {
         w->calls++;
-    else if ((++t->watched[index % TT_TAPE_WATCHES] & 15) == 0)
-        __atomic_fetch_add(&w->calls, 16, __ATOMIC_RELAXED);
+        return;
+    }
+    uint8_t *byte = &t->watched[index % TT_TAPE_WATCHES];
+    if (*byte != 0 && *byte != COUNTED_AT_ONCE) {
+        ++*byte;
+        return;
+    }
+    __atomic_fetch_add(&w->calls, *byte ? *byte : 1, __ATOMIC_RELAXED);
+    *byte = 1;
 }
 
 /* Whatever has no shorter way. */
@@ -145,19 +206,6 @@ static __attribute__((noinline)) int64_t any_before(struct tt_watch_call *c,
         frame = with_frame(c, w, t, &at);
     leave(&at);
     return frame;
-}
-
-/* Like close, or like open: most of all calls that count. */
-static int plain_close(const struct tt_tape_watch *w)
-{
-    return w->what == TT_WATCH_RELEASE && w->space == TT_SPACE_FD && w->valid == TT_VALID_ALWAYS &&
-           w->from == TT_FROM_ARG0 && w->flags == 0;
-}
-
-static int plain_open(const struct tt_tape_watch *w)
-{
-    return w->what == TT_WATCH_ACQUIRE && w->space == TT_SPACE_FD && w->from == TT_FROM_RETURN &&
-           w->valid == TT_VALID_NOT_NEGATIVE;
 }
 
 int64_t tt_watch_before(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
@@ -186,16 +234,6 @@ int64_t tt_watch_before(struct tt_watch_call *c, const uint64_t *slot, uint64_t 
         await(c, w, t);
         return 1;
     }
-    if (TT_LIKELY(plain_close(w)) && t && t->busy == 0) {
-        const struct tt_where at = {t, slot, rbp};
-        t->busy = (uint64_t)slot;
-        __asm__ volatile("" : : : "memory");
-        if (!tt_held_release(&at, TT_SPACE_FD, (uint32_t)c->arg[0]))
-            tt_agent_drop(TT_DROP_NOT_HELD);
-        tt_watch_closed(&at, (uint32_t)c->arg[0]);
-        tt_hook_leave(t);
-        return 0;
-    }
     return any_before(c, w, t, slot, rbp);
 }
 
@@ -218,17 +256,14 @@ void tt_watch_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
     const struct tt_tape_watch *w = row_of(c->stub);
     if (TT_UNLIKELY(w->address != c->address))
         return;
-    if (TT_LIKELY(plain_open(w)) && t && t->busy == 0) {
-        if ((int32_t)c->rax < 0)
-            return;
-        const struct tt_where at = {t, slot, rbp};
-        t->busy = (uint64_t)slot;
-        __asm__ volatile("" : : : "memory");
-        tt_watch_opened(&at, c, w, (uint32_t)c->rax, tt_watch_kind(c, w));
-        tt_hook_leave(t);
-        return;
-    }
     any_after(c, w, t, slot, rbp);
+}
+
+void tt_watch_plain_after(struct tt_watch_call *c, const uint64_t *slot, uint64_t rbp)
+{
+    c->address = row_of(c->stub)->address; /* rows do not move within a session */
+    c->inside = 0;
+    tt_watch_after(c, slot, rbp);
 }
 
 /* No call led here, so there is no return address. The word that one would stand in lies in the red

@@ -5,12 +5,61 @@
 #ifndef TT_AGENT_WATCH_H
 #define TT_AGENT_WATCH_H
 
-#define TT_WATCH_CALL 144 /* sizeof(struct tt_watch_call) */
-#define TT_WATCH_STUB 72  /* offsets in it */
-#define TT_WATCH_ARG 80
-#define TT_WATCH_R10 128
-#define TT_WATCH_RAX 136
-#define TT_THREAD_VFORK 156 /* offsetof(struct tt_thread, vfork) */
+#define TT_WATCH_CALL 160 /* sizeof(struct tt_watch_call) */
+#define TT_WATCH_STUB 88  /* offsets in it */
+#define TT_WATCH_ARG 96
+#define TT_WATCH_R10 144
+#define TT_WATCH_RAX 152
+#define TT_WATCH_TALLY 0
+#define TT_WATCH_SITE 8
+#define TT_WATCH_SESSION 72
+#define TT_WATCH_BEFORE 80
+#define TT_THREAD_BUSY 0 /* in struct tt_thread */
+#define TT_THREAD_SLOT 8
+#define TT_THREAD_ACQUIRED_ROW 16
+#define TT_THREAD_ACQUIRED_STATE 24
+#define TT_THREAD_ACQUIRED 28
+#define TT_THREAD_VFORK 32
+#define TT_THREAD_OWNER 36
+#define TT_THREAD_EARLY_LEFT 40
+#define TT_THREAD_TID 44
+#define TT_THREAD_WATCHED 64
+#define TT_THREAD_WATCH_MEMO 51200 /* the first of TT_WATCH_MEMOS */
+#define TT_MEMO_SLOT 0             /* in struct tt_memo */
+#define TT_MEMO_RBP 8
+#define TT_MEMO_SITE 16
+#define TT_MEMO_GENERATION 20
+#define TT_MEMO_TALLY 24
+#define TT_MEMO_PAIR 32
+#define TT_MEMO_END 40
+#define TT_MEMO_NEED 56
+#define TT_MEMO_KIND 60
+#define TT_AGENT_ALIVE 2816 /* in struct tt_agent */
+#define TT_AGENT_BASE 2824
+#define TT_AGENT_GENERATION 2832
+#define TT_AGENT_FD_END 2840
+/* In the tape: see tape.h. */
+#define TT_TAPE_AT_NOW 640
+#define TT_TAPE_AT_HELD 0x1a0000
+#define TT_TAPE_AT_FDS 0xfa0000
+#define TT_HELD_ROWS_OF_FDS 0x8000
+#define TT_HELD_AT_STATE 8
+#define TT_HELD_AT_OWNER 12
+#define TT_HELD_AT_ENTRY 16
+#define TT_HELD_AT_TID 36
+#define TT_HELD_AT_SPACE 44
+#define TT_HELD_AT_FLAGS 47
+#define TT_TALLY_SITE 0
+#define TT_TALLY_BIRTHS 4
+#define TT_TALLY_EARLY_DEATHS 8
+#define TT_TALLY_LAST_SIZE 12
+#define TT_TALLY_BIRTH_BYTES 16
+#define TT_TALLY_DEATH_BYTES 24
+#define TT_SLOT_TALLY 128
+#define TT_STUB_INDEX 8
+#define TT_STUB_KIND 10
+#define TT_TAPE_TALLIES_ 252
+#define TT_SOCKET_KIND 2
 
 #ifndef __ASSEMBLER__
 #include "agent/held.h"
@@ -20,6 +69,10 @@ struct tt_watch_call {
     union {
         struct tt_mark mark[2];    /* the unit that goes; the descriptor inside it */
         struct tt_tape_held moved; /* a mapping on its way; space 0: none */
+        struct {                   /* plain_x86_64.S: the call's site, and where that is counted */
+            struct tt_tape_tally *tally;
+            uint64_t site;
+        };
     };
     uint64_t address; /* of the function, to know the row again */
     uint32_t session, early, before, inside;
@@ -38,14 +91,23 @@ _Static_assert(sizeof(struct tt_watch_call) == TT_WATCH_CALL &&
 /* Where stubs lead. */
 TT_HIDDEN void tt_watch_entry(void);
 TT_HIDDEN void tt_watch_probe(void);
-/* The place behind the call of a real function: a frame of ours in other calls' stacks. */
-extern const char tt_watch_return[] TT_HIDDEN;
+TT_HIDDEN void tt_watch_open(void);
+TT_HIDDEN void tt_watch_close(void);
+/* The places behind the call of a real function: frames of ours in other calls' stacks. */
+extern const char tt_watch_return[], tt_watch_open_return[] TT_HIDDEN;
+static inline int tt_watch_ours(uint64_t return_address)
+{
+    return return_address == (uint64_t)tt_watch_return ||
+           return_address == (uint64_t)tt_watch_open_return;
+}
 
 /* Called by the entry. `slot`: where the return address lies. before: 0 to go straight on; below 0:
  * vfork; else 1 + the number of words of arguments on the stack that the real function must find.
  */
 TT_HIDDEN int64_t tt_watch_before(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
 TT_HIDDEN void tt_watch_after(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
+/* tt_watch_after for the short way (plain_x86_64.S), which it could not go to its end. */
+TT_HIDDEN void tt_watch_plain_after(struct tt_watch_call *call, const uint64_t *slot, uint64_t rbp);
 /* At a probe. `slot`: below the stack of the code that it stands in. */
 TT_HIDDEN void tt_watch_probed(struct tt_watch_call *call, uint64_t *slot, uint64_t rbp);
 /* vfork returned to the parent. */

@@ -160,7 +160,10 @@ static void bound(const struct tt_where *at, const struct tt_watch_call *c,
                                  .also = w->valid == TT_VALID_ALWAYS ? 0 : port,
                                  .early = tt_held_early_now(),
                                  .before = ~0U};
+    struct tt_tape_held *row = tt_held_find(TT_SPACE_FD, unit.value);
     __atomic_store_n(&ports, 1, __ATOMIC_RELAXED);
+    if (row)
+        row->flags = TT_HELD_BOUND;
     tt_held_acquire(at, &unit);
 }
 

@@ -6,7 +6,7 @@
 
 #include "inject/stub.h"
 
-#define STUB_ALIGN 16u
+#define STUB_ALIGN 64u
 #define SCAN_FUNCTION (256u << 10)
 
 static struct tt_inject_pad *pad_for(struct tt_inject_pad *pads, size_t n, uint64_t function)

@@ -76,8 +76,8 @@ struct watching {
     struct tt_load load;
     bool attached;
     int tape;
-    uint64_t entry, probe_entry;               /* of the agent */
-    struct tt_tape_watch row[TT_TAPE_WATCHES]; /* as they are in the tape */
+    uint64_t entry, probe_entry, open_entry, close_entry; /* of the agent */
+    struct tt_tape_watch row[TT_TAPE_WATCHES];            /* as they are in the tape */
 };
 
 static off_t row_offset(int index)
@@ -113,10 +113,17 @@ static void fill_head(const struct watching *s, const struct tt_inject_watch *w,
 {
     const bool probe = w->row.flags & TT_WATCH_PROBE;
     const size_t n = probe ? sizeof probe_lead : sizeof lead, end = back_at(&w->row);
-    const struct tt_watch_stub data = {.real = stub->at + end, .index = (uint32_t)w->index};
+    const struct tt_watch_stub data = {.real = stub->at + end,
+                                       .index = (uint16_t)w->index,
+                                       .kind = w->row.kind,
+                                       .flags = w->row.flags};
+    const uint64_t *entry = probe                           ? &s->probe_entry
+                            : tt_watch_plain_open(&w->row)  ? &s->open_entry
+                            : tt_watch_plain_close(&w->row) ? &s->close_entry
+                                                            : &s->entry;
     memcpy(stub->code, probe ? probe_lead : lead, n);
     memcpy(stub->code + n, &data, sizeof data);
-    memcpy(stub->code + n + sizeof data, probe ? &s->probe_entry : &s->entry, ENTRY_BYTES);
+    memcpy(stub->code + n + sizeof data, entry, ENTRY_BYTES);
     memcpy(stub->code + end, probe ? probe_back : back, probe ? sizeof probe_back : sizeof back);
 }
 
@@ -264,6 +271,8 @@ static int open_all(struct watching *s, pid_t pid, int tape_fd, struct tt_error 
     }
     s->entry = head->watch_entry;
     s->probe_entry = head->probe_entry;
+    s->open_entry = head->open_entry;
+    s->close_entry = head->close_entry;
     snprintf(path, sizeof path, "/proc/%d/mem", (int)pid);
     s->target.mem = open(path, O_RDWR | O_CLOEXEC);
     if (s->target.mem < 0) {

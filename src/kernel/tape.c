@@ -116,17 +116,18 @@ void tt_kernel_tape_death(struct tt_kernel_tape *tape, uint32_t site, uint64_t n
 
 /* ---- units held ---- */
 
-static struct tt_tape_held *bucket(const struct tt_kernel_tape *tape, uint32_t home, uint32_t step)
+static struct tt_tape_held *bucket(const struct tt_kernel_tape *tape, uint32_t space,
+                                   uint64_t value, uint32_t step)
 {
-    return tape->held + (size_t)((home + step) % (TT_TAPE_HELD / TT_TAPE_BUCKET)) * TT_TAPE_BUCKET;
+    return tape->held + TT_TAPE_HELD_FDS +
+           (size_t)tt_tape_bucket(space, value, step) * TT_TAPE_BUCKET;
 }
 
 struct tt_tape_held *tt_kernel_tape_find(const struct tt_kernel_tape *tape, uint32_t space,
                                          uint64_t value)
 {
-    uint32_t home = tt_tape_home(space, value);
     for (uint32_t step = 0; step < TT_TAPE_HELD_REACH; step++) {
-        struct tt_tape_held *row = bucket(tape, home, step);
+        struct tt_tape_held *row = bucket(tape, space, value, step);
         for (uint32_t i = 0; i < TT_TAPE_BUCKET; i++)
             if ((row[i].state & TT_HELD_MASK) == TT_HELD_LIVE && row[i].space == space &&
                 row[i].value == value)
@@ -137,10 +138,10 @@ struct tt_tape_held *tt_kernel_tape_find(const struct tt_kernel_tape *tape, uint
     return NULL;
 }
 
-static struct tt_tape_held *room(const struct tt_kernel_tape *tape, uint32_t home)
+static struct tt_tape_held *room(const struct tt_kernel_tape *tape, uint32_t space, uint64_t value)
 {
     for (uint32_t step = 0; step < TT_TAPE_HELD_REACH; step++) {
-        struct tt_tape_held *row = bucket(tape, home, step);
+        struct tt_tape_held *row = bucket(tape, space, value, step);
         for (uint32_t i = 0; i < TT_TAPE_BUCKET; i++)
             if ((row[i].state & TT_HELD_MASK) == TT_HELD_FREE)
                 return &row[i];
@@ -159,7 +160,7 @@ struct tt_tape_held *tt_kernel_tape_put(struct tt_kernel_tape *tape, uint32_t sp
 {
     struct tt_tape_held *row = tt_kernel_tape_find(tape, space, value);
     if (!row)
-        row = room(tape, tt_tape_home(space, value));
+        row = room(tape, space, value);
     if (!row) {
         tape->head->dropped[TT_DROP_HELD]++;
         return NULL;

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define TT_TAPE_MAGIC 0x3170617474746c74ULL /* "tlttapt1" */
-#define TT_TAPE_VERSION 2u
+#define TT_TAPE_VERSION 3u
 
 /* Time: the recorder writes the tick; the agent only loads it, since rdtsc costs 9 ns
  * (MECHANISMS.md) and a load nothing. 24 bits of 1/8 s are 24 days; then ticks stay at the maximum
@@ -21,15 +21,16 @@
 #define TT_TAPE_TICK_MAX 0xffffffu
 
 /* Bounds. Reaching one drops data, and counts what it dropped in head.dropped[]. */
-#define TT_TAPE_SITES (1u << 20)  /* sites, id 0 is "stack unknown" */
-#define TT_TAPE_FRAMES (1u << 25) /* program counters of all stacks together */
-#define TT_TAPE_DEPTH 192u        /* frames of one stack; outer ones beyond are cut */
-#define TT_TAPE_THREADS 4096u     /* per-thread counter slots */
-#define TT_TAPE_RING (1u << 14)   /* release samples between two visits of the recorder */
-#define TT_TAPE_BIG (1u << 16)    /* live blocks of 1 MiB and more */
-#define TT_TAPE_OPS 64u           /* counted function entries */
-#define TT_TAPE_WATCHES 256u      /* watched function entries */
-#define TT_TAPE_HELD (1u << 17)   /* units held other than heap blocks */
+#define TT_TAPE_SITES (1u << 20)    /* sites, id 0 is "stack unknown" */
+#define TT_TAPE_FRAMES (1u << 25)   /* program counters of all stacks together */
+#define TT_TAPE_DEPTH 192u          /* frames of one stack; outer ones beyond are cut */
+#define TT_TAPE_THREADS 4096u       /* per-thread counter slots */
+#define TT_TAPE_RING (1u << 14)     /* release samples between two visits of the recorder */
+#define TT_TAPE_BIG (1u << 16)      /* live blocks of 1 MiB and more */
+#define TT_TAPE_OPS 64u             /* counted function entries */
+#define TT_TAPE_WATCHES 256u        /* watched function entries */
+#define TT_TAPE_HELD_FDS (1u << 15) /* rows of the first descriptors, see struct tt_tape_held */
+#define TT_TAPE_HELD (TT_TAPE_HELD_FDS + (1u << 17)) /* units held other than heap blocks */
 #define TT_TAPE_BUCKET 8u         /* neighbours in that table, see struct tt_tape_held */
 #define TT_TAPE_OWNERS (1u << 16) /* owners remembered at a time */
 #define TT_TAPE_FDS (1u << 20)    /* descriptors whose owner is known */
@@ -219,9 +220,24 @@ struct tt_tape_watch {
     uint64_t own[2]; /* R, by src/inject: see TT_WATCH_MAP; from and to, 0 0: none */
 };
 
-/* A unit held. The place: its own row, which is row value % TT_TAPE_BUCKET (of large values: value
- * / 16) of bucket tt_tape_home(space, value); if that says `overflow`, perhaps any row of this
- * bucket or of the TT_TAPE_HELD_REACH - 1 behind it. A reader takes a row for sound if `state` is
+/* Like open, or like close: most of all calls that count. They have entries of their own. */
+static inline int tt_watch_plain_open(const struct tt_tape_watch *w)
+{
+    return w->what == TT_WATCH_ACQUIRE && w->space == TT_SPACE_FD && w->from == TT_FROM_RETURN &&
+           w->valid == TT_VALID_NOT_NEGATIVE && (w->flags & ~TT_WATCH_LIKE) == 0 &&
+           w->when == TT_FROM_NONE;
+}
+static inline int tt_watch_plain_close(const struct tt_tape_watch *w)
+{
+    return w->what == TT_WATCH_RELEASE && w->space == TT_SPACE_FD && w->valid == TT_VALID_ALWAYS &&
+           w->from == TT_FROM_ARG0 && w->flags == 0 && w->when == TT_FROM_NONE;
+}
+
+/* A unit held. A descriptor below TT_TAPE_HELD_FDS has the row of its number, for itself: only the
+ * calls that open and close it, between which the kernel keeps order, write it. All other units
+ * share the rows behind, in buckets of neighbours. Such a unit's place is its own row, tt_tape_own
+ * of bucket tt_tape_bucket(space, value, 0); if that says `overflow`, perhaps any row of this
+ * bucket or of the next TT_TAPE_HELD_REACH - 1 ones. A reader takes a row for sound if `state` is
  * the same before and after. */
 enum {
     TT_HELD_FREE = 0,
@@ -245,15 +261,34 @@ struct tt_tape_held {
     uint8_t space;  /* enum tt_tape_space */
     uint8_t kind;   /* enum tt_tape_kind */
     uint8_t overflow; /* some unit whose own row this is lies elsewhere, or did once */
-    uint8_t reserved;
+    uint8_t flags;    /* TT_HELD_BOUND */
+    uint64_t reserved[2];
 };
+enum { TT_HELD_BOUND = 1 /* a descriptor to which a unit of TT_SPACE_PORT belongs, or did */ };
 
-/* Small values (descriptors, ids) keep their order, so that few of them touch few pages. */
-static inline uint32_t tt_tape_home(uint32_t space, uint64_t value)
+/* Small values (ids) keep their order, so that few of them touch few pages. */
+#define TT_TAPE_HELD_SMALL (1u << 15)
+#define TT_TAPE_HELD_BUCKETS ((TT_TAPE_HELD - TT_TAPE_HELD_FDS) / TT_TAPE_BUCKET)
+static inline uint64_t tt_tape_held_hash(uint32_t space, uint64_t value)
 {
-    uint64_t v = value < TT_TAPE_HELD / 4 ? value / TT_TAPE_BUCKET + space * 0x9e5ULL
-                                          : (value + space) * 0x9e3779b97f4a7c15ULL >> 40;
-    return (uint32_t)v % (TT_TAPE_HELD / TT_TAPE_BUCKET);
+    uint64_t h = (value + space) * 0x9e3779b97f4a7c15ULL;
+    return h ^ h >> 32;
+}
+static inline uint32_t tt_tape_own(uint32_t space, uint64_t value)
+{
+    uint64_t v = value < TT_TAPE_HELD_SMALL ? value : tt_tape_held_hash(space, value) >> 44;
+    return (uint32_t)v % TT_TAPE_BUCKET;
+}
+/* The n-th bucket for a value. The later ones lie anywhere: where many values lie side by side,
+ * their neighbours are full too. */
+static inline uint32_t tt_tape_bucket(uint32_t space, uint64_t value, uint32_t n)
+{
+    uint64_t h = tt_tape_held_hash(space, value);
+    if (n > 0)
+        h = (h + n) * 0xbf58476d1ce4e5b9ULL >> 40;
+    else if (value < TT_TAPE_HELD_SMALL)
+        h = value / TT_TAPE_BUCKET + space * 0x9e5ULL;
+    return (uint32_t)h % TT_TAPE_HELD_BUCKETS;
 }
 
 /* An owner: the peer of a stream socket, or a sender of datagrams. Row id % TT_TAPE_OWNERS; a row
@@ -305,6 +340,8 @@ struct tt_tape_head {
                              come by a jump, r11 pushed, then at their struct tt_watch_stub */
     uint64_t probe_entry; /* the same for probes (TT_WATCH_PROBE), with the red zone skipped and
                              flags and r11 pushed */
+    uint64_t open_entry;  /* as watch_entry, for rows that are tt_watch_plain_open */
+    uint64_t close_entry; /* the same for tt_watch_plain_close */
 
     /* R: written by the recorder, own cache lines. */
     __attribute__((aligned(64))) uint32_t now_tick; /* R: ticks since recorder's origin */
@@ -333,7 +370,8 @@ struct tt_tape_head {
  * which is another's for a moment in a forked child. */
 struct tt_watch_stub {
     uint64_t real;  /* pop %r11, then the moved first instructions, which go on in the function */
-    uint32_t index; /* of the row */
+    uint16_t index; /* of the row */
+    uint8_t kind, flags; /* as in the row */
     uint32_t reserved;
 };
 
@@ -469,7 +507,7 @@ _Static_assert(sizeof(struct tt_tape_tally) == 32, "tally is half a cache line")
 _Static_assert(sizeof(struct tt_tape_thread) == 128 + 32 * TT_TAPE_TALLIES, "thread slot");
 _Static_assert(sizeof(struct tt_tape_release) == 32, "release sample");
 _Static_assert(sizeof(struct tt_tape_watch) == 64, "watch row");
-_Static_assert(sizeof(struct tt_tape_held) == 48, "held unit");
+_Static_assert(sizeof(struct tt_tape_held) == 64, "held unit is a cache line");
 _Static_assert(sizeof(struct tt_tape_owner) == 64, "owner row");
 
 /* How the recorder tells the agent what to do: environment of the target.

@@ -71,6 +71,8 @@ static const struct function functions[] = {
     {"recvmsg", FD(PASSED, TT_FROM_NONE, NOT_NEGATIVE)},
     {"close", FD(RELEASE, ARG(0), ALWAYS)},
     {"__close_nocancel", FD(RELEASE, ARG(0), ALWAYS)},
+    {"kept_open", FD(ACQUIRE, TT_FROM_RETURN, NOT_NEGATIVE)},
+    {"kept_close", FD(RELEASE, ARG(0), ALWAYS)},
     {"close_range", FD(RANGE, TT_FROM_NONE, ALWAYS, .size = ARG(1))},
     {"closefrom", FD(RANGE, TT_FROM_NONE, ALWAYS)},
     {"bind",
@@ -512,6 +514,39 @@ static void descriptors(void **state)
     finish(&w);
 }
 
+static const struct tt_tape_watch *row_of(const struct world *w, const char *name)
+{
+    size_t i = 0;
+    while (strcmp(functions[i].name, name) != 0)
+        i++;
+    return (const struct tt_tape_watch *)(const void *)(w->tape + TT_TAPE_OFF_WATCHES) +
+           w->watch[i].index;
+}
+
+/* What threads count for themselves of a function's calls, at most. */
+#define COUNTED_APART 128u
+
+static void many_calls(void **state)
+{
+    struct world w;
+    start(&w, *state != NULL);
+    for (unsigned i = 1; i <= 3; i++) {
+        do_and_check(&w, 'q');
+        assert_int_equal(count_held(&w, TT_SPACE_FD, TT_KIND_FD), i);
+        assert_int_equal(count_held(&w, TT_SPACE_FD, TT_KIND_SOCKET), 0);
+        assert_in_range(row_of(&w, "open")->calls, 1201 * i - COUNTED_APART, 1201 * i);
+        assert_in_range(row_of(&w, "kept_close")->calls, 600 * i - COUNTED_APART, 600 * i);
+    }
+    do_and_check(&w, 'Q');
+    assert_int_equal(count_held(&w, TT_SPACE_FD, TT_KIND_FD), 7);
+    /* Close of what is not open, and of what nobody opened: the test's own pipes stay. */
+    assert_int_equal(dropped(&w, TT_DROP_NOT_HELD), 7 * 600);
+    const uint32_t *peers = (const uint32_t *)(const void *)(w.tape + TT_TAPE_OFF_FDS);
+    for (unsigned fd = 0; fd < FDS; fd++)
+        assert_int_equal(peers[fd], 0);
+    finish(&w);
+}
+
 static void streams(void **state)
 {
     struct world w;
@@ -854,6 +889,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(descriptors),
+        BOTH(many_calls),
         BOTH(streams),
         BOTH(mappings),
         BOTH(threads),

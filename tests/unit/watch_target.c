@@ -83,6 +83,57 @@ __asm__(".text\n"
         ".cfi_endproc\n"
         ".size handle_probed, . - handle_probed\n");
 
+/* Within one program a caller keeps values in all registers that it sees the callee leave alone
+ * (gcc -fipa-ra). Opens and closes `fd`; the sum of what was kept over both calls. */
+long registers_kept(long fd);
+__asm__(".text\n"
+        ".globl kept_open, kept_close, registers_kept\n"
+        ".type kept_open, @function\n"
+        "kept_open:\n"
+        "movq %rdi, %rax\n"
+        "nopl 8(%rax)\n"
+        "ret\n"
+        ".size kept_open, . - kept_open\n"
+        ".type kept_close, @function\n"
+        "kept_close:\n"
+        "xorl %eax, %eax\n"
+        "nopl 8(%rax)\n"
+        "ret\n"
+        ".size kept_close, . - kept_close\n"
+        ".type registers_kept, @function\n"
+        "registers_kept:\n"
+        ".cfi_startproc\n"
+        "pushq %rbx\n"
+        ".cfi_adjust_cfa_offset 8\n"
+        ".cfi_offset rbx, -16\n"
+        "movq %rdi, %rbx\n"
+        "movl $0x1, %ecx\n"
+        "movl $0x20, %edx\n"
+        "movl $0x300, %esi\n"
+        "movl $0x4000, %r8d\n"
+        "movl $0x50000, %r9d\n"
+        "movl $0x600000, %r10d\n"
+        "movl $0x7000000, %r11d\n"
+        "call kept_open\n"
+        "cmpq %rbx, %rax\n"
+        "jne 1f\n"
+        "cmpq %rbx, %rdi\n"
+        "jne 1f\n"
+        "call kept_close\n"
+        "cmpq %rbx, %rdi\n"
+        "jne 1f\n"
+        "leaq (%rcx,%rdx), %rax\n"
+        "addq %rsi, %rax\n"
+        "addq %r8, %rax\n"
+        "addq %r9, %rax\n"
+        "addq %r10, %rax\n"
+        "addq %r11, %rax\n"
+        "1: popq %rbx\n"
+        ".cfi_adjust_cfa_offset -8\n"
+        "ret\n"
+        ".cfi_endproc\n"
+        ".size registers_kept, . - registers_kept\n");
+
 static bool fails;
 
 static void check(bool good, int line)
@@ -443,6 +494,36 @@ static void declared(void)
     CHECK(sum == 87654322.0);
 }
 
+/* So many that most go the agent's short way, with those between them that cannot. */
+static void often(void)
+{
+    for (int i = 0; i < 600; i++) {
+        int a = open(file, O_RDONLY), b = socket(AF_UNIX, SOCK_STREAM, 0), c = dup(b);
+        CHECK(a >= 0 && b >= 0 && c >= 0);
+        CHECK(open("/nonexistent", O_RDONLY) == -1 && errno == ENOENT);
+        CHECK(close(1000) == -1 && errno == EBADF);
+        errno = 5;
+        CHECK(close(i % 3 ? b : c) == 0 && close(a) == 0 && close(i % 3 ? c : b) == 0);
+        CHECK(errno == 5 && registers_kept(400 + i % 2) == 0x7654321);
+    }
+    CHECK(open(file, O_RDONLY) >= 0);
+}
+
+static void *often_too(void *arg)
+{
+    often();
+    return arg;
+}
+
+static void often_at_once(void)
+{
+    pthread_t t[4];
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&t[i], NULL, often_too, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_join(t[i], NULL) == 0);
+}
+
 static void libraries(void)
 {
     void *a = dlopen("libm.so.6", RTLD_NOW), *b = dlopen("libm.so.6", RTLD_NOW),
@@ -524,6 +605,12 @@ static bool act(char what)
         break;
     case 'b':
         probes();
+        break;
+    case 'q':
+        often();
+        break;
+    case 'Q':
+        often_at_once();
         break;
     case 'L':
         libraries();
