@@ -34,7 +34,7 @@ static int open_for(struct tt_functions *f, const struct tt_session_module *modu
                 .file_size = modules[i].file_size,
                 .mtime = modules[i].mtime,
             };
-    const struct tt_symbol_options options = {0};
+    const struct tt_symbol_options options = {.sysroot = f->root};
     f->symbols = tt_symbol_open(list, kept, &options, err);
     f->modules_hash = hash;
     free(list);
@@ -45,7 +45,7 @@ void tt_functions_close(struct tt_functions *functions)
 {
     if (functions->symbols)
         tt_symbol_close(functions->symbols);
-    *functions = (struct tt_functions){0};
+    *functions = (struct tt_functions){.root = functions->root};
 }
 
 static void copy(struct tt_record_function *out, const struct tt_symbol_function *in)

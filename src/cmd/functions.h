@@ -10,6 +10,7 @@
 
 /* Remembers the symbols of the module list asked about last. Zero-initialise. */
 struct tt_functions {
+    const char *root; /* where the process's files are, if not where ours are; not owned */
     struct tt_symbols *symbols;
     uint64_t modules_hash;
 };

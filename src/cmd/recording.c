@@ -4,9 +4,11 @@
 #include "cmd/recording.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/article.h"
@@ -235,12 +237,34 @@ static int place(void *arg, const char *path, uint64_t file_offset, uint64_t add
     return tt_places_name(&((struct tt_recording *)arg)->places, path, file_offset, out, size);
 }
 
+/* A process of a container has other files under its paths. Held open, its root can still be read
+ * when it has ended. Of several containers that of the first process: the build-ids tell whether a
+ * file is the right one. */
+static void find_root(struct tt_recording *r)
+{
+    struct stat ours, its;
+    char path[64];
+    r->root_fd = -1;
+    if (!r->pids.len || stat("/", &ours) != 0)
+        return;
+    for (size_t i = 0; i < r->pids.len && r->root_fd < 0; i++) {
+        snprintf(path, sizeof path, "/proc/%d/root", (int)r->pids.data[i]);
+        if (stat(path, &its) == 0 && (its.st_dev != ours.st_dev || its.st_ino != ours.st_ino))
+            r->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (r->root_fd < 0)
+        return;
+    snprintf(r->root, sizeof r->root, "/proc/self/fd/%d", r->root_fd);
+    r->functions.root = r->root;
+}
+
 /* The article of what was recorded, to standard error or where --report says. */
 static int write_article(const struct tt_recording *r, const char *session)
 {
     struct tt_error err = {0};
     const struct tt_article_options options = {
         .session = session,
+        .symbols.sysroot = r->functions.root,
         .colour = !r->report && tt_cmd_colour(STDERR_FILENO, r->colour),
     };
     struct tt_text text = {0};
@@ -345,11 +369,15 @@ int tt_recording_run(const struct tt_cmd *cmd, int argc, char **argv,
         status = kind->words(cmd, &r, argc - optind, argv + optind);
     if (!status && !served)
         status = ready(cmd, &r);
+    if (!status && !served)
+        find_root(&r);
     bool failed = !status && !served && kind->record(&r, &result, &err) != 0;
     if (!status && !served && !failed)
         status = finish(&r, &result);
     end_progress(&r);
     tt_functions_close(&r.functions);
+    if (*r.root)
+        close(r.root_fd);
     tt_places_free(&r.places);
     tt_vec_free(&r.labels);
     tt_vec_free(&r.operations);

@@ -43,6 +43,8 @@ struct tt_recording {
     const char *colour;
     bool json, quiet, terminal, drawn;
     struct tt_functions functions;
+    char root[32]; /* of functions.root */
+    int root_fd;
     struct tt_places places;
 };
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching to what runs already and has leaked before: lost blocks are found and given to the sites that made them,
 the call server's article comes out under real calls, modes change while attached, and a telltale that is killed at any
-moment leaves nothing that `telltale detach` cannot take back. `attach.py fixture|call|killed|switch|exec`.
+moment leaves nothing that `telltale detach` cannot take back. `attach.py fixture|call|killed|switch|exec|container|user`.
 Start: the table at the end."""
 import contextlib
 import json
@@ -198,5 +198,81 @@ def after_exec():
     t.check(found == [("exec", process.pid), ("ended", process.pid)], "recorded before and after exec", found)
 
 
-{"fixture": fixture_leaks, "call": call, "killed": killed, "switch": switch, "exec": after_exec}[WHAT]()
+def libraries_of(program):
+    """The files that the loader brings in for it."""
+    said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return [word for line in said.splitlines() for word in line.split() if word.startswith("/")]
+
+
+def in_container():
+    """First process of a pid namespace, with a root of its own that only its mount namespace has."""
+    program, root = FIXTURES / "fixture_old_leaks", t.path("root")
+    lines = [f"mount -t tmpfs none {root}"]
+    for source, to in [(str(program), "/app/old_leaks")] + [(l, l) for l in libraries_of(program)]:
+        lines.append(f"mkdir -p {root}{os.path.dirname(to)} && cp -L {source} {root}{to}")
+    lines += [f"mkdir {root}/proc {root}/old", f"mount -t proc proc {root}/proc", f"cd {root}", "pivot_root . old",
+              "exec /app/old_leaks --seconds 60 --rate 500"]
+    pathlib.Path(root).mkdir()
+    container = subprocess.Popen(["unshare", "-pmf", "sh", "-c", " && ".join(lines)], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    if container.stdout.readline() != "ready\n":
+        print("attach-container: no namespaces here:", container.stderr.read().strip())
+        sys.exit(77)
+    pid = int(pathlib.Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split()[0])
+    try:
+        ids = next(l.split() for l in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if l.startswith("NSpid"))
+        t.check(ids[1:] == [str(pid), "1"], "it is the first of its namespace", ids)
+        code, session, article = code_of(pid), t.path("container.tt"), t.path("container.json")
+        attach(pid, session, "-d", "5", "--horizon", "2", "--operation", "lost=lose_record", "--json", "--report", article)
+        t.check(code == code_of(pid), "code is as it was")
+        named = {f["site"]["frames"][0]["function"]: f for f in json.loads(pathlib.Path(article).read_text())["findings"]
+                 if f["site"]["frames"]}
+        t.check("lose_record" in named, "its functions have names", list(named))
+        t.check(rows(session, "select max(count) from operation_sample")[0][0] > 0, "and can be counted")
+        t.check(rows(session, "select exe from process")[0][0].endswith("/app/old_leaks"), "its program is named as inside")
+        t.check(rows(session, "select lost_units from snapshot")[0][0] > 10000, "a copy of it was searched")
+    finally:
+        os.kill(pid, signal.SIGKILL)  # nothing less ends the first of a namespace
+        container.wait()
+
+
+def without_root():
+    """Another user's telltale: allowed for its own processes where yama says nothing."""
+    scope = pathlib.Path("/proc/sys/kernel/yama/ptrace_scope")
+    allowed = not scope.exists() or scope.read_text().strip() == "0"
+    if os.geteuid() != 0:
+        print("attach-user: needs root to become somebody else")
+        sys.exit(77)
+    directory = pathlib.Path(t.path("user"))
+    directory.mkdir()
+    directory.parent.chmod(0o755)
+    os.chown(directory, 65534, 65534)
+
+    def nobody(*command, **more):
+        return subprocess.Popen([str(c) for c in command], user=65534, group=65534, extra_groups=[], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, text=True, cwd="/", env=environment(), **more)
+    with nobody(FIXTURES / "fixture_old_leaks", "--seconds", 60, "--rate", 500) as target:
+        try:
+            if target.stdout.readline() != "ready\n":
+                print("attach-user: the build tree cannot be read by others")
+                sys.exit(77)
+            with nobody(t.telltale, "attach", "-q", "-p", target.pid, "-d", "5", "-o", directory / "user.tt",
+                        stderr=subprocess.PIPE) as recorder:
+                said = recorder.communicate(timeout=60)[1]
+            if not allowed:
+                t.check(recorder.returncode == 3 and "ptrace_scope" in said, "yama's refusal is said", said)
+                return
+            t.check(recorder.returncode == 0, "attached and detached without root", said)
+            found = {f["site"]["frames"][0]["function"] for f in t.findings(directory / "user.tt", "--horizon", "2")["findings"]
+                     if f["site"]["frames"]}
+            t.check("lose_record" in found, "and recorded what leaks", found)
+            with nobody(t.telltale, "attach", "-q", "-p", os.getpid(), "-d", "1", "-o", directory / "root.tt",
+                        stderr=subprocess.PIPE) as recorder:
+                said = recorder.communicate(timeout=60)[1]
+            t.check(recorder.returncode == 3 and said.count("\n") == 1, "root's process is refused in one line", said)
+        finally:
+            target.kill()
+
+
+{"fixture": fixture_leaks, "container": in_container, "user": without_root, "call": call, "killed": killed, "switch": switch, "exec": after_exec}[WHAT]()
 sys.exit(t.end())
