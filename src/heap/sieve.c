@@ -137,7 +137,9 @@ __attribute__((target("avx2"))) static void sift_avx2(struct sifting *f, unsigne
 }
 #endif
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): both are written through the struct */
 unsigned tt_heap_sift(const struct tt_heap_sieve *sieve, const void *bytes, uint32_t *what,
+                      /* NOLINTNEXTLINE(readability-non-const-parameter) */
                       uint16_t *at)
 {
     struct sifting f = {sieve, bytes, what, at, 0};

@@ -63,8 +63,11 @@ static size_t fill(uint8_t *p, size_t size)
         if (mremap(last->start + last->size, part, part, MREMAP_MAYMOVE | MREMAP_FIXED, p + done) ==
             MAP_FAILED) { /* what was there may be gone */
             munmap(last->start + last->size, part);
-            mmap(p + done, part, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+            /* where this fails too, too many mappings, what was there still is */
+            (void)mmap(p + done, part, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+            spare.len -= last->size == 0;
+            break;
         }
         done += part;
         spare.len -= last->size == 0;

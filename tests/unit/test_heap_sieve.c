@@ -212,7 +212,7 @@ static void spare_memory(void **unused)
     (void)unused;
     enum { N = 24 << 20 };
     for (unsigned round = 0; round < 8; round++) {
-        size_t n = N / 4 * (1 + round % 4);
+        size_t n = N / 4 * (size_t)(1 + round % 4);
         uint8_t *a = tt_heap_array(n, 1), *b = tt_heap_array(100, 8);
         assert_non_null(a);
         assert_non_null(b);
@@ -229,7 +229,7 @@ static void spare_memory(void **unused)
     size_t until = tt_heap_lend(lent, N * 2ul);
     assert_true(until >= N && until <= N + (4u << 20));
     memset(lent, 1, N * 2ul);
-    tt_heap_take_back(lent + (8 << 20), until - (8 << 20));
+    tt_heap_take_back(lent + (8 << 20), until - (8u << 20));
     for (size_t i = 0; i < 8 << 20; i += 64) /* the rest stays what it was */
         assert_int_equal(lent[i], 1);
     assert_int_equal(munmap(lent, N * 2ul), 0);
