@@ -6,10 +6,11 @@
 #ifndef TT_AGENT_ARCH_H
 #define TT_AGENT_ARCH_H
 
-#define TT_FS_LEFT 0x38            /* byte countdown of the sampled mode */
-#define TT_FS_THREAD 0x40          /* struct tt_thread * */
-#define TT_MAIN_FRAMES (32768 - 8) /* of the stack that stay as main left them; with rax aligned   \
-                                    */
+#define TT_FS_LEFT 0x38   /* byte countdown of the sampled mode */
+#define TT_FS_THREAD 0x40 /* struct tt_thread * */
+
+/* Bytes of the stack that stay as main left them; with the saved result a multiple of 16. */
+#define TT_MAIN_FRAMES (32768 - 8)
 
 #ifndef __ASSEMBLER__
 #include <stdint.h>
