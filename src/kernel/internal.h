@@ -31,6 +31,7 @@ struct ring_buffer;
 struct tt_kernel_load {
     struct bpf_object *object;
     TT_VEC(struct bpf_link *) links;
+    TT_VEC(int) probes; /* links */
     struct ring_buffer *ring;
     struct tt_kernel_shared *shared; /* mapped */
     size_t shared_bytes;
@@ -38,7 +39,8 @@ struct tt_kernel_load {
 };
 int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *data, size_t n),
                    void *arg, struct tt_error *err);
-/* A probe at a place in a file, for a process (-1: all). */
+/* A probe at a place in a file, for a process with all its threads. -EINVAL: the kernel has no
+ * such probes (before Linux 6.6), or puts none there. */
 enum tt_kernel_probe { TT_KERNEL_AT_ENTRY, TT_KERNEL_AT_RETURN, TT_KERNEL_AT_OPERATION };
 int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
                          uint64_t cookie, enum tt_kernel_probe what);

@@ -35,7 +35,7 @@ bool tt_kernel_built(void);
 struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err);
 
 /* A function of a declared handle: what a call of it does, where it stands in a file, and in which
- * process (-1: in all that are recorded). what: TT_WATCH_ACQUIRE or _RELEASE. 0, -EOPNOTSUPP for
+ * process. what: TT_WATCH_ACQUIRE or _RELEASE. 0, -EOPNOTSUPP for
  * what a probe cannot tell, or what the kernel said. */
 struct tt_kernel_function {
     const char *path;
@@ -46,8 +46,8 @@ struct tt_kernel_function {
 };
 int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *function);
 
-/* Counts the calls of the function at a place in a file as op `index` of the tapes: in process pid,
- * or (-1) in all that are recorded. 0, -ENOSPC for an index that is too high, or what the kernel
+/* Counts the calls of the function at a place in a file as op `index` of the tapes, in process pid.
+ * 0, -ENOSPC for an index that is too high, or what the kernel
  * said. And where the function is in a process, for its tape. */
 int tt_kernel_count(struct tt_kernel *kernel, const char *path, uint64_t offset, pid_t pid,
                     uint32_t index);

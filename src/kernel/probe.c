@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Probes of the kernel at functions of the program: declared handles, and operations that are
- * counted. A place in a file is probed once, whoever asks for it again: in all processes that are
- * recorded, or in one. Start: tt_kernel_declare, tt_kernel_count. */
+ * counted. A place in a file is probed once in each process, whoever asks for it again; what does
+ * not fit into the bound is refused. Start: tt_kernel_declare, tt_kernel_count. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernel/internal.h"
 
+#define PROBES_MOST 1024u /* each is a descriptor of ours, and stays */
 #define HANDLES (TT_KERNEL_DECLARED_END - TT_KERNEL_DECLARED)
 _Static_assert((int)TT_KERNEL_FROM_RETURN == (int)TT_FROM_RETURN &&
                    (int)TT_KERNEL_FROM_ARG0 == (int)TT_FROM_ARG0 &&
@@ -20,7 +21,7 @@ static bool stands(const struct tt_kernel *kernel, const struct tt_kernel_probed
     for (size_t i = 0; i < kernel->probes.len; i++) {
         const struct tt_kernel_probed *q = &kernel->probes.data[i];
         if (q->offset == p->offset && q->cookie == p->cookie && q->what == p->what &&
-            (q->pid < 0 || q->pid == p->pid) && strcmp(q->path, p->path) == 0)
+            q->pid == p->pid && strcmp(q->path, p->path) == 0)
             return true;
     }
     return false;
@@ -35,6 +36,8 @@ static int put(struct tt_kernel *kernel, const char *path, uint64_t offset, pid_
         free(p.path);
         return 0;
     }
+    if (!code && kernel->probes.len >= PROBES_MOST)
+        code = -ENOSPC;
     if (!code)
         code = tt_kernel_load_probe(&kernel->load, pid, path, offset, cookie, what);
     if (code || tt_vec_push(&kernel->probes, p))

@@ -459,8 +459,8 @@ void tt_attach_leave_all(struct tt_recorder *rec);
 void tt_kernel_start(struct tt_recorder *rec);
 /* Records a process, which becomes an image now, or when it calls exec (fresh). 0, or a negative
  * errno with err. */
-/* Probes declared handles in the file of a command that is about to run. */
-void tt_kernel_probe(struct tt_recorder *rec, const char *path);
+/* Probes declared handles in the file of a command that this process is about to run. */
+void tt_kernel_probe(struct tt_recorder *rec, pid_t pid, const char *path);
 int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_error *err);
 /* Readable when tt_kernel_turn should be called; -1 none. */
 int tt_kernel_poll_fd(const struct tt_recorder *rec);

@@ -115,8 +115,16 @@ static bool place_of(const struct tt_recorder *rec, const struct tt_session_modu
     return false;
 }
 
-/* Probes what of the declared handles is found in these modules and is not in `done` yet; pid -1:
- * in every process that is recorded. Returns what was found. */
+static const char *why_not(int code)
+{
+    return code == -EOPNOTSUPP ? "a probe cannot tell what it does"
+           : code == -ENOSPC   ? "too many probes"
+           : code == -EINVAL   ? "the kernel puts no probe there (needs Linux 6.6)"
+                               : strerror(-code);
+}
+
+/* Probes what of the declared handles is found in these modules and is not in `done` yet. Returns
+ * what was found. */
 static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *modules, size_t n,
                       pid_t pid, uint64_t done)
 {
@@ -140,8 +148,7 @@ static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *m
             int code = tt_kernel_declare(rec->kernel, &function);
             char line[320];
             snprintf(line, sizeof line, "handle %s (%s) is not watched: %s", o->handles[i].name,
-                     f->function,
-                     code == -EOPNOTSUPP ? "a probe cannot tell what it does" : strerror(-code));
+                     f->function, why_not(code));
             if (code)
                 tt_loop_say(rec, line);
             found |= bit; /* to be said once */
@@ -152,7 +159,7 @@ static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *m
 /* Counts the declared operations that are found in these modules; of an image, if there is one yet,
  * in its list too, the i-th at i. */
 static void count(struct tt_recorder *rec, const struct tt_session_module *modules, size_t n,
-                  struct tt_image *image)
+                  pid_t pid, struct tt_image *image)
 {
     const struct tt_record_options *o = rec->options;
     for (size_t i = 0; i < o->n_operations; i++) {
@@ -161,14 +168,12 @@ static void count(struct tt_recorder *rec, const struct tt_session_module *modul
         struct tt_record_function at;
         if ((op && op->address) || !place_of(rec, modules, n, o->operations[i].function, &at, &f))
             continue;
-        int code = tt_kernel_count(rec->kernel, f.path, f.offset, image ? (pid_t)image->pid : -1,
-                                   (uint32_t)i);
+        int code = tt_kernel_count(rec->kernel, f.path, f.offset, pid, (uint32_t)i);
         if (!op)
             continue;
         op->row_written = false;
         if (code) {
-            snprintf(op->source, sizeof op->source, "refused: %s",
-                     code == -ENOSPC ? "too many operations for probes" : strerror(-code));
+            snprintf(op->source, sizeof op->source, "refused: %s", why_not(code));
             continue;
         }
         snprintf(op->source, sizeof op->source, "declared");
@@ -224,7 +229,7 @@ static size_t segments_of(const char *path, struct tt_session_module *out, size_
     return n;
 }
 
-void tt_kernel_probe(struct tt_recorder *rec, const char *path)
+void tt_kernel_probe(struct tt_recorder *rec, pid_t pid, const char *path)
 {
     struct tt_session_module modules[4];
     char real[PATH_MAX];
@@ -233,8 +238,8 @@ void tt_kernel_probe(struct tt_recorder *rec, const char *path)
         return;
     size_t n = segments_of(real, modules, sizeof modules / sizeof *modules);
     if (n) {
-        probe(rec, modules, n, -1, 0);
-        count(rec, modules, n, NULL);
+        probe(rec, modules, n, pid, 0);
+        count(rec, modules, n, pid, NULL);
     }
 }
 
@@ -248,7 +253,7 @@ static void probe_image(struct tt_recorder *rec, struct tt_image *image)
     if (modules) {
         image->handles_probed |= probe(rec, modules, n, (pid_t)image->pid, image->handles_probed);
         if (counts)
-            count(rec, modules, n, image);
+            count(rec, modules, n, (pid_t)image->pid, image);
     }
     free(modules);
 }

@@ -108,7 +108,7 @@ int tt_record_run(const struct tt_record_options *options, struct tt_record_resu
     rec.write_due = rec.read_due = rec.started_ns + TT_SECOND / 4;
     if (options->no_inject) {
         tt_kernel_start(&rec);
-        tt_kernel_probe(&rec, command.path);
+        tt_kernel_probe(&rec, launch.pid, command.path);
         tt_kernel_begin(&rec, launch.pid, true, err);
         tt_hold_start(&rec.hold, launch.pid);
     }
