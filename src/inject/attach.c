@@ -6,33 +6,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "inject/attach.h"
+#include "inject/call.h"
 #include "inject/patch.h"
 
 #define TRIES 50
 #define DRAIN_FIRST_NS 100000L
 #define DRAIN_ROUNDS 10
 #define TURNS_MOST_NS 500000000ULL
-#define LEFT_TRIES 500
 #define START_TRIES 8
-#define TAPE_NAME "/memfd:telltale" /* agent/start.c */
-
-/* Longer from time to time: a thread may wait for its turn on a processor. */
-static void breathe(int tries)
-{
-    const struct timespec pause = {0, 2000000L * (tries < 10 ? 1 : 10)};
-    nanosleep(&pause, NULL);
-}
 
 /* Until threads have left the agent each must have had a processor. Stopped again sooner, and let
  * go in the same order, the last ones would never get one: so the more there are, the longer. */
@@ -42,11 +32,6 @@ static void await_turns(size_t threads, int tries)
     ns = ns < TURNS_MOST_NS ? ns : TURNS_MOST_NS;
     const struct timespec pause = {0, (long)ns};
     nanosleep(&pause, NULL);
-}
-
-static int out_of_reach(const struct tt_target *t, int code, struct tt_error *err)
-{
-    return tt_error_sys(err, code, "cannot use the memory of process %d", (int)t->pid);
 }
 
 /* ---- who holds it ---- */
@@ -88,165 +73,11 @@ static int put_holder(const struct tt_target *t, struct tt_load *load, uint32_t 
     return tt_load_put(t, load, &load->head.attached, sizeof load->head.attached);
 }
 
-/* ---- a call of the blob ---- */
-
-static int put_calling(const struct tt_target *t, struct tt_load *load, uint64_t calling)
-{
-    load->head.calling = calling;
-    return tt_load_put(t, load, &load->head.calling, sizeof load->head.calling);
-}
-
-static bool on_blob_stack(const struct tt_load *load, const struct tt_stopped *stopped)
-{
-    uint64_t stack = load->at + offsetof(struct tt_blob, stack);
-    for (size_t i = 0; i < stopped->threads.len; i++)
-        if (stopped->threads.data[i].regs.rsp - stack <= TT_BLOB_STACK)
-            return true;
-    return false;
-}
-
-/* The tape's descriptor in the target, when a telltale died before it closed it. */
-static void close_left(const struct tt_target *t, const struct tt_load *load,
-                       const struct tt_stopped_thread *thread)
-{
-    struct tt_blob_call *call = malloc(sizeof *call);
-    struct tt_remote remote;
-    struct tt_error ignored;
-    char path[64], link[64] = "";
-    int64_t result;
-    if (call &&
-        tt_target_read(t, load->at + offsetof(struct tt_blob, call), call, sizeof *call) == 0 &&
-        call->what == TT_BLOB_START && call->tape_fd >= 0) {
-        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
-        ssize_t n = readlink(path, link, sizeof link - 1);
-        if (n > 0 && strncmp(link, TAPE_NAME, strlen(TAPE_NAME)) == 0 &&
-            tt_remote_begin(&remote, t, thread, 0, &ignored) == 0) {
-            tt_remote_syscall(&remote, SYS_close, (uint64_t[6]){(uint64_t)call->tape_fd}, &result,
-                              NULL, &ignored);
-            tt_remote_end(&remote, &ignored);
-        }
-    }
-    free(call);
-}
-
-/* A telltale that died in the middle of a call left a thread that finishes it alone: it has the
- * blob's stack until then. */
-static int await_left_call(struct tt_target *t, struct tt_load *load, struct tt_error *err)
-{
-    for (int tries = 0; load->head.calling; tries++) {
-        struct tt_stopped stopped;
-        int code = tt_inject_stop(t->pid, &stopped, err);
-        if (code)
-            return code;
-        const struct tt_stopped_thread *thread =
-            on_blob_stack(load, &stopped) ? NULL : tt_remote_choose(t, &stopped);
-        if (thread) {
-            close_left(t, load, thread);
-            code = put_calling(t, load, 0);
-        }
-        tt_inject_resume(&stopped);
-        if (code)
-            return out_of_reach(t, code, err);
-        if (!thread && tries >= LEFT_TRIES)
-            return tt_error_set(err, -EAGAIN,
-                                "process %d is still at what a killed telltale began; try again",
-                                (int)t->pid);
-        if (!thread)
-            breathe(tries);
-    }
-    return 0;
-}
-
-static void longest(uint64_t *stood_ns, uint64_t since)
-{
-    uint64_t stood = tt_clock_now() - since;
-    *stood_ns = stood > *stood_ns ? stood : *stood_ns;
-}
-
-/* Ahead of the stop: the words of the call. */
-static int write_call(const struct tt_target *t, struct tt_load *load, struct tt_blob_call *call,
-                      struct tt_error *err)
-{
-    call->hold = 1;
-    call->done = TT_BLOB_BUSY;
-    int code = tt_target_write(t, load->at + offsetof(struct tt_blob, call), call, sizeof *call);
-    if (code == 0)
-        code = put_calling(t, load, 1);
-    return code ? out_of_reach(t, code, err) : 0;
-}
-
-static int call_on(const struct tt_target *t, struct tt_load *load,
-                   const struct tt_stopped_thread *thread, struct tt_blob_call *call, int *tape_fd,
-                   struct tt_error *err)
-{
-    struct tt_remote remote;
-    struct tt_error ignored;
-    uint64_t at = load->at + offsetof(struct tt_blob, call);
-    uint64_t done = at + offsetof(struct tt_blob_call, done);
-    int code = tt_remote_begin(&remote, t, thread,
-                               load->at + offsetof(struct tt_blob, stack) + TT_BLOB_STACK, err);
-    if (code) {
-        put_calling(t, load, 0);
-        return code;
-    }
-    code = tt_remote_call(&remote, load->base + load->head.enter, done, err);
-    if (code == 0 && (code = tt_target_read(t, at, call, sizeof *call)) != 0)
-        code = out_of_reach(t, code, err);
-    if (code == 0 && call->tape_fd >= 0 && tape_fd) {
-        char path[64];
-        const uint32_t go = 0;
-        snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->pid, call->tape_fd);
-        *tape_fd = open(path, O_RDWR | O_CLOEXEC);
-        if (*tape_fd < 0)
-            code = tt_error_sys(err, -errno, "cannot open the tape of process %d", (int)t->pid);
-        if (tt_target_write(t, at + offsetof(struct tt_blob_call, hold), &go, sizeof go) == 0) {
-            int closed = tt_remote_await(&remote, done, TT_BLOB_CLOSED, code ? &ignored : err);
-            code = code ? code : closed;
-        }
-    }
-    int ended = tt_remote_end(&remote, code ? &ignored : err);
-    put_calling(t, load, 0);
-    return code ? code : ended;
-}
-
-/* On one thread; the others go on. */
-static int call_alone(const struct tt_target *t, struct tt_load *load, struct tt_blob_call *call,
-                      int *tape_fd, uint64_t *stood_ns, struct tt_error *err)
-{
-    struct tt_stopped one;
-    int code = write_call(t, load, call, err);
-    if (code)
-        return code;
-    if ((code = tt_remote_stop(t, &one, err)) != 0) {
-        put_calling(t, load, 0);
-        return code;
-    }
-    code = call_on(t, load, &one.threads.data[0], call, tape_fd, err);
-    tt_inject_resume(&one);
-    if (stood_ns)
-        longest(stood_ns, one.since_ns);
-    return code;
-}
-
 static int refused(const struct tt_target *t, const struct tt_blob_call *call, struct tt_error *err)
 {
     return tt_error_set(err, call->result < 0 ? call->result : -EIO,
                         "cannot attach to process %d: %.*s", (int)t->pid, (int)sizeof call->why,
                         *call->why ? call->why : "the agent does not start");
-}
-
-/* TT_BLOB_PASS or TT_BLOB_DROP. */
-static int order(const struct tt_target *t, struct tt_load *load, uint32_t what,
-                 struct tt_error *err)
-{
-    struct tt_blob_call *call = calloc(1, sizeof *call);
-    if (!call)
-        return tt_error_set(err, -ENOMEM, "out of memory");
-    call->what = what;
-    call->tape_fd = -1;
-    int code = call_alone(t, load, call, NULL, NULL, err);
-    free(call);
-    return code;
 }
 
 /* Gives the tape's memory back through its file, which nobody stands still for; needs what
@@ -260,7 +91,8 @@ static bool empty_tape(struct tt_target *t)
         const struct tt_proc_map *m = &t->maps.maps.data[i];
         struct stat st;
         char path[96];
-        if (!m->shared || strncmp(tt_proc_map_path(&t->maps, m), TAPE_NAME, strlen(TAPE_NAME)) != 0)
+        if (!m->shared ||
+            strncmp(tt_proc_map_path(&t->maps, m), TT_CALL_TAPE, strlen(TT_CALL_TAPE)) != 0)
             continue;
         snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", (int)t->pid,
                  (unsigned long)m->start, (unsigned long)m->end);
@@ -302,7 +134,7 @@ static int bring_blob(struct tt_target *t, const struct tt_found *found,
             code = code ? code : ended;
         }
         tt_inject_resume(&one);
-        longest(stood_ns, one.since_ns);
+        tt_call_longest(stood_ns, one.since_ns);
     }
     return code ? code : reread(t, err);
 }
@@ -361,7 +193,7 @@ static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_
     for (int tries = 0; code == -EAGAIN && tries < TRIES; tries++) {
         struct tt_stopped stopped;
         if (tries)
-            breathe(tries);
+            tt_call_breathe(tries);
         if ((code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
             return code;
         code = tt_patch_apply(&a->patch, &stopped, tries == TRIES - 1);
@@ -378,7 +210,7 @@ static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_
                             "cannot attach to process %d: somebody else changed its allocator's "
                             "code meanwhile",
                             (int)a->target.pid);
-    return code ? out_of_reach(&a->target, code, err) : 0;
+    return code ? tt_call_failed(&a->target, code, err) : 0;
 }
 
 static int prepare(struct attach *a, const struct tt_inject_attach_options *options,
@@ -425,9 +257,9 @@ static int call_start(struct attach *a, struct tt_inject_attached *out, struct t
         if (out->tape_fd >= 0)
             close(out->tape_fd);
         out->tape_fd = -1;
-        if (tries && (code = order(&a->target, &a->load, TT_BLOB_PASS, &ignored)) != 0)
+        if (tries && (code = tt_call_order(&a->target, &a->load, TT_BLOB_PASS, &ignored)) != 0)
             continue;
-        code = call_alone(&a->target, &a->load, a->call, &out->tape_fd, &out->start_ns, err);
+        code = tt_call_alone(&a->target, &a->load, a->call, &out->tape_fd, &out->start_ns, err);
     }
     return code;
 }
@@ -437,15 +269,15 @@ static int call_among(struct attach *a, const struct tt_stopped *stopped,
                       struct tt_inject_attached *out, struct tt_error *err)
 {
     const struct tt_stopped_thread *thread = tt_remote_choose(&a->target, stopped);
-    int code = write_call(&a->target, &a->load, a->call, err);
+    int code = tt_call_write(&a->target, &a->load, a->call, err);
     if (code)
         return code;
-    code = thread ? call_on(&a->target, &a->load, thread, a->call, &out->tape_fd, err)
+    code = thread ? tt_call_on(&a->target, &a->load, thread, a->call, &out->tape_fd, err)
                   : tt_error_set(err, -EAGAIN, "no thread of process %d can be used now",
                                  (int)a->target.pid);
     if (!thread)
-        put_calling(&a->target, &a->load, 0);
-    longest(&out->start_ns, stopped->since_ns);
+        tt_call_mark(&a->target, &a->load, 0);
+    tt_call_longest(&out->start_ns, stopped->since_ns);
     return code;
 }
 
@@ -508,7 +340,7 @@ static int start_again(struct attach *a, struct tt_inject_attached *out, struct 
         if (alone)
             return call_start(a, out, err);
         if (code == -EAGAIN && !inside) /* it may have begun */
-            order(&a->target, &a->load, TT_BLOB_PASS, &ignored);
+            tt_call_order(&a->target, &a->load, TT_BLOB_PASS, &ignored);
         if (code == -EAGAIN)
             await_turns(threads, tries);
     }
@@ -562,7 +394,7 @@ int tt_inject_attach(pid_t pid, const struct tt_inject_attach_options *options,
         out->blob = a->load.base;
     } else {
         if (a->started)
-            order(&a->target, &a->load, TT_BLOB_PASS, &ignored);
+            tt_call_order(&a->target, &a->load, TT_BLOB_PASS, &ignored);
         if (a->loaded && !out->reused) {
             drop_blob(&a->target, &a->load);
         } else if (a->loaded) { /* the records of this attempt */
@@ -606,7 +438,7 @@ static int restore(struct tt_target *t, struct tt_load *load, struct tt_inject_d
     out->stop_ns = tt_clock_now() - stopped.since_ns;
     tt_inject_resume(&stopped);
     if (code && !foreign)
-        return out_of_reach(t, code, err);
+        return tt_call_failed(t, code, err);
     if (code)
         return tt_error_set(err, -EIO,
                             "%u places in process %d no longer hold what telltale wrote and were "
@@ -627,9 +459,9 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
     if (out->found && held(&load) && !force) {
         code = busy(&target, &load, err);
     } else if (out->found) {
-        code = await_left_call(&target, &load, err);
+        code = tt_call_await_left(&target, &load, err);
         if (code == 0 && load.head.attached)
-            code = order(&target, &load, TT_BLOB_PASS, err);
+            code = tt_call_order(&target, &load, TT_BLOB_PASS, err);
         if (code == 0)
             code = tt_target_read(&target, load.at, &load.head, TT_LOAD_HEAD);
         out->live = load.head.detached_live;
@@ -637,9 +469,9 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
             code = restore(&target, &load, out, err);
         /* The tape's memory: the recorder keeps its own mapping as long as it likes. */
         if (code == 0 && load.head.attached && !empty_tape(&target))
-            code = order(&target, &load, TT_BLOB_DROP, err);
+            code = tt_call_order(&target, &load, TT_BLOB_DROP, err);
         if (code == 0 && (code = put_holder(&target, &load, 0)) != 0)
-            code = out_of_reach(&target, code, err);
+            code = tt_call_failed(&target, code, err);
     }
     if (code == 0)
         tt_freeze_reap_left(&target);
