@@ -10,10 +10,9 @@
 /* Calls that return a new descriptor. */
 static __always_inline int opened(long ret, __u32 kind)
 {
-    struct pt_regs *regs;
-    __u32 slot;
-    if (ret >= 0 && both_here(&slot, &regs))
-        acquired_at(regs, slot, kind, 1, (__u32)ret, 0);
+    struct here here;
+    if (ret >= 0 && look_here(&here))
+        acquired_at(here.regs, here.slot, kind, 1, (__u32)ret, 0);
     return 0;
 }
 EXIT(open_fd)
@@ -124,10 +123,9 @@ EXIT(open_signalfd)
 #define EBADF 9
 EXIT(close_fd)
 {
-    struct pt_regs *regs;
-    __u32 slot;
-    if (ctx->ret != -EBADF && both_here(&slot, &regs))
-        take_fd(slot, (__u32)regs->di);
+    struct here here;
+    if (ctx->ret != -EBADF && look_here(&here))
+        take_fd(here.slot, (__u32)here.regs->di);
     return 0;
 }
 
@@ -241,35 +239,32 @@ EXIT(connect_port)
 /* Reading from a socket. Where the kernel has a tracepoint for that, no other read pays for it. */
 EXIT(work_read)
 {
-    int slot = slot_here();
-    return slot < 0 ? 0 : work_for((__u32)slot, (__u32)regs_here()->di);
+    struct here here;
+    return look_here(&here) ? work_here(&here) : 0;
 }
 #define NR_READ 0
 #define NR_READV 19
 SEC("raw_tp/sock_recv_length")
 int work_receive(void *ctx)
 {
-    int slot = slot_here();
-    if (slot < 0)
+    struct here here;
+    if (!look_here(&here))
         return 0;
-    struct pt_regs *regs = regs_here();
-    return regs->orig_ax == NR_READ || regs->orig_ax == NR_READV
-               ? work_for((__u32)slot, (__u32)regs->di)
-               : 0;
+    __u64 nr = here.regs->orig_ax;
+    return nr == NR_READ || nr == NR_READV ? work_here(&here) : 0;
 }
 EXIT(work_from)
 {
-    int slot = slot_here();
+    struct here here;
     __u32 n;
-    if (slot < 0)
+    if (!look_here(&here))
         return 0;
-    struct pt_regs *regs = regs_here();
+    struct pt_regs *regs = here.regs;
     if (!regs->r8 || !regs->r9)
-        return work_for((__u32)slot, (__u32)regs->di);
+        return work_here(&here);
     if (ctx->ret < 0 || bpf_probe_read_user(&n, sizeof n, (void *)regs->r9))
         return 0;
-    return n ? work_for_sender((__u32)slot, (__u32)regs->di, regs->r8, n)
-             : work_for((__u32)slot, (__u32)regs->di);
+    return n ? work_for_sender(here.slot, (__u32)regs->di, regs->r8, n) : work_here(&here);
 }
 /* Waiting for whatever comes next. */
 EXIT(idle)

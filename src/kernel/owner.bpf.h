@@ -145,6 +145,24 @@ __noinline int work_for(__u32 slot, __u32 fd)
     return 0;
 }
 
+/* The same for the descriptor in argument 0; most often the thread works for that peer already. */
+static __always_inline int work_here(const struct here *here)
+{
+    __u32 fd = (__u32)here->regs->di;
+    if (fd >= TT_KERNEL_FDS)
+        return 0;
+    __u32 w = READ(*word_of(here->slot, fd)), id = w & TT_KERNEL_OWNER_ID;
+    struct tt_kernel_owner *row = &shared.owner[id & (TT_KERNEL_OWNERS - 1)];
+    if (!(w & TT_KERNEL_IS_SOCKET))
+        return 0;
+    if (!id ||
+        READ(shared.working[here->tid & (TT_KERNEL_WORKING - 1)]) != ((__u64)here->tid << 32 | id))
+        return work_for(here->slot, fd);
+    if (READ(row->last) != READ(shared.tick))
+        row->last = READ(shared.tick);
+    return 0;
+}
+
 static __always_inline __u32 set_of(__u32 slot, __u32 fd, const __u32 *address)
 {
     __u64 hash = (__u64)slot << 32 | fd;

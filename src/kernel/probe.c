@@ -77,7 +77,8 @@ void tt_kernel_counted_at(struct tt_kernel *kernel, pid_t pid, uint32_t index, u
 
 void tt_kernel_ops_sync(struct tt_kernel *kernel, struct tt_kernel_image *image)
 {
-    const uint64_t *counts = (const uint64_t *)&kernel->shared->ops[image->slot * TT_KERNEL_OPS];
+    const uint64_t *counts =
+        (const uint64_t *)&kernel->shared->ops[(size_t)image->slot * TT_KERNEL_OPS];
     for (uint32_t i = 0; i < TT_KERNEL_OPS; i++)
         image->tape.head->ops[i].count = __atomic_load_n(&counts[i], __ATOMIC_RELAXED);
 }

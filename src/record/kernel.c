@@ -201,7 +201,8 @@ static bool list_operations(const struct tt_recorder *rec, struct tt_image *imag
     return o->n_operations > 0;
 }
 
-/* The executable segments of a program, as if it were mapped somewhere: only offsets matter. */
+/* The executable segments of a program, as if it were mapped somewhere: only offsets matter, but
+ * one that says where it lies is taken at its word. */
 static size_t segments_of(const char *path, struct tt_session_module *out, size_t most)
 {
     Elf64_Ehdr head;
@@ -214,7 +215,8 @@ static size_t segments_of(const char *path, struct tt_session_module *out, size_
         for (unsigned i = 0; i < head.e_phnum && n < most; i++) {
             if (pread(fd, &p, sizeof p, (off_t)(head.e_phoff + i * sizeof p)) != sizeof p)
                 break;
-            uint64_t in_page = p.p_offset & 4095, start = (1ULL << 32) + p.p_vaddr - in_page;
+            uint64_t base = head.e_type == ET_EXEC ? 0 : 1ULL << 32;
+            uint64_t in_page = p.p_offset & 4095, start = base + p.p_vaddr - in_page;
             if (p.p_type == PT_LOAD && (p.p_flags & PF_X))
                 out[n++] = (struct tt_session_module){.start = start,
                                                       .end = start + in_page + p.p_filesz,
