@@ -166,10 +166,11 @@ struct tt_agent {
                           then 2 while settling, then 1, or 3 for good if the child does not record.
                           The word behind it: `watching` */
     uint8_t *base;                /* the tape */
-    uint32_t generation; /* of memos: moves when code was unloaded or site ids began anew */
-    uint32_t watching;   /* watches: the session that is under way, 0 none */
-    uint32_t fd_end;     /* no descriptor from this number on is held */
-    uint64_t bytes;      /* from its start to its end, as mapped */
+    uint32_t generation;   /* of memos: moves when code was unloaded or site ids began anew */
+    uint32_t watching;     /* watches: the session that is under way, 0 none */
+    uint32_t fd_end;       /* no descriptor from this number on is held */
+    uint32_t returns_lost; /* a system call leaves no return address predicted, see start.c */
+    uint64_t bytes;        /* from its start to its end, as mapped */
     struct tt_tape_head *head;
     uint64_t *l1; /* see tt_live_piece */
     uint8_t *shadow;

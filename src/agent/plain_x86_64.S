@@ -182,7 +182,14 @@ tt_watch_open_return:
 2:      add     $TT_WATCH_CALL+8, %rsp
         .cfi_remember_state
         .cfi_def_cfa_offset 8
+        cmpl    $0, tt_agent+TT_AGENT_RETURNS_LOST(%rip)
+        jne     10f
         ret
+        /* Two returns on end, ours and the real function's before it, are one more than without us;
+         * where both are predicted wrongly, a jump is not. */
+10:     add     $8, %rsp
+        .cfi_def_cfa_offset 0
+        jmp     *-8(%rsp)
         .cfi_restore_state
         /* Into the stub, which takes the caller's r11 from the stack. */
 6:      .cfi_remember_state
@@ -279,9 +286,9 @@ tt_watch_close:
         lea     2(%rax), %ecx /* another stamp, free */
         test    $3, %cl
         jnz     3f
-        /* Of two that close one descriptor at once one is wrong, and one counts. */
-        lock    cmpxchg %ecx, TT_HELD_AT_STATE(%rdi)
-        jne     3f
+        /* No locked instruction, which would wait for all stores before it: of two threads that close
+         * one descriptor within these few instructions one is wrong, and both count. */
+        mov     %ecx, TT_HELD_AT_STATE(%rdi)
         decl    TT_THREAD_EARLY_LEFT(%rsi)
         incl    TT_TALLY_EARLY_DEATHS(%rdx)
         incq    TT_TALLY_DEATH_BYTES(%rdx)

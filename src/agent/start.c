@@ -429,6 +429,30 @@ static void point_entries(void)
         tt_hook_attached();
 }
 
+/* Whether each system call leaves the processor's stack of return addresses full of the kernel's,
+ * so that the returns after it are predicted wrongly: the way in which Linux keeps AMD's processors
+ * from speculating there, its "Safe RET" (Documentation/admin-guide/hw-vuln/srso.rst), does. */
+static uint32_t returns_lost(void)
+{
+    char text[64];
+    uint64_t there, wanted;
+    int fd = tt_sandboxed
+                 ? -1
+                 : tt_sys_open("/sys/devices/system/cpu/vulnerabilities/spec_rstack_overflow",
+                               TT_O_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    long n = tt_sys_read(fd, text, sizeof text);
+    tt_sys_close(fd);
+    __builtin_memcpy(&wanted, "Safe RET", 8);
+    for (long i = 0; i + 8 <= n; i++) {
+        __builtin_memcpy(&there, text + i, 8);
+        if (there == wanted)
+            return 1;
+    }
+    return 0;
+}
+
 /* What a recording needs beside the tape; *reason is set when it cannot be had. */
 static int equip(const char **reason)
 {
@@ -439,6 +463,7 @@ static int equip(const char **reason)
         return error;
     if (!tt_thread_get())
         return -TT_ENOMEM;
+    tt_agent.returns_lost = returns_lost();
     if (tt_agent.conf.mode == TT_MODE_ADAPTIVE && (error = tt_adapt_make()) != 0)
         return error;
     if (tt_agent.conf.mode != TT_MODE_EXACT && (error = tt_region_make()) != 0 &&

@@ -36,7 +36,8 @@ _Static_assert(AT(tt_memo, slot, TT_MEMO_SLOT) && AT(tt_memo, rbp, TT_MEMO_RBP) 
                "the assembly knows struct tt_memo");
 _Static_assert(AT(tt_agent, alive, TT_AGENT_ALIVE) && AT(tt_agent, base, TT_AGENT_BASE) &&
                    AT(tt_agent, generation, TT_AGENT_GENERATION) &&
-                   AT(tt_agent, fd_end, TT_AGENT_FD_END),
+                   AT(tt_agent, fd_end, TT_AGENT_FD_END) &&
+                   AT(tt_agent, returns_lost, TT_AGENT_RETURNS_LOST),
                "the assembly knows struct tt_agent");
 _Static_assert(AT(tt_tape_head, now_tick, TT_TAPE_AT_NOW) && TT_TAPE_OFF_HELD == TT_TAPE_AT_HELD &&
                    TT_TAPE_OFF_FDS == TT_TAPE_AT_FDS && TT_TAPE_HELD_FDS == TT_HELD_ROWS_OF_FDS &&

@@ -38,6 +38,7 @@
 #define TT_AGENT_BASE 2824
 #define TT_AGENT_GENERATION 2832
 #define TT_AGENT_FD_END 2840
+#define TT_AGENT_RETURNS_LOST 2844
 /* In the tape: see tape.h. */
 #define TT_TAPE_AT_NOW 640
 #define TT_TAPE_AT_HELD 0x1a0000
