@@ -131,7 +131,7 @@ def limit_of(findings):
 
 
 def innocent():
-    rate = ("rate", ("--cycles", 120), {"handle": COOLED, "recycle": 3000, "pool": 30})
+    rate = ("rate", ("--cycles", 260), {"handle": COOLED, "recycle": 3000, "pool": 30})
     results = all_clients([
         ("cooling", ("--cycles", 120, "--pause", 60), {"handle": COOLED, "recycle": 2400}),
         rate,
