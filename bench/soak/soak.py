@@ -51,8 +51,9 @@ KINDS = {  # name: (what it is, share of the cycles, make(build, directory), pau
     "crowd": ("the same with 64 threads", 0.02, lambda b, d: Own("crowd", b, ["soaktarget", "loop", "64"], 64, d), 2),
     "fork": ("forks all the time, 2 threads beside it", 0.12,
              lambda b, d: Own("fork", b, ["soaktarget", "fork", "2"], 3, d), 1),
+    # its epoll_wait ends after 20 ms, which begin again at each stop: never, if the stops come faster
     "signal": ("a signal every 500 us, a thread in epoll_wait that must not see EINTR", 0.14,
-               lambda b, d: Own("signal", b, ["soaktarget", "signal", "3"], 4, d), 0.5),
+               lambda b, d: Own("signal", b, ["soaktarget", "signal", "3"], 4, d), 25),
     "throw": ("C++ exceptions through frames that allocate, 3 threads", 0.12,
               lambda b, d: Own("throw", b, ["soakthrow", "3"], 3, d), 0.5),
     "redis": ("redis-server with I/O threads (jemalloc), 3 clients that check every answer", 0.12,
