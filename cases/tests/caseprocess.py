@@ -15,6 +15,8 @@ import threading
 import time
 import traceback
 
+import ownnetwork
+
 PATIENCE = 30.0  # seconds, for anything that is waited for
 
 LIBC = ctypes.CDLL(None)
@@ -84,7 +86,8 @@ class Process:
 
 def run(tests):
     """Runs the test functions of a module, each with the programs from the command line; only
-    those with $CASE_TEST in their name, where that is set."""
+    those with $CASE_TEST in their name, where that is set. As root, in a network of their own."""
+    ownnetwork.enter()
     failed = 0
     only = os.environ.get("CASE_TEST")
     for test in tests:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the whole-program tests share: running a program bare and under telltale, servers with an end,
-findings as JSON, one line per check. Servers listen on unix sockets in a directory of the test's own, and
-only processes that the test started are ended. Start: Test."""
+findings as JSON, one line per check. Each test has a network of its own, its servers listen on unix sockets in
+a directory of its own, and only processes that it started are ended. Start: Test."""
 import atexit
 import contextlib
 import json
@@ -17,6 +17,9 @@ import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "cases" / "tests"))
+import ownnetwork  # noqa: E402
 
 SKIP = 77
 MODES = ("exact", "adaptive", "sampled")
@@ -148,6 +151,7 @@ class Test:
         atexit.register(shutil.rmtree, self.directory, ignore_errors=True)
         os.chmod(self.directory, 0o755)  # workers that drop privileges must get in
         self.started = time.monotonic()
+        ownnetwork.enter()
 
     def path(self, *parts):
         p = pathlib.Path(self.directory, *parts)

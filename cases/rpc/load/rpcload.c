@@ -44,6 +44,8 @@ static const struct class
     {"F6", "another process is on the granted port", "cycle", 1720, 0},
 };
 enum { F1, F2, F3, F4, F5, F6 };
+/* Unexpected answers to a failure that are said, for each client. */
+#define STRANGE_SHOWN 3
 
 static struct {
     unsigned long clients, cycles, pause, failures[CLASSES], hang_ms;
@@ -246,8 +248,9 @@ static bool fail_once(size_t class)
         const char *at = strstr(c->child.last, "errors=");
         if (!c->hung && at && strcmp(at, expected) == 0)
             c->failures[class]++;
-        else if (!c->hung)
-            c->strange++;
+        else if (!c->hung && c->strange++ < STRANGE_SHOWN)
+            fprintf(stderr, "rpcload: client %d, instead of %s: %s\n", (int)c->pid,
+                    classes[class].name, c->child.last);
     }
     while (squats > 0)
         close(squatting[--squats]);
