@@ -33,25 +33,34 @@ def command(session, seconds, *options):
     return t.under("exact", session, [PROGRAM, f"--rate={RATE}", f"--seconds={seconds}"], "--operation", "request=serve_request", *options)
 
 
-def main():
-    if not way_works(t, "kernel"):
-        return SKIP
-    inside, outside = t.path("inside.tt"), t.path("outside.tt")
-    p = subprocess.Popen([str(c) for c in command(inside, 12)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+def side_by_side(inside, outside, seconds):
+    """Statuses of both, and whether the one inside still ran when the other had ended."""
+    p = subprocess.Popen([str(c) for c in command(inside, seconds)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                          start_new_session=True, env=environment())
     try:
         until = time.monotonic() + LIMIT
         while not counted(inside) and p.poll() is None and time.monotonic() < until:
             time.sleep(0.05)  # asks for an event: the first row that counts
         status, _, err = run(command(outside, 2, *WAYS["kernel"][0]))
-        t.check(status == 0, "from the kernel: runs to its end", f"{status}: {err.decode()[-1000:]}")
         meanwhile = p.poll() is None
-        t.check(p.wait(LIMIT) == 0, "from inside: runs to its end", f"status {p.returncode}")
-        t.check(meanwhile, "both ran at a time")
+        return p.wait(LIMIT), (status, err.decode()[-1000:]), meanwhile
     finally:
         end_group(p)
-    for session, seconds in ((inside, 12), (outside, 2)):
-        t.check(0 < counted(session) <= RATE * seconds, f"{session.stem}: its own calls, at most {RATE * seconds}", counted(session))
+
+
+def main():
+    if not way_works(t, "kernel"):
+        return SKIP
+    for seconds in (12, 30, 75):  # a busy machine may need longer for the other's two
+        inside, outside = t.path(f"inside{seconds}.tt"), t.path(f"outside{seconds}.tt")
+        status, (other, said), meanwhile = side_by_side(inside, outside, seconds)
+        t.check(other == 0, "from the kernel: runs to its end", f"{other}: {said}")
+        t.check(status == 0, "from inside: runs to its end", f"status {status}")
+        if meanwhile or t.failed:
+            break
+    t.check(meanwhile, "both ran at a time")
+    for session, lasted in ((inside, seconds), (outside, 2)):
+        t.check(0 < counted(session) <= RATE * lasted, f"{session.stem}: its own calls, at most {RATE * lasted}", counted(session))
     t.check(counted(outside) == RATE * 2, "outside: all calls", counted(outside))
     return t.end()
 
