@@ -1,32 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of schema 3: what is put comes back, a new look replaces the last one, files of schema 2
  * read as having none, and numbers out of range are refused. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "test_session_file.h"
+
 #include <string.h>
 
-#include <cmocka.h>
-#include <sqlite3.h>
-
-#include "scratch.h"
 #include "session/resource.h"
-
-static char *in_dir(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", scratch, name);
-    return path;
-}
-
-static void sql(const char *path, const char *text)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
 
 static void look(struct tt_session_writer *w, uint64_t units)
 {
@@ -63,15 +42,6 @@ static void write_rows(const char *path)
     look(w, 6);
     tt_session_commit(w);
     assert_int_equal(tt_session_finish(w, true, &err), 0);
-}
-
-static struct tt_session *open_session(const char *path)
-{
-    struct tt_error err = {0};
-    struct tt_session *s = tt_session_open(path, &err);
-    if (!s)
-        fail_msg("%s", err.text);
-    return s;
 }
 
 #define READ(reader, vec)                                                                          \
@@ -122,9 +92,9 @@ static void free_all(struct all *a)
 static void rows_come_back(void **state)
 {
     (void)state;
-    char *path = in_dir("rows.tt");
+    char *path = session_path("rows.tt");
     write_rows(path);
-    struct tt_session *s = open_session(path);
+    struct tt_session *s = session_open(path);
     struct all a = {0};
     read_all(s, &a);
     assert_int_equal(a.places.len, 1);
@@ -154,13 +124,14 @@ static void rows_come_back(void **state)
 static void schema_2_has_none(void **state)
 {
     (void)state;
-    char *path = in_dir("two.tt");
+    char *path = session_path("two.tt");
     write_rows(path);
-    sql(path,
+    session_sql(
+        path,
         "PRAGMA user_version = 2; DROP TABLE site_place; DROP TABLE owner; DROP TABLE site_owner;"
         "DROP TABLE clock_survivor; DROP TABLE clock_death; DROP TABLE site_with;"
         "DROP TABLE resource_sample; DROP TABLE descriptor; DROP TABLE watch");
-    struct tt_session *s = open_session(path);
+    struct tt_session *s = session_open(path);
     struct all a = {0};
     read_all(s, &a);
     assert_int_equal(a.places.len + a.owners.len + a.site_owners.len + a.survivors.len +
@@ -187,11 +158,11 @@ static void wild_numbers_are_refused(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof wild / sizeof *wild; i++) {
-        char *path = in_dir("wild.tt");
+        char *path = session_path("wild.tt");
         struct tt_error err = {0};
         write_rows(path);
-        sql(path, wild[i]);
-        struct tt_session *s = open_session(path);
+        session_sql(path, wild[i]);
+        struct tt_session *s = session_open(path);
         struct all a = {0};
         int refused = 0;
         refused += tt_session_places(s, 1, &a.places, &err) != 0;
@@ -218,5 +189,5 @@ int main(void)
         cmocka_unit_test(schema_2_has_none),
         cmocka_unit_test(wild_numbers_are_refused),
     };
-    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+    return cmocka_run_group_tests(tests, session_make, session_remove);
 }
