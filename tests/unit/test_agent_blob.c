@@ -127,5 +127,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(starts_again_with_nothing_of_before, fresh, away),
         cmocka_unit_test_setup_teardown(memory_is_given_back, fresh, away),
     };
-    return cmocka_run_group_tests(tests, find_blob, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

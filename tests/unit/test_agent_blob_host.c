@@ -21,17 +21,11 @@ static size_t image_bytes, tape_bytes;
 
 /* ---- inject's part ---- */
 
-int find_blob(void **state)
-{
-    (void)state;
-    return build_find();
-}
-
 const void *read_blob(size_t *bytes)
 {
     char path[300];
     struct stat st;
-    snprintf(path, sizeof path, "%s/src/agent/telltale-agent.blob", build);
+    build_path(path, sizeof path, "src/agent/telltale-agent.blob");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &st), 0);

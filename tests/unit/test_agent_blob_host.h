@@ -19,9 +19,8 @@
 
 extern tt_real_fn __libc_malloc, __libc_free, __libc_calloc, __libc_realloc, __libc_memalign;
 
-/* Setup of the group, setup and teardown of each test: a blob that has never run, in `blob` and
+/* Setup and teardown of each test: a blob that has never run, in `blob` and
  * `image`, with glibc's functions as set 0. */
-int find_blob(void **state);
 int fresh(void **state);
 int away(void **state);
 extern struct tt_blob *blob;

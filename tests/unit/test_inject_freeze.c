@@ -24,12 +24,6 @@
 #include "inject/internal.h"
 #include "test_inject_target.h"
 
-#define NEEDS_PTRACE()                                                                             \
-    do {                                                                                           \
-        if (!tt_target_may_trace())                                                                \
-            skip();                                                                                \
-    } while (0)
-
 static int stop_and_go(pid_t pid)
 {
     struct tt_stopped stopped;
