@@ -3,8 +3,7 @@
  * memory file whose descriptor we take; from then on they are images like any other. What is
  * different: they are not our children and their ends are not our status; we leave while they run,
  * and then nothing of us may remain that costs them anything; exec takes the agent away, and with
- * -f it is put in again; children of another mount namespace cannot make their tapes in our
- * directory, and are found by the memory files that they map. Start: tt_record_attach,
+ * -f it is put in again. Their children are attach_child.c's. Start: tt_record_attach,
  * tt_attach_to. */
 #include <dirent.h>
 #include <errno.h>
@@ -23,9 +22,6 @@
 #define AGAIN_NS (TT_SECOND / 10) /* an exec needs a moment until its libraries are there */
 #define AGAIN_MOST_NS (10 * TT_SECOND)
 #define PATIENT_TRIES 20
-#define CHILDREN_NS TT_SECOND
-#define CHILDREN_MOST 4096u
-#define MEMFD_NAME "memfd:telltale"
 
 /* ---- coming ---- */
 
@@ -36,14 +32,6 @@ static void note(struct tt_image *image, const char *line)
         return;
     snprintf(image->notes + at, sizeof image->notes - at, "%s%s", at ? "\n" : "", line);
     image->attach_changed = true;
-}
-
-static struct tt_image *image_of(const struct tt_recorder *rec, pid_t pid)
-{
-    for (size_t i = 0; i < rec->images.len; i++)
-        if (rec->images.data[i]->alive && rec->images.data[i]->pid == pid)
-            return rec->images.data[i];
-    return NULL;
 }
 
 static int open_memory(pid_t pid)
@@ -119,19 +107,6 @@ static int attach_patiently(struct tt_recorder *rec, pid_t pid, enum tt_tape_mod
 
 /* ---- going ---- */
 
-static int open_mapped(pid_t pid, const struct tt_proc_map *map)
-{
-    char path[96];
-    snprintf(path, sizeof path, "/proc/%d/map_files/%llx-%llx", (int)pid,
-             (unsigned long long)map->start, (unsigned long long)map->end);
-    return open(path, O_RDWR | O_CLOEXEC);
-}
-
-static bool is_tape(const struct tt_proc_maps *maps, const struct tt_proc_map *map)
-{
-    return map->shared && map->offset == 0 && strstr(tt_proc_map_path(maps, map), MEMFD_NAME);
-}
-
 /* Before a tape is left, which empties it: all that it says goes into the session. */
 static void read_last(struct tt_recorder *rec)
 {
@@ -174,31 +149,6 @@ void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image)
     }
 }
 
-/* Without -f a forked child carries the patched entries and passes everything on. */
-static void leave_children(const struct tt_recorder *rec)
-{
-    tt_proc_pid_vec pids = {0};
-    struct tt_proc_maps maps = {0};
-    tt_proc_list(0, &pids);
-    for (size_t i = 0; i < pids.len; i++) {
-        if (pids.data[i] == getpid() || tt_proc_maps_read(pids.data[i], &maps))
-            continue;
-        bool ours = false;
-        for (size_t m = 0; m < maps.maps.len && !ours; m++)
-            for (size_t k = 0; maps.maps.data[m].shared && k < rec->images.len && !ours; k++) {
-                const struct tt_image *image = rec->images.data[k];
-                ours = maps.maps.data[m].inode == image->tape.inode && pids.data[i] != image->pid &&
-                       strstr(tt_proc_map_path(&maps, &maps.maps.data[m]), MEMFD_NAME);
-            }
-        struct tt_inject_detached detached;
-        struct tt_error err;
-        if (ours)
-            tt_inject_detach(pids.data[i], true, &detached, &err);
-    }
-    tt_proc_maps_free(&maps);
-    tt_vec_free(&pids);
-}
-
 void tt_attach_leave_all(struct tt_recorder *rec)
 {
     if (rec->child)
@@ -208,7 +158,7 @@ void tt_attach_leave_all(struct tt_recorder *rec)
         if (rec->images.data[i]->alive && rec->images.data[i]->id)
             tt_attach_leave(rec, rec->images.data[i]);
     if (!rec->options->no_inject)
-        leave_children(rec);
+        tt_attach_leave_children(rec);
     for (size_t i = 0; i < rec->given.len; i++)
         tt_ask_offer(rec, rec->given.data[i].pid, false);
 }
@@ -234,7 +184,7 @@ static enum tt_tape_mode mode_of(const char *text)
 static struct tt_copies leave_at_request(struct tt_recorder *rec, const struct tt_given *given)
 {
     struct tt_copies copies = {0};
-    struct tt_image *image = image_of(rec, given->pid);
+    struct tt_image *image = tt_image_of(rec, given->pid);
     if (image) {
         copies.tried_ns = image->copies.tried_ns;
         copies.ns_per_byte = image->copies.ns_per_byte;
@@ -257,7 +207,7 @@ static void change_mode(struct tt_recorder *rec, struct tt_given *given, enum tt
         return;
     }
     copies.taken = 0; /* of the new image, whose pause and turn are the old one's */
-    image_of(rec, given->pid)->copies = copies;
+    tt_image_of(rec, given->pid)->copies = copies;
 }
 
 static void answer(struct tt_recorder *rec, struct tt_given *given)
@@ -301,7 +251,7 @@ static bool runs(pid_t pid)
 static void come_again(struct tt_recorder *rec, struct tt_given *given, uint64_t now)
 {
     struct tt_error err = {0};
-    if (given->gone || image_of(rec, given->pid))
+    if (given->gone || tt_image_of(rec, given->pid))
         return;
     if (!rec->options->follow || !runs(given->pid)) {
         given->gone = true;
@@ -333,70 +283,6 @@ bool tt_attach_waits(const struct tt_recorder *rec)
     return false;
 }
 
-/* ---- children whose tapes are not in our directory ---- */
-
-static bool looked_at(const struct tt_recorder *rec, pid_t pid)
-{
-    for (size_t i = 0; i < rec->looked_at.len; i++)
-        if (rec->looked_at.data[i] == pid)
-            return true;
-    return false;
-}
-
-/* A tape that the process maps and that no image has. */
-static void adopt_memory_file(struct tt_recorder *rec, pid_t pid)
-{
-    struct tt_proc_maps maps = {0};
-    int fd = -1;
-    if (tt_proc_maps_read(pid, &maps) == 0)
-        for (size_t i = 0; i < maps.maps.len && fd < 0; i++) {
-            const struct tt_proc_map *map = &maps.maps.data[i];
-            bool known = !is_tape(&maps, map);
-            for (size_t k = 0; k < rec->images.len && !known; k++)
-                known = rec->images.data[k]->tape.inode == map->inode;
-            if (!known)
-                fd = open_mapped(pid, map);
-        }
-    tt_proc_maps_free(&maps);
-    struct tt_image *image = fd < 0 ? NULL : tt_image_new(rec, fd, pid, "");
-    if (image)
-        tt_image_settle(rec, image);
-}
-
-static void children_of(pid_t pid, tt_proc_pid_vec *out)
-{
-    char path[96];
-    tt_proc_pid_vec tids = {0};
-    tt_proc_list(pid, &tids);
-    for (size_t i = 0; i < tids.len; i++) {
-        snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)tids.data[i]);
-        FILE *f = fopen(path, "re");
-        long child;
-        /* NOLINTNEXTLINE(cert-err34-c): the kernel writes no number that does not fit */
-        while (f && fscanf(f, "%ld", &child) == 1)
-            if (tt_vec_push(out, (pid_t)child))
-                break;
-        if (f)
-            fclose(f);
-    }
-    tt_vec_free(&tids);
-}
-
-static void look_at_children(struct tt_recorder *rec, pid_t pid, unsigned depth)
-{
-    tt_proc_pid_vec found = {0};
-    children_of(pid, &found);
-    for (size_t i = 0; i < found.len; i++) {
-        pid_t child = found.data[i];
-        if (!looked_at(rec, child) && rec->looked_at.len < CHILDREN_MOST &&
-            tt_vec_push(&rec->looked_at, child) == 0 && !image_of(rec, child))
-            adopt_memory_file(rec, child);
-        if (depth < 8)
-            look_at_children(rec, child, depth + 1);
-    }
-    tt_vec_free(&found);
-}
-
 void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns)
 {
     for (size_t i = 0; i < rec->given.len; i++) {
@@ -404,32 +290,10 @@ void tt_attach_visit(struct tt_recorder *rec, uint64_t now_ns)
         if (!rec->ending)
             come_again(rec, &rec->given.data[i], now_ns);
     }
-    if (!rec->options->follow || rec->options->no_inject || now_ns < rec->children_due)
-        return;
-    rec->children_due = now_ns + CHILDREN_NS;
-    for (size_t i = 0; i < rec->given.len; i++)
-        if (!rec->given.data[i].gone)
-            look_at_children(rec, rec->given.data[i].pid, 0);
+    tt_attach_children(rec, now_ns);
 }
 
 /* ---- the recording ---- */
-
-/* With -f also the children that are there already. */
-static void add_children(tt_proc_pid_vec *pids)
-{
-    for (size_t at = 0; at < pids->len && pids->len < CHILDREN_MOST; at++) {
-        tt_proc_pid_vec found = {0};
-        children_of(pids->data[at], &found);
-        for (size_t i = 0; i < found.len; i++) {
-            bool there = false;
-            for (size_t k = 0; k < pids->len && !there; k++)
-                there = pids->data[k] == found.data[i];
-            if (!there && tt_vec_push(pids, found.data[i]))
-                break;
-        }
-        tt_vec_free(&found);
-    }
-}
 
 /* Attaches to all that can be. 0, or the error of the first when there is none. */
 static int attach_all(struct tt_recorder *rec, struct tt_error *err)
@@ -442,7 +306,7 @@ static int attach_all(struct tt_recorder *rec, struct tt_error *err)
         if (tt_vec_push(&pids, o->pids[i]))
             return tt_error_set(err, -ENOMEM, "out of memory");
     if (o->follow)
-        add_children(&pids);
+        tt_attach_add_children(&pids);
     for (size_t i = 0; i < pids.len; i++) {
         struct tt_given given = {.pid = pids.data[i], .mode = mode};
         struct tt_error why = {0};

@@ -482,3 +482,11 @@ void tt_image_free(struct tt_recorder *rec, struct tt_image *image)
     tt_count_leave(rec, image);
     free(image);
 }
+
+struct tt_image *tt_image_of(const struct tt_recorder *rec, pid_t pid)
+{
+    for (size_t i = 0; i < rec->images.len; i++)
+        if (rec->images.data[i]->alive && rec->images.data[i]->pid == pid)
+            return rec->images.data[i];
+    return NULL;
+}

@@ -16,21 +16,21 @@
  *   library.c where functions of the C library are  reconcile.c what the kernel says of them
  *   probe.c   what the program tells itself
  *   owner.c   on whose behalf                       held_rows.c their rows
+ *   rows_site.c of sites                            rows_meta.c what the session says of itself
+ *   attach_child.c children of what runs already
+ * Headers of their own: tape.h what is read of a tape, search.h snapshots, stale.h staleness.
  * Start: struct tt_recorder, then tt_record_run in run.c. */
 #ifndef TT_RECORD_INTERNAL_H
 #define TT_RECORD_INTERNAL_H
 
 #include <poll.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "base/map.h"
 #include "base/vec.h"
-#include "heap/heap.h"
 #include "inject/attach.h"
 #include "inject/inject.h"
 #include "kernel/kernel.h"
@@ -38,6 +38,9 @@
 #include "proc/proc.h"
 #include "record/held.h"
 #include "record/record.h"
+#include "record/search.h"
+#include "record/stale.h"
+#include "record/tape.h"
 #include "session/snapshot.h"
 #include "session/writer.h"
 
@@ -51,172 +54,6 @@
 #define TT_RECORD_RELEASES 64u              /* release paths of one site */
 #define TT_RECORD_REGION_BYTES (1ULL << 36) /* of addresses of sampled objects; agent/region.h */
 #define TT_RECORD_AGES 1024u                /* distinct exact ages of one site */
-
-/* ---- a tape ---- */
-
-/* What a site stood at, 64 bits wide. Deaths never exceed births here. */
-struct tt_totals {
-    uint64_t births, birth_bytes, deaths, death_bytes;
-};
-
-struct tt_site {
-    struct tt_totals now;   /* as read */
-    struct tt_totals wrote; /* in its last row */
-    uint64_t *bins;         /* TT_TAPE_BINS, once the site is written; NULL before */
-    int64_t wrote_epoch;    /* of that row; 0 none */
-    uint32_t size_min, size_max, wrote_min, wrote_max;
-    uint32_t frames;
-    uint16_t depth;
-    uint8_t thin, flags, kind;
-    bool ready;  /* the record was seen complete */
-    bool chosen; /* gets rows of its own */
-    bool stack;  /* its stack row is written */
-    bool bins_changed;
-    uint64_t base_live; /* live units when the image was first read, to rank growth */
-    uint64_t copy_live; /* live units at the last snapshot */
-    bool operations;    /* functions on its stack are counted or were refused */
-    uint32_t n_releases, n_ages;
-};
-
-struct tt_release {
-    uint32_t site, by;
-    uint64_t samples, weight, last_ns;
-    bool changed;
-};
-struct tt_release_age {
-    uint32_t site, age;
-    uint64_t samples, weight;
-    bool changed;
-};
-
-/* Counts read in one visit, before they are believed. */
-struct tt_sum {
-    uint32_t births, deaths;
-    uint64_t birth_bytes, death_bytes;
-};
-
-/* The tape's file and what was read of it. Every field comes checked against its bounds. */
-struct tt_tape {
-    int fd;
-    uint64_t device, inode;
-    struct tt_tape_head head;
-    TT_VEC(struct tt_site) sites;
-    TT_VEC(struct tt_sum) sums; /* scratch */
-    uint32_t ring_tail;
-    unsigned ring_stuck; /* visits that found the next release not published */
-    TT_VEC(struct tt_release) releases;
-    struct tt_map release_at; /* site << 32 | by -> index */
-    TT_VEC(struct tt_release_age) ages;
-    struct tt_map age_at; /* site << 32 | age -> index */
-    uint64_t lost_releases, lost_ages, lost_paths;
-    bool settled; /* the last reading saw no counter move */
-};
-
-/* 0 when magic, version and bounds are right; -EAGAIN while the agent is still filling it in;
- * -EBADMSG. Reads head. */
-int tt_tape_read_head(struct tt_tape *tape);
-/* Adds up site records and thread tallies into sites[].now. 0 or a negative errno. */
-int tt_tape_read_totals(struct tt_tape *tape);
-/* Takes what is new from the ring of sampled releases. */
-void tt_tape_read_ring(struct tt_tape *tape, uint64_t origin_ns);
-/* Death bins of one site, widened to 64 bits in site->bins. */
-void tt_tape_read_bins(struct tt_tape *tape, uint32_t site);
-/* The stack of a site: at most TT_TAPE_DEPTH frames; returns how many. */
-size_t tt_tape_read_stack(struct tt_tape *tape, const struct tt_site *site,
-                          uint64_t frames[TT_TAPE_DEPTH]);
-/* The head's state now; TT_STATE_EMPTY when it cannot be read. */
-uint32_t tt_tape_state(const struct tt_tape *tape);
-/* Whether the process stands at its exit and waits for tt_tape_let_go; not for long. */
-bool tt_tape_exiting(const struct tt_tape *tape);
-void tt_tape_let_go(const struct tt_tape *tape);
-/* Writes the fields marked R. */
-void tt_tape_tick(struct tt_tape *tape, uint32_t tick, uint64_t origin_ns, bool quiet);
-void tt_tape_free(struct tt_tape *tape);
-
-/* ---- a look ---- */
-
-struct tt_unit {
-    uint64_t size;
-    uint32_t tick, count; /* count 0: empty slot */
-};
-/* Live units of one site by size and tick: an open-addressed table. */
-struct tt_unit_set {
-    struct tt_unit *slots;
-    uint32_t len, cap;
-    uint8_t age_level, size_level; /* coarsening, see look.c */
-    uint64_t units, bytes;
-};
-struct tt_look {
-    TT_VEC(struct tt_unit_set) sites;
-    uint64_t rows, units, big_lost;
-    uint32_t row_cap;        /* of one site */
-    uint32_t now;            /* tick ages are counted from */
-    uint32_t first;          /* no unit is older: the tick at which the image began */
-    TT_VEC(uint64_t) pieces; /* 64 KiB pieces of address space that hold blocks, ascending */
-    bool failed;
-};
-/* Scans the live units of a tape. The tape's holes are not touched, so that looking does not make
- * it grow. 0 or a negative errno. Free with tt_look_free. */
-int tt_look_scan(struct tt_look *look, struct tt_tape *tape, uint32_t first_tick,
-                 uint32_t now_tick);
-/* Adds `count` units of one birth to a scanned look. */
-void tt_look_add(struct tt_look *look, uint32_t site, uint64_t size, uint32_t tick, uint32_t count);
-void tt_look_free(struct tt_look *look);
-
-/* ---- the shadow at a moment ---- */
-
-/* All of it copied, since heap search asks for every block and from several threads. */
-struct tt_shadow {
-    uint64_t **chunks; /* regions * TT_SHADOW_CHUNKS; NULL: nothing lives there */
-    uint32_t n_regions, shift;
-    struct tt_map regions; /* address >> TT_TAPE_REGION_SHIFT -> index */
-    struct tt_map big;     /* address -> size */
-    uint32_t tick;         /* entries born later are not of that moment */
-};
-struct tt_shadow_entry {
-    uint32_t site, tick;
-    uint64_t size; /* requested; 0 not known */
-};
-/* 0 or a negative errno. Free with tt_shadow_free. */
-int tt_shadow_copy(struct tt_shadow *shadow, const struct tt_tape *tape, uint32_t tick);
-/* What lives at an address: false, nothing that was followed. */
-bool tt_shadow_at(const struct tt_shadow *shadow, uint64_t address, struct tt_shadow_entry *out);
-/* Calls take for what lives in [start, end), ascending. */
-void tt_shadow_each(const struct tt_shadow *shadow, uint64_t start, uint64_t end,
-                    void (*take)(void *arg, uint64_t address, const struct tt_shadow_entry *entry),
-                    void *arg);
-void tt_shadow_free(struct tt_shadow *shadow);
-
-/* ---- snapshots of an image ---- */
-
-/* When the next one is due, and why there were none. */
-struct tt_copies {
-    uint64_t taken, tried_ns;
-    uint64_t no_memory, too_slow, failed; /* not taken because of */
-    char failed_why[200];
-    uint64_t over;      /* taken, and the pause was longer than the budget */
-    double ns_per_byte; /* pause that is expected of the next; 0: none measured yet */
-    bool last_done;     /* one was tried when the recording was about to end */
-};
-
-/* ---- staleness of an image ---- */
-
-/* A sampled object that has mappings of its own. */
-struct tt_stale_object {
-    uint64_t address, size;
-    uint32_t site, born;       /* with the address: who it is */
-    uint32_t lived, untouched; /* epochs in a row up to now */
-};
-typedef TT_VEC(struct tt_stale_object) tt_stale_object_vec;
-#define TT_STALE_EPOCHS_MOST 10u
-struct tt_stale {
-    tt_stale_object_vec objects; /* ascending */
-    uint64_t due_ns, cleared_ns;
-    uint32_t cleared_tick, epochs;        /* whole epochs seen */
-    double seconds[TT_STALE_EPOCHS_MOST]; /* of the latest, the last one first */
-    bool armed, given_up, changed;
-    tt_session_stale_vec rows;
-};
 
 /* ---- an image ---- */
 
@@ -318,8 +155,6 @@ struct tt_given {
     uint64_t again_ns; /* after an exec: when to try again; 0: not */
     uint64_t until_ns; /* and how long */
 };
-
-struct tt_search; /* search.c */
 
 /* hold.c */
 struct tt_hold {
@@ -454,6 +289,14 @@ void tt_attach_leave(struct tt_recorder *rec, struct tt_image *image);
 /* Leaves all, and children that came to carry the agent. */
 void tt_attach_leave_all(struct tt_recorder *rec);
 
+/* attach_child.c */
+/* Adopts tapes of children that could not be made in our directory; every second, with -f. */
+void tt_attach_children(struct tt_recorder *rec, uint64_t now_ns);
+/* Adds the children of those listed, and theirs. */
+void tt_attach_add_children(tt_proc_pid_vec *pids);
+/* Takes the agent out of forked children that are not recorded themselves. */
+void tt_attach_leave_children(const struct tt_recorder *rec);
+
 /* kernel.c */
 /* Loads what --no-inject needs; when that cannot be, says so once. */
 void tt_kernel_start(struct tt_recorder *rec);
@@ -479,106 +322,6 @@ bool tt_ask_take(struct tt_recorder *rec, pid_t pid, char out[64]);
 void tt_ask_answer(struct tt_recorder *rec, pid_t pid, const char *text);
 /* Gives who asked a moment to read the answer before the directory goes. */
 void tt_ask_settle(struct tt_recorder *rec);
-
-/* snapshot.c */
-/* Starts copies that are due, ends those that are done. */
-void tt_snapshot_visit(struct tt_recorder *rec, uint64_t now_ns);
-/* While the recording is about to end: whether some are wanted or under way. */
-bool tt_snapshot_last(const struct tt_recorder *rec);
-/* Waits for what is under way and writes it. */
-void tt_snapshot_finish(struct tt_recorder *rec);
-int tt_snapshot_fd(const struct tt_recorder *rec);
-/* Whether one is worth its pause; pure, for tests. */
-struct tt_snapshot_question {
-    uint64_t now_ns, began_ns; /* of the image's recording */
-    uint64_t grown;            /* most units that a site grew by since the last one */
-    bool ending;
-    bool exiting; /* the process stands at its exit */
-};
-bool tt_snapshot_wanted(const struct tt_record_options *options, const struct tt_copies *copies,
-                        const struct tt_snapshot_question *question);
-/* 0, or a negative errno with err when a copy of pid would be too large for memory, or its pause
- * for a budget that was given. */
-int tt_snapshot_room(const struct tt_record_options *options, pid_t pid, struct tt_error *err);
-/* Makes memory ready for the search, so that a copy of pid need not live longer than it takes. Some
- * tenths of a second per GB. */
-void tt_snapshot_prepare(pid_t pid);
-/* Nanoseconds that a process of these resident bytes may be stopped. */
-uint64_t tt_snapshot_budget(const struct tt_record_options *options, uint64_t bytes);
-/* Whether the pause of the next snapshot is expected to be within the budget: strictly where one
- * was given; the default one is not missed for the sake of a quarter. If not, counts it, and the
- * next time expects half-way less than now what a usual kernel needs: a long pause may be bad luck.
- */
-bool tt_snapshot_fits(const struct tt_record_options *options, struct tt_copies *copies,
-                      uint64_t bytes);
-/* Takes in how long a pause was. */
-void tt_snapshot_paused(const struct tt_record_options *options, struct tt_copies *copies,
-                        uint64_t bytes, uint64_t ns);
-
-/* search.c */
-/* What a search is of and what came out. */
-struct tt_search {
-    struct tt_image *image; /* NULL: its image is gone, or there is none */
-    int64_t process, id;
-    pid_t pid;
-    uint32_t tick;
-    struct tt_inject_frozen frozen;
-    bool held;           /* the frozen copy exists */
-    bool at_exit;        /* the process waits at its exit until it was copied */
-    struct tt_tape tape; /* a descriptor of its own; fd -1: none */
-    struct tt_shadow shadow;
-    struct tt_heap_image heap;
-    struct tt_heap_result result;
-    int (*place)(void *arg, const char *path, uint64_t file_offset, uint64_t address, char *out,
-                 size_t size);
-    void *place_arg;
-    int code;
-    struct tt_error err;
-    uint64_t began_ns, read_ns, ended_ns;
-    pthread_t thread;
-    uint64_t bytes;    /* private ones of the process */
-    uint64_t expected; /* for so many memory is made ready first */
-    sem_t go;
-    int event_fd; /* readable when `stage` went on */
-    _Atomic int stage;
-};
-enum {
-    TT_SEARCH_PREPARING,
-    TT_SEARCH_PREPARED, /* waits for tt_search_go */
-    TT_SEARCH_READING,
-    TT_SEARCH_COPIED, /* the process itself is needed no more */
-    TT_SEARCH_READ,   /* nor is the copy */
-    TT_SEARCH_DONE
-};
-/* Starts a thread that makes memory ready, waits for the frozen copy, reads it and then searches
- * what it read. */
-int tt_search_start(struct tt_search *search);
-/* The copy is there; or search->code says why there is none, and it ends without. */
-void tt_search_go(struct tt_search *search);
-/* Searches search->heap in the calling thread. */
-void tt_search_run(struct tt_search *search);
-/* Rows of what was found; source "copy" or "core". */
-void tt_search_rows(struct tt_session_writer *writer, const struct tt_search *search,
-                    const char *source);
-void tt_search_free(struct tt_search *search);
-
-/* stale.c */
-void tt_stale_visit(struct tt_recorder *rec, struct tt_image *image, uint64_t now_ns);
-void tt_stale_put(struct tt_recorder *rec, struct tt_image *image);
-void tt_stale_free(struct tt_stale *stale);
-/* A mapping that smaps tells about. */
-struct tt_stale_map {
-    uint64_t start, end, referenced; /* bytes */
-};
-typedef TT_VEC(struct tt_stale_map) tt_stale_map_vec;
-/* The mappings within [start, end), from text in the format of /proc/PID/smaps. */
-int tt_stale_maps(FILE *smaps, uint64_t start, uint64_t end, tt_stale_map_vec *out);
-/* An epoch of so many seconds has ended: what lived through it, ascending by address, with
- * `untouched` 1 or 0 for it; `lived` is not looked at. Takes the objects. */
-void tt_stale_epoch(struct tt_stale *stale, tt_stale_object_vec *now, double seconds);
-/* Rows per site from the counts. weight(arg, object): the blocks that it stands for. */
-int tt_stale_sum(struct tt_stale *stale,
-                 double (*weight)(void *arg, const struct tt_stale_object *object), void *arg);
 
 /* setting.c */
 /* What tt_record_run changes in the caller and puts back. */
@@ -625,6 +368,8 @@ void tt_image_end(struct tt_recorder *rec, struct tt_image *image, const char *s
 enum tt_image_state { TT_IMAGE_RUNS, TT_IMAGE_ENDED, TT_IMAGE_REPLACED };
 enum tt_image_state tt_image_state(struct tt_image *image);
 void tt_image_free(struct tt_recorder *rec, struct tt_image *image);
+/* The image of a process that runs; NULL: none. */
+struct tt_image *tt_image_of(const struct tt_recorder *rec, pid_t pid);
 /* A new image for a tape; takes the descriptor. NULL, too many: it is closed. */
 struct tt_image *tt_image_new(struct tt_recorder *rec, int fd, int64_t pid, const char *name);
 /* Totals, ring, and a look if one is due or `look` asks for it. */
@@ -702,12 +447,18 @@ void tt_held_put_look(struct tt_recorder *rec, struct tt_image *image);
 const char *tt_record_resource(const struct tt_recorder *rec, uint8_t kind);
 
 /* rows.c */
-int tt_rows_start(struct tt_recorder *rec, pid_t pid);
 /* Writes what changed since the last time; `final` writes last rows. */
 void tt_rows_write(struct tt_recorder *rec, uint64_t now_ns, bool final);
 void tt_rows_finish(struct tt_recorder *rec, uint64_t now_ns, const char *outcome);
+/* rows_site.c */
+/* What changed; `last`: last rows. *summed: sites that have no rows of their own. */
+void tt_rows_sites(struct tt_recorder *rec, struct tt_image *image, bool last, uint64_t *summed);
+void tt_rows_releases(struct tt_recorder *rec, struct tt_image *image);
+void tt_rows_survivors(struct tt_recorder *rec, struct tt_image *image);
+/* rows_meta.c */
 /* Meta of the session: host, times, mode. */
 int tt_rows_meta(struct tt_session_writer *writer, const struct tt_record_options *options,
                  pid_t pid, uint64_t started_ns, uint64_t started_wall);
+int tt_rows_start(struct tt_recorder *rec, pid_t pid);
 
 #endif

@@ -292,7 +292,7 @@ static void requests_are_answered(void **state)
     struct tt_recorder rec = {.options = &options};
     struct tt_error err = {0};
     char text[64];
-    const pid_t pid = 2147483000; /* nobody's */
+    const pid_t pid = 2000000000 + getpid(); /* nobody's, nor of another run of this */
     assert_int_equal(tt_record_ask(pid, "detach", &err), -ENOENT);
     assert_int_equal(tt_record_dir_make(&rec, &err), 0);
     tt_ask_offer(&rec, pid, true);
@@ -323,7 +323,7 @@ static void what_cannot_be_attached_leaves_nothing(void **state)
     char dir[] = "/tmp/tt-attach-XXXXXX", file[64];
     assert_non_null(mkdtemp(dir));
     snprintf(file, sizeof file, "%s/s.tt", dir);
-    const pid_t pid = 2147483000;
+    const pid_t pid = 2000000000 + getpid();
     const struct tt_record_options options = {.pids = &pid, .n_pids = 1, .output = file};
     struct tt_record_result result;
     struct tt_error err = {0};
