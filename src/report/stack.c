@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault/plan.h"
 #include "report/phrase.h"
 
 /* Modules and function name prefixes of allocators, their wrappers and standard containers. */
@@ -128,7 +129,9 @@ static char *without_arguments(const char *name)
 void tt_stack_name(struct tt_text *out, const struct tt_symbol_frame *frame, size_t max)
 {
     if (!*frame->function) {
-        if (*frame->module)
+        if (strcmp(frame->module, TT_FAULT_CHILD_MODULE) == 0)
+            tt_text_add(out, "in a forked child");
+        else if (*frame->module)
             tt_text_add(out, "%s+0x%llx", tt_phrase_base(frame->module),
                         (unsigned long long)frame->offset);
         else

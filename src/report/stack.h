@@ -17,7 +17,8 @@ struct tt_stack_view {
 struct tt_stack_view tt_stack_trim(const struct tt_symbol_frame *frames, size_t n);
 
 /* A function's name for people: template arguments deeper than `max` columns allow become <...>,
- * and what is still longer is cut at the end. "" becomes "module+0xoffset". */
+ * and what is still longer is cut at the end. "" becomes "module+0xoffset", and the frame that
+ * stands for the fork of a child (fault/plan.h) "in a forked child". */
 void tt_stack_name(struct tt_text *out, const struct tt_symbol_frame *frame, size_t max);
 
 /* "owner.c:88", else the module's file name when that says more than the name did, else "". */

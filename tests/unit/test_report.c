@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault/plan.h"
+#include "report/stack.h"
 #include "test_report_world.h"
 
 #include <jansson.h>
@@ -28,6 +30,27 @@ static void test_leak_with_control_and_fix(void **state)
     add_not_leak(&w, TT_VERDICT_WARM_UP, "", 1);
     expect_all(&w.input, "leak");
     world_end(&w);
+}
+
+static void test_frames_have_names(void **state)
+{
+    (void)state;
+    static const struct {
+        struct tt_symbol_frame frame;
+        const char *name;
+    } frames[] = {
+        {{.function = "owner_new(int)", .module = "/bin/a"}, "owner_new(int)"},
+        {{.function = "", .module = "/usr/lib/liba.so.1", .offset = 0x1f}, "liba.so.1+0x1f"},
+        {{.function = "", .module = "", .offset = 0x1f}, "0x1f"},
+        {{.function = "", .module = TT_FAULT_CHILD_MODULE, .offset = 1}, "in a forked child"},
+    };
+    for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+        struct tt_text name = {0};
+        tt_stack_name(&name, &frames[i].frame, 40);
+        assert_false(name.failed);
+        assert_string_equal(name.data, frames[i].name);
+        tt_text_free(&name);
+    }
 }
 
 static void test_healthy(void **state)
@@ -387,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_unknown_format),
         cmocka_unit_test(test_json_contract),
         cmocka_unit_test(test_sites),
+        cmocka_unit_test(test_frames_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,8 +2,7 @@
 /* The server's protocol machine; see server.h. The state of a call is that of its activity, as an
  * activity has one call at a time. One function per packet type in a table; timers are the due
  * times of the few activities on the live list and two slow scans. Start: dg_server_run. */
-#include "server.h"
-#include "xfer.h"
+#include "activity.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,225 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum state {
-    RECEIVING, /* the request is not complete */
-    ASKING,    /* its client is being asked who it is */
-    EXECUTING, /* deferred by the service */
-    ANSWERED,  /* the answer is kept until it is acknowledged */
-    DONE,      /* only the sequence number is kept */
-};
-
-struct dg_activity {
-    struct dg_activity *next;       /* in its bucket */
-    struct dg_activity *live, **at; /* in the list of those with a due time */
-    struct rpc_uuid uuid;
-    struct sockaddr_in from;
-    bool verified; /* the client has said who it is */
-    enum state state;
-    struct dg_header request; /* of the current call */
-    const struct dg_service *service;
-    struct dg_receive receive;
-    uint8_t *in_data;
-    struct dg_incoming call;
-    uint8_t refusal[4];
-    struct dg_send answer; /* its serial counts for all that is sent on this activity */
-    struct dg_cas *cas;
-    int64_t due, wait, used;
-    struct { /* the callback */
-        struct dg_header h;
-        int64_t since;
-    } ask;
-};
-
-struct dg_server_counters dg_server_counters;
-
-enum { BUCKETS = 1024 };
-static struct dg_activity *activities[BUCKETS], *live;
 static struct dg_server_options options;
-static uint32_t boot;
-static int udp_fd = -1, epoll_fd = -1;
+static int epoll_fd = -1;
 static bool stopping;
-static size_t running;
 static int64_t timer_at, idle_scan_at, rundown_scan_at;
 static void (*timer_expired)(void);
-
-/* ---- activities ---- */
-
-static struct dg_activity **bucket(const struct rpc_uuid *uuid)
-{
-    return &activities[(uuid->low ^ uuid->low >> 10 ^ uuid->low >> 20) % BUCKETS];
-}
-
-static struct dg_activity *activity_find(const struct rpc_uuid *uuid)
-{
-    struct dg_activity *a = *bucket(uuid);
-    while (a && !rpc_uuid_equal(&a->uuid, uuid))
-        a = a->next;
-    return a;
-}
-
-static void set_due(struct dg_activity *a, int64_t due)
-{
-    if (a->due && !due) {
-        *a->at = a->live;
-        if (a->live)
-            a->live->at = a->at;
-    } else if (!a->due && due) {
-        a->live = live;
-        a->at = &live;
-        if (live)
-            live->at = &a->live;
-        live = a;
-    }
-    a->due = due;
-}
-
-static bool counts_as_running(const struct dg_activity *a)
-{
-    return a->state == ASKING || a->state == EXECUTING;
-}
-
-static void set_state(struct dg_activity *a, enum state state)
-{
-    running -= counts_as_running(a);
-    a->state = state;
-    running += counts_as_running(a);
-    set_due(a, 0);
-}
-
-/* Whatever belongs to the current call. */
-static void call_clear(struct dg_activity *a)
-{
-    if (a->state == EXECUTING && a->service->forget)
-        a->service->forget(&a->call);
-    set_state(a, DONE);
-    dg_receive_free(&a->receive);
-    free(a->in_data);
-    a->in_data = NULL;
-    ndr_out_free(&a->call.out);
-    a->call = (struct dg_incoming){.activity = a};
-}
-
-static struct dg_activity *activity_new(const struct rpc_uuid *uuid, uint32_t seq)
-{
-    struct dg_activity *a = calloc(1, sizeof *a);
-    if (!a)
-        return NULL;
-    a->uuid = *uuid;
-    a->state = DONE;
-    a->request.seq = seq - 1; /* so that this one is new */
-    a->call.activity = a;
-    a->next = *bucket(uuid);
-    *bucket(uuid) = a;
-    dg_server_counters.activities++;
-    return a;
-}
-
-static void activity_free(struct dg_activity *a)
-{
-    struct dg_activity **at = bucket(&a->uuid);
-    while (*at != a)
-        at = &(*at)->next;
-    *at = a->next;
-    call_clear(a);
-    dg_cas_use(a->cas, -1);
-    free(a);
-    dg_server_counters.activities--;
-}
-
-static void forget_activities(int64_t used_before)
-{
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (struct dg_activity *a = activities[i], *next; a; a = next) {
-            next = a->next;
-            if (used_before == INT64_MAX || (a->used < used_before && !counts_as_running(a)))
-                activity_free(a);
-        }
-}
-
-/* ---- sending ---- */
-
-static struct dg_path path_to(const struct sockaddr_in *to)
-{
-    return (struct dg_path){udp_fd, to};
-}
-
-/* The header of our packets in answer to a client's. */
-static struct dg_header header_for(const struct dg_header *from_client, uint8_t ptype)
-{
-    struct dg_header h = *from_client;
-    h.ptype = ptype;
-    h.flags1 &= DG_IDEMPOTENT;
-    h.flags2 = 0;
-    h.boot = boot;
-    h.ihint = h.ahint = DG_NO_HINT;
-    h.frag = 0;
-    h.auth = 0;
-    return h;
-}
-
-/* To somebody that has no activity here. */
-static void send_stateless(const struct dg_header *from_client, const struct sockaddr_in *to,
-                           uint8_t ptype, uint32_t status, uint32_t boot_shown)
-{
-    static uint16_t serial;
-    uint8_t body[4];
-    struct dg_header h = header_for(from_client, ptype);
-    h.flags1 = 0;
-    h.boot = boot_shown;
-    h.serial = ++serial;
-    rpc_put32(body, status);
-    if (ptype == DG_REJECT)
-        dg_server_counters.rejects++;
-    dg_transmit(path_to(to), &h, body, ptype == DG_REJECT ? 4 : 0);
-}
-
-static void send_control(struct dg_activity *a, uint8_t ptype, const void *body, size_t n)
-{
-    struct dg_header h = header_for(&a->request, ptype);
-    h.flags1 = 0;
-    h.serial = ++a->answer.head.serial;
-    dg_transmit(path_to(&a->from), &h, body, n);
-}
-
-static void report(struct dg_activity *a, uint8_t ptype, uint16_t serial)
-{
-    struct dg_header h = header_for(&a->request, ptype);
-    h.serial = a->answer.head.serial;
-    dg_receive_report(&a->receive, path_to(&a->from), &h, ptype, serial);
-    a->answer.head.serial = h.serial;
-}
-
-/* Sends the answer of a call and keeps it. */
-static void answer(struct dg_activity *a, uint8_t ptype, const uint8_t *body, size_t n)
-{
-    if (a->request.flags1 & DG_MAYBE ||
-        ((a->request.flags1 & DG_BROADCAST) && ptype != DG_RESPONSE)) {
-        call_clear(a);
-        return;
-    }
-    struct dg_header h = header_for(&a->request, ptype);
-    if (dg_send_start(&a->answer, &h, body, n) != 0) {
-        rpc_put32(a->refusal, NCA_OUT_ARGS_TOO_BIG);
-        h.ptype = DG_FAULT;
-        dg_send_start(&a->answer, &h, a->refusal, 4);
-    }
-    set_state(a, ANSWERED);
-    dg_send_more(&a->answer, path_to(&a->from));
-    a->wait = dg_timing()->ping;
-    if (a->answer.count > 1)
-        set_due(a, dg_now() + a->wait);
-}
-
-static void refuse(struct dg_activity *a, uint8_t ptype, uint32_t status)
-{
-    if (ptype == DG_REJECT)
-        dg_server_counters.rejects++;
-    else
-        dg_server_counters.faults++;
-    rpc_put32(a->refusal, status);
-    answer(a, ptype, a->refusal, 4);
-}
 
 /* ---- executing ---- */
 
@@ -240,9 +25,9 @@ static void finish(struct dg_activity *a, uint32_t fault)
     if (!fault && a->call.out.failed)
         fault = NCA_FAULT_NO_MEMORY;
     if (fault)
-        refuse(a, DG_FAULT, fault);
+        dg_refuse(a, DG_FAULT, fault);
     else
-        answer(a, DG_RESPONSE, a->call.out.data, a->call.out.len);
+        dg_answer(a, DG_RESPONSE, a->call.out.data, a->call.out.len);
 }
 
 void dg_complete(struct dg_incoming *call, uint32_t fault)
@@ -260,7 +45,7 @@ static void execute(struct dg_activity *a)
     dg_server_counters.executed++;
     int result = a->service->execute(c);
     if (result == DG_DEFER)
-        set_state(a, EXECUTING);
+        dg_activity_set(a, EXECUTING);
     else
         finish(a, (uint32_t)result);
 }
@@ -272,10 +57,10 @@ static void send_ask(struct dg_activity *a)
 {
     uint8_t body[20];
     rpc_uuid_write(&a->uuid, body);
-    rpc_put32(body + 16, boot);
+    rpc_put32(body + 16, dg_server.boot);
     a->ask.h.serial++;
-    dg_transmit(path_to(&a->from), &a->ask.h, body, sizeof body);
-    set_due(a, dg_now() + a->wait);
+    dg_transmit(dg_answer_path(&a->from), &a->ask.h, body, sizeof body);
+    dg_activity_due(a, dg_now() + a->wait);
 }
 
 static void ask(struct dg_activity *a)
@@ -294,15 +79,15 @@ static void ask(struct dg_activity *a)
     };
     a->wait = dg_timing()->ping;
     dg_server_counters.callbacks++;
-    set_state(a, ASKING);
+    dg_activity_set(a, ASKING);
     send_ask(a);
 }
 
 static void crash_and_come_back(void)
 {
-    forget_activities(INT64_MAX);
+    dg_activity_forget(INT64_MAX);
     dg_cas_forget_all();
-    boot++;
+    dg_server.boot++;
 }
 
 static void identified(struct dg_activity *a, const struct dg_header *h, const uint8_t *body)
@@ -316,11 +101,11 @@ static void identified(struct dg_activity *a, const struct dg_header *h, const u
         return;
     }
     if (h->ptype != DG_RESPONSE || in.failed || status || dg_before32(seq, a->request.seq)) {
-        refuse(a, DG_REJECT, NCA_WHO_ARE_YOU_FAILED);
+        dg_refuse(a, DG_REJECT, NCA_WHO_ARE_YOU_FAILED);
         return;
     }
     if (seq != a->request.seq) { /* the client is further on: an old request came late */
-        call_clear(a);
+        dg_activity_clear(a);
         a->request.seq = seq - 1;
         return;
     }
@@ -330,7 +115,7 @@ static void identified(struct dg_activity *a, const struct dg_header *h, const u
     if (a->cas)
         execute(a);
     else
-        refuse(a, DG_REJECT, NCA_SERVER_TOO_BUSY);
+        dg_refuse(a, DG_REJECT, NCA_SERVER_TOO_BUSY);
 }
 
 /* An answer from a client to our callback. */
@@ -338,7 +123,7 @@ static void on_callback_answer(struct dg_activity *unused, const struct dg_heade
                                const uint8_t *body, const struct sockaddr_in *from)
 {
     (void)unused, (void)from;
-    for (struct dg_activity *a = live; a; a = a->live)
+    for (struct dg_activity *a = dg_server.live; a; a = a->live)
         if (a->state == ASKING && rpc_uuid_equal(&a->ask.h.activity, &h->activity)) {
             identified(a, h, body);
             return;
@@ -351,7 +136,7 @@ static void answer_again(struct dg_activity *a)
 {
     if (a->answer.count == 1)
         a->answer.acked = 0;
-    dg_send_again(&a->answer, path_to(&a->from));
+    dg_send_again(&a->answer, dg_answer_path(&a->from));
 }
 
 static const struct dg_service *service_of(const struct dg_header *h)
@@ -366,7 +151,7 @@ static const struct dg_service *service_of(const struct dg_header *h)
 /* A request that no activity is made for: its status, or 0. */
 static uint32_t unacceptable(const struct dg_header *h, const struct dg_service *s)
 {
-    if (h->boot && h->boot != boot)
+    if (h->boot && h->boot != dg_server.boot)
         return NCA_WRONG_BOOT_TIME;
     if (!s)
         return NCA_UNK_IF;
@@ -382,8 +167,8 @@ static void on_complete(struct dg_activity *a)
     bool little = a->receive.little;
     a->in_data = dg_receive_join(&a->receive, &len);
     dg_server_counters.calls++;
-    if (!a->in_data || (options.max_calls && running >= options.max_calls)) {
-        refuse(a, DG_REJECT, NCA_SERVER_TOO_BUSY);
+    if (!a->in_data || (options.max_calls && dg_server.running >= options.max_calls)) {
+        dg_refuse(a, DG_REJECT, NCA_SERVER_TOO_BUSY);
         return;
     }
     a->call.in = ndr_reader(a->in_data, len, little);
@@ -392,7 +177,7 @@ static void on_complete(struct dg_activity *a)
     if (a->verified || harmless)
         execute(a);
     else if (a->request.flags1 & (DG_MAYBE | DG_BROADCAST))
-        call_clear(a); /* nobody may be asked, and it is not to be repeated */
+        dg_activity_clear(a); /* nobody may be asked, and it is not to be repeated */
     else
         ask(a);
 }
@@ -401,7 +186,7 @@ static void on_request(struct dg_activity *a, const struct dg_header *h, const u
                        const struct sockaddr_in *from)
 {
     if (rpc_uuid_equal(&h->interface, &rpc_convc.uuid)) {
-        if (h->opnum == 0 && h->len >= 16 && (h->boot == 0 || h->boot == boot)) {
+        if (h->opnum == 0 && h->len >= 16 && (h->boot == 0 || h->boot == dg_server.boot)) {
             struct rpc_uuid cas = rpc_uuid_read(body, h->little);
             dg_cas_alive(&cas, dg_now());
         }
@@ -409,38 +194,38 @@ static void on_request(struct dg_activity *a, const struct dg_header *h, const u
     }
     const struct dg_service *s = service_of(h);
     uint32_t status = unacceptable(h, s);
-    if (!status && !a && !(a = activity_new(&h->activity, h->seq)))
+    if (!status && !a && !(a = dg_activity_new(&h->activity, h->seq)))
         status = NCA_SERVER_TOO_BUSY;
     if (status) {
         if (!(h->flags1 & (DG_MAYBE | DG_BROADCAST)))
-            send_stateless(h, from, DG_REJECT, status,
-                           status == NCA_WRONG_BOOT_TIME ? h->boot : boot);
+            dg_answer_stateless(h, from, DG_REJECT, status,
+                                status == NCA_WRONG_BOOT_TIME ? h->boot : dg_server.boot);
         return;
     }
     a->used = dg_now();
     if (dg_before32(h->seq, a->request.seq))
         return; /* of a call that is long over */
     if (h->seq != a->request.seq) {
-        call_clear(a); /* a new call acknowledges the former one */
+        dg_activity_clear(a); /* a new call acknowledges the former one */
         a->request = *h;
         a->from = *from;
         a->service = s;
-        set_state(a, RECEIVING);
+        dg_activity_set(a, RECEIVING);
     } else if (a->state != RECEIVING) {
         dg_server_counters.duplicates++;
         if (a->state == ANSWERED)
             answer_again(a);
         else if (a->state != DONE)
-            send_control(a, DG_WORKING, NULL, 0);
+            dg_answer_control(a, DG_WORKING, NULL, 0);
         return;
     }
     int err = dg_receive_part(&a->receive, h, body);
     if (err < 0) {
-        refuse(a, DG_REJECT, err == -ENOMEM ? NCA_SERVER_TOO_BUSY : NCA_PROTO_ERROR);
+        dg_refuse(a, DG_REJECT, err == -ENOMEM ? NCA_SERVER_TOO_BUSY : NCA_PROTO_ERROR);
         return;
     }
     if ((h->flags1 & DG_FRAG) && !(h->flags1 & DG_NOFACK))
-        report(a, DG_FACK, h->serial);
+        dg_answer_report(a, DG_FACK, h->serial);
     if (dg_receive_done(&a->receive))
         on_complete(a);
 }
@@ -455,7 +240,7 @@ static void on_ping(struct dg_activity *a, const struct dg_header *h, const uint
 {
     (void)body;
     if (!a || dg_before32(a->request.seq, h->seq)) {
-        send_stateless(h, from, DG_NOCALL, 0, boot);
+        dg_answer_stateless(h, from, DG_NOCALL, 0, dg_server.boot);
         return;
     }
     if (!is_current(a, h))
@@ -463,11 +248,11 @@ static void on_ping(struct dg_activity *a, const struct dg_header *h, const uint
     a->used = dg_now();
     switch (a->state) {
     case RECEIVING:
-        report(a, DG_NOCALL, h->serial);
+        dg_answer_report(a, DG_NOCALL, h->serial);
         break;
     case ASKING:
     case EXECUTING:
-        send_control(a, DG_WORKING, NULL, 0);
+        dg_answer_control(a, DG_WORKING, NULL, 0);
         break;
     case ANSWERED:
         answer_again(a);
@@ -482,7 +267,7 @@ static void on_ack(struct dg_activity *a, const struct dg_header *h, const uint8
 {
     (void)body, (void)from;
     if (is_current(a, h) && a->state == ANSWERED)
-        call_clear(a);
+        dg_activity_clear(a);
 }
 
 static void on_fack(struct dg_activity *a, const struct dg_header *h, const uint8_t *body,
@@ -493,9 +278,9 @@ static void on_fack(struct dg_activity *a, const struct dg_header *h, const uint
     if (!is_current(a, h) || a->state != ANSWERED || a->answer.count == 1)
         return;
     bool readable = dg_fack_read(&f, body, h->len, h->little) == 0;
-    dg_send_fack(&a->answer, h->frag, readable ? &f : NULL, path_to(&a->from));
+    dg_send_fack(&a->answer, h->frag, readable ? &f : NULL, dg_answer_path(&a->from));
     a->wait = dg_timing()->ping;
-    set_due(a, dg_send_done(&a->answer) ? 0 : dg_now() + a->wait);
+    dg_activity_due(a, dg_send_done(&a->answer) ? 0 : dg_now() + a->wait);
 }
 
 static void on_quit(struct dg_activity *a, const struct dg_header *h, const uint8_t *body,
@@ -508,15 +293,15 @@ static void on_quit(struct dg_activity *a, const struct dg_header *h, const uint
     if (!is_current(a, h) || dg_quit_read(&id, &orphan, body, h->len, h->little) != 0)
         return;
     if (orphan) {
-        call_clear(a);
+        dg_activity_clear(a);
         return;
     }
     bool accepting = a->state == EXECUTING;
-    send_control(a, DG_QUACK, out, dg_quack_write(id, accepting, out));
+    dg_answer_control(a, DG_QUACK, out, dg_quack_write(id, accepting, out));
     if (accepting) {
         if (a->service->forget)
             a->service->forget(&a->call);
-        refuse(a, DG_FAULT, NCA_FAULT_CANCEL);
+        dg_refuse(a, DG_FAULT, NCA_FAULT_CANCEL);
     }
 }
 
@@ -544,7 +329,7 @@ static void udp_ready(struct dg_watch *w)
             return;
         if (n < 0 || dg_header_read(&h, packet, (size_t)n) != 0 || !on_packet[h.ptype])
             continue;
-        on_packet[h.ptype](activity_find(&h.activity), &h, packet + DG_HEADER, &from);
+        on_packet[h.ptype](dg_activity_find(&h.activity), &h, packet + DG_HEADER, &from);
     }
 }
 
@@ -555,20 +340,20 @@ static void on_due(struct dg_activity *a, int64_t now)
     a->wait = a->wait * 2 < dg_timing()->ping_max ? a->wait * 2 : dg_timing()->ping_max;
     if (a->state == ASKING) {
         if (now - a->ask.since >= dg_timing()->com_timeout)
-            refuse(a, DG_REJECT, NCA_WHO_ARE_YOU_FAILED);
+            dg_refuse(a, DG_REJECT, NCA_WHO_ARE_YOU_FAILED);
         else
             send_ask(a);
     } else if (a->wait >= dg_timing()->ping_max) {
-        set_due(a, 0); /* the client asks when it still wants it */
+        dg_activity_due(a, 0); /* the client asks when it still wants it */
     } else {
-        dg_send_again(&a->answer, path_to(&a->from));
-        set_due(a, now + a->wait);
+        dg_send_again(&a->answer, dg_answer_path(&a->from));
+        dg_activity_due(a, now + a->wait);
     }
 }
 
 static void pass_time(int64_t now)
 {
-    for (struct dg_activity *a = live, *next; a; a = next) {
+    for (struct dg_activity *a = dg_server.live, *next; a; a = next) {
         next = a->live;
         if (now >= a->due)
             on_due(a, now);
@@ -578,7 +363,7 @@ static void pass_time(int64_t now)
         timer_expired();
     }
     if (now >= idle_scan_at) {
-        forget_activities(now - dg_timing()->idle);
+        dg_activity_forget(now - dg_timing()->idle);
         idle_scan_at = now + dg_timing()->idle / 4 + 1;
     }
     if (now >= rundown_scan_at) {
@@ -592,7 +377,7 @@ static int time_left(void)
     int64_t at = idle_scan_at < rundown_scan_at ? idle_scan_at : rundown_scan_at;
     if (timer_at && timer_at < at)
         at = timer_at;
-    for (struct dg_activity *a = live; a; a = a->live)
+    for (struct dg_activity *a = dg_server.live; a; a = a->live)
         if (a->due < at)
             at = a->due;
     int64_t left = at - dg_now();
@@ -625,14 +410,15 @@ int dg_server_open(const struct dg_server_options *o)
     struct sockaddr_in here = {
         .sin_family = AF_INET, .sin_port = htons(o->port), .sin_addr.s_addr = htonl(o->address)};
     options = *o;
-    boot = (uint32_t)time(NULL);
+    dg_server.boot = (uint32_t)time(NULL);
     idle_scan_at = dg_now() + dg_timing()->idle / 4 + 1;
     rundown_scan_at = dg_now() + dg_timing()->rundown_scan;
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (epoll_fd < 0 || udp_fd < 0 || bind(udp_fd, (struct sockaddr *)&here, sizeof here) < 0)
+    dg_server.udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (epoll_fd < 0 || dg_server.udp_fd < 0 ||
+        bind(dg_server.udp_fd, (struct sockaddr *)&here, sizeof here) < 0)
         return -errno;
-    udp_watch.fd = udp_fd;
+    udp_watch.fd = dg_server.udp_fd;
     return dg_server_watch(&udp_watch);
 }
 
@@ -640,7 +426,7 @@ uint16_t dg_server_port(void)
 {
     struct sockaddr_in here = {0};
     socklen_t len = sizeof here;
-    getsockname(udp_fd, (struct sockaddr *)&here, &len);
+    getsockname(dg_server.udp_fd, (struct sockaddr *)&here, &len);
     return ntohs(here.sin_port);
 }
 
@@ -664,8 +450,8 @@ void dg_server_stop(void)
 
 void dg_server_close(void)
 {
-    forget_activities(INT64_MAX);
+    dg_activity_forget(INT64_MAX);
     dg_cas_forget_all();
-    close(udp_fd);
+    close(dg_server.udp_fd);
     close(epoll_fd);
 }
