@@ -6,7 +6,6 @@ of redis and sqlite, memory, size of the session. Every figure is a ratio or a p
 docs/performance.md. Start: main, GROUPS."""
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import pathlib
@@ -20,10 +19,9 @@ import sys
 import tempfile
 import time
 
-from measure import (Process, cpu_seconds, descendants, difference, find_below, limited, output_of, paired, pss_bytes, ratio,
-                     rounds, spread)
+from measure import (MODES, Process, attached_to, descendants, difference, limited, output_of, paired, pss_bytes, ratio, rounds)
+from server import Redis, redis, redis_attached
 
-MODES = ("exact", "sampled", "adaptive")
 GIB = 1 << 30
 MIB = 1 << 20
 
@@ -39,12 +37,14 @@ class Bench:
         self.rows = []
         self.sessions = 0
 
-    def row(self, group, name, value, unit, bar=None, at_least=False, note="", values=None):
+    def row(self, group, name, value, unit, bar=None, at_least=False, note="", values=None,
+            servers=None):
         """Adds a row; bar None means the figure is for information. value None: could not be measured. `values`, of which
-        `value` is the median, let table.py put several runs together."""
+        `value` is the median, or `servers` (of_servers) let table.py put several runs together."""
         passed = None if bar is None else value is not None and (value >= bar if at_least else value <= bar)
         self.rows.append({"group": group, "name": name, "value": value, "unit": unit, "bar": bar,
-                          "relation": ">=" if at_least else "<=", "pass": passed, "note": note, "values": values})
+                          "relation": ">=" if at_least else "<=", "pass": passed, "note": note, "values": values,
+                          "servers": servers})
         shown = "not measured" if value is None else f"{value:.3g} {unit}"
         wanted = "" if bar is None else f"  (bar {'>=' if at_least else '<='} {bar:g})  {'pass' if passed else 'FAIL'}"
         print(f"  {name}: {shown}{wanted}{'  ' + note if note else ''}", flush=True)
@@ -139,30 +139,6 @@ def pairs(b):
 # --- attached ------------------------------------------------------------------------------------
 
 
-def attached_to(b, pid, mode):
-    """telltale, attached to a process in which all is patched by now; leave it by __exit__. Without frozen copies, whose
-    cost comes once."""
-    session = b.session()
-    process = Process([b.telltale, "attach", "-q", "-p", pid, "--mode", mode, "--snapshots", "off", "-o", session])
-    for _ in range(500):
-        if is_running(session):
-            return process
-        if process.wait(0.02) is not None:
-            break
-    said = process.complaints()
-    process.__exit__()
-    raise RuntimeError(f"cannot attach in {mode} mode: {said}")
-
-
-def is_running(session):
-    """Whether the session knows a process that records. Its first rows are written in one piece."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{session}?mode=ro", uri=True, timeout=10)) as db:
-            return db.execute("select count(*) from process where state = 'running'").fetchone()[0] > 0
-    except sqlite3.OperationalError:
-        return False
-
-
 def attached(b):
     """The loop again: bare in its first half, attached in its second, compared within the process."""
     for threads, depth, live, sites, exact_bar, sampled_bar, adaptive_bar, _ in LOOPS:
@@ -179,7 +155,7 @@ def attached(b):
                 bare = ns_per_pair(process.popen.stdout.readline())
                 with contextlib.ExitStack() as after:
                     if mode != "nothing":
-                        after.enter_context(attached_to(b, process.pid, mode))
+                        after.enter_context(attached_to(b, process.pid, mode, "--snapshots", "off"))
                     process.popen.stdin.write("\n")
                     process.popen.stdin.close()
                     both = ns_per_pair(process.popen.stdout.read())
@@ -194,40 +170,6 @@ def attached(b):
             least = min(v[1] for v in values[mode] if v) - min(v[0] for v in values[mode] if v) if more else 0
             b.row("attached", f"{label}: {mode} adds", statistics.median(more) if more else None, "ns per pair", bar,
                   note=f"min {least:.1f}")
-
-
-def redis_attached(b):
-    """Servers that run bare and are then attached to. CPU in units of that of servers to which nothing happens, burst by
-    burst; the ratio of this after attaching to that before, so that the same process is compared with itself."""
-    if not shutil.which("redis-server") or not shutil.which("redis-benchmark"):
-        b.row("attached", "redis -P 16: server CPU, exact / before", None, "times", 1.3, note="redis is not installed")
-        return
-    print("attached: redis, SET and GET, -P 16", flush=True)
-    tools, ratios = ["nothing", "nothing again", *MODES], {}
-    requests = max(40_000 // b.args.hurry, 20_000)
-    for n in b.servers():
-        with contextlib.ExitStack() as stack:
-            servers = {}
-            for tool in tools[n % len(tools):] + tools[:n % len(tools)]:
-                servers[tool] = Redis(b, f"{tool}, later")
-                stack.callback(servers[tool].close)
-                servers[tool].burst(20_000)
-            before = rounds(6, tools, lambda tool: servers[tool].burst(requests))
-            for mode in MODES:
-                recorder = stack.enter_context(attached_to(b, servers[mode].pid, mode))
-                pin(recorder.pid, 1)
-                servers[mode].burst(20_000)
-            after = rounds(6, tools, lambda tool: servers[tool].burst(requests))
-        b.clear()
-        for bursts in (before, after):
-            bursts["both"] = [(x + y) / 2 for x, y in zip(bursts["nothing"], bursts["nothing again"])]
-        for tool in tools[1:]:
-            base = "nothing" if tool == "nothing again" else "both"
-            change = paired(after, tool, base, ratio) / paired(before, tool, base, ratio)
-            ratios.setdefault(tool, []).append(change)
-    for tool in tools[1:]:
-        b.row("attached", f"redis -P 16: server CPU, {tool} / before", statistics.median(ratios[tool]), "times",
-              {"exact": 1.3, "sampled": 1.03}.get(tool), note=spread(ratios[tool]), values=ratios[tool])
 
 
 def start(b):
@@ -252,105 +194,6 @@ def ns_per_pair(text):
     """The word of pairloop: its slowest thread (heaptrack talks on the same stream)."""
     found = re.findall(r"^([0-9.]+) ns/pair$", text, re.M)
     return float(found[-1]) if found else None
-
-
-# --- redis --------------------------------------------------------------------------------------
-
-REDIS = ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no",
-         "--enable-debug-command", "yes"]  # DEBUG POPULATE
-
-
-ON_CORE_1 = ["taskset", "-c", "1"] if (os.cpu_count() or 1) > 1 else []
-
-
-def alike():
-    """Before exec: the same addresses in each process, and all but the server on core 1."""
-    ctypes.CDLL(None).personality(0x0040000)  # ADDR_NO_RANDOMIZE
-    if ON_CORE_1:
-        os.sched_setaffinity(0, {1})
-
-
-def pin(pid, core):
-    """All threads of a process on one core, where there are two."""
-    for task in os.listdir(f"/proc/{pid}/task") if ON_CORE_1 else []:
-        os.sched_setaffinity(int(task), {core})
-
-
-class Redis:
-    """A redis server under a tool, on a socket of its own."""
-
-    def __init__(self, b, tool):
-        self.tool = tool
-        self.sock = os.path.join(b.directory, re.sub(r"[ ,]+", "-", tool) + ".sock")
-        command, env, _ = b.under(tool, [*REDIS, "--unixsocket", self.sock, "--dir", b.directory])
-        self.process = Process(command, env=env, preexec=alike)
-        for _ in range(500):
-            self.pid = find_below(self.process.pid, "redis-check-rdb") or find_below(self.process.pid, "redis-server")
-            if self.pid and os.path.exists(self.sock) and "PONG" in self.cli("PING"):
-                pin(self.pid, 0)
-                return
-            time.sleep(0.02)
-        said = self.process.complaints()
-        self.close()
-        raise RuntimeError(f"redis under {tool} does not answer: {said}")
-
-    def cli(self, *command):
-        return subprocess.run(["redis-cli", "-s", self.sock, *command], capture_output=True, text=True, timeout=60,
-                              check=False).stdout
-
-    def burst(self, requests):
-        """CPU seconds of the server for a burst of pipelined requests."""
-        before = cpu_seconds(self.pid)
-        subprocess.run([*ON_CORE_1, "redis-benchmark", "-s", self.sock, "-P", "16", "-c", "20", "-n", str(requests),
-                        "-r", "10000", "-d", "64", "-q", "-t", "set,get"], stdout=subprocess.DEVNULL, check=True, timeout=120)
-        return cpu_seconds(self.pid) - before
-
-    def close(self):
-        if os.path.exists(self.sock):
-            self.cli("SHUTDOWN", "NOSAVE")
-            self.process.wait(10)
-            if self.process.not_recorded():
-                raise RuntimeError(f"redis was not recorded under {self.tool}")
-        self.process.__exit__()
-
-
-def redis(b):
-    """Servers under all tools at once, bursts in turn; CPU of the server process, not of the recorder. Two processes of one
-    program differ by some per cent (memory layout): so each round starts new servers, addresses are not randomised, servers
-    keep to one core and all else to the other, and the base is the mean of two bare servers, whose ratio is the control."""
-    if not shutil.which("redis-server") or not shutil.which("redis-benchmark"):
-        b.row("redis", "redis -P 16: server CPU, exact / bare", None, "times", 1.3, note="redis is not installed")
-        return
-    print("redis: SET and GET, -P 16", flush=True)
-    tools = ["bare", "bare again", *MODES]
-    ratios, recorder = {tool: [] for tool in tools}, {tool: [] for tool in MODES}
-    for n in b.servers():
-        servers = {}
-        try:
-            for tool in tools[n % len(tools):] + tools[:n % len(tools)]:
-                servers[tool] = Redis(b, tool)
-                servers[tool].burst(20_000)  # allocate the keys before measuring
-            before, began = {t: recorder_cpu(servers[t]) for t in MODES}, time.monotonic()
-            bursts = rounds(6, tools, lambda tool: servers[tool].burst(max(40_000 // b.args.hurry, 20_000)))
-            bursts["both bare"] = [(x + y) / 2 for x, y in zip(bursts["bare"], bursts["bare again"])]
-            for tool in tools:
-                ratios[tool].append(paired(bursts, tool, "bare" if tool == "bare again" else "both bare", ratio))
-            for tool in MODES:
-                recorder[tool].append(100 * (recorder_cpu(servers[tool]) - before[tool]) / (time.monotonic() - began))
-        finally:
-            for server in servers.values():
-                server.close()
-            b.clear()
-    bars = {"exact": 1.3, "sampled": 1.03}
-    for tool in tools[1:]:
-        b.row("redis", f"redis -P 16: server CPU, {tool} / bare", statistics.median(ratios[tool]), "times", bars.get(tool),
-              note=spread(ratios[tool]), values=ratios[tool])
-    for tool in MODES:
-        b.row("redis", f"redis -P 16: recorder, {tool}", statistics.median(recorder[tool]), "% of a core")
-
-
-def recorder_cpu(server):
-    return sum(cpu_seconds(p) for p in descendants(server.process.pid) if p != server.pid)
 
 
 # --- sqlite --------------------------------------------------------------------------------------

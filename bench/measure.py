@@ -2,16 +2,21 @@
 """How the benchmarks measure: every tool in turn within each round, differences and ratios within the round, the
 median over rounds. A machine whose clock changes or whose neighbours are noisy then disturbs all tools alike.
 Start: rounds, Process."""
+import contextlib
 import math
 import os
 import pathlib
+import random
 import resource
 import select
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+
+MODES = ("exact", "sampled", "adaptive")
 
 
 def rounds(count, tools, once):
@@ -45,6 +50,24 @@ def spread(values):
     """The interval in words, for a row about servers; of fewer than six there is none."""
     lo, hi = interval(values)
     return f"{'95 %' if len(values) > 5 else 'all'}: {lo:.3f} to {hi:.3f}, {len(values)} servers"
+
+
+def of_servers(servers):
+    """Of the logarithms of ratios of several servers, a list for each: the ratio, the mean of their medians, and its 95 %
+    interval in words, by a bootstrap of servers and then of each one's values (seeded). (None, why) without any."""
+    servers = [values for values in servers if values]
+    if not servers:
+        return None, "none"
+    draw = random.Random(1)
+
+    def once():
+        some = draw.choices(servers, k=len(servers))
+        return statistics.fmean(statistics.median(draw.choices(values, k=len(values))) for values in some)
+
+    drawn = sorted(once() for _ in range(4000))
+    middle = statistics.fmean(statistics.median(values) for values in servers)
+    return math.exp(middle), (f"95 %: {math.exp(drawn[100]):.3f} to {math.exp(drawn[3899]):.3f}, "
+                              f"{sum(map(len, servers))} times in {len(servers)} servers")
 
 
 def difference(a, b):
@@ -161,3 +184,26 @@ def pss_bytes(pid):
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise ValueError("no Pss line")
+
+
+def attached_to(b, pid, mode, *options, preexec=None):
+    """telltale, attached to a process in which all is patched by now; leave it by __exit__."""
+    session = b.session()
+    process = Process([b.telltale, "attach", "-q", "-p", pid, "--mode", mode, *options, "-o", session], preexec=preexec)
+    for _ in range(500):
+        if is_running(session):
+            return process
+        if process.wait(0.02) is not None:
+            break
+    said = process.complaints()
+    process.__exit__()
+    raise RuntimeError(f"cannot attach in {mode} mode: {said}")
+
+
+def is_running(session):
+    """Whether the session knows a process that records. Its first rows are written in one piece."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{session}?mode=ro", uri=True, timeout=10)) as db:
+            return db.execute("select count(*) from process where state = 'running'").fetchone()[0] > 0
+    except sqlite3.OperationalError:
+        return False

@@ -8,7 +8,7 @@ import pathlib
 import statistics
 import sys
 
-from measure import spread
+from measure import of_servers, spread
 
 BEGIN, END = "<!-- figures: begin (written by bench/table.py) -->", "<!-- figures: end -->"
 
@@ -23,12 +23,13 @@ def cell(row):
 
 def together(old, new):
     """A row that stands in two files."""
-    if old is None or not old.get("values") or not new.get("values"):
+    kind = next((k for k in ("values", "servers") if old and old.get(k) and new.get(k)), None)
+    if not kind:
         return new
-    values = old["values"] + new["values"]
-    value = statistics.median(values)
+    values = old[kind] + new[kind]
+    value, note = (statistics.median(values), spread(values)) if kind == "values" else of_servers(values)
     kept = None if new["bar"] is None else value >= new["bar"] if new["relation"] == ">=" else value <= new["bar"]
-    return dict(new, values=values, value=value, note=spread(values), **{"pass": kept})
+    return dict(new, value=value, note=note, **{kind: values, "pass": kept})
 
 
 def tables(results):

@@ -9,6 +9,15 @@
 #define TT_FS_LEFT 0x38   /* byte countdown of the sampled mode */
 #define TT_FS_THREAD 0x40 /* struct tt_thread * */
 
+/* Where sampled objects lie, see region.h: addresses that are TT_REGION_NUMBER when shifted. No
+ * heap is near: the kernel maps from 0x7fff'ffff'ffff down, an executable and its brk(2) stand at
+ * 0x5555'... or, unless position-independent, far below. Bit TT_REGION_CLEAR is 0 in the region and
+ * 1 in nearly every block, so one instruction lets those pass; one that has it 0 is asked further.
+ */
+#define TT_REGION_SHIFT 36
+#define TT_REGION_NUMBER 0x600
+#define TT_REGION_CLEAR 44
+
 /* Bytes of the stack that stay as main left them; with the saved result a multiple of 16. */
 #define TT_MAIN_FRAMES (32768 - 8)
 

@@ -108,6 +108,19 @@ early:
         .size   early, . - early
 #endif
 
+/* tt_region_holds of region.h in two steps: the first leads nearly no block of another allocator to
+ * `where`, the second all others to `past`. */
+        .macro UNSURE where
+        bt      $TT_REGION_CLEAR, %rdi
+        jnc     \where
+        .endm
+        .macro OTHER past
+        mov     %rdi, %rax
+        shr     $TT_REGION_SHIFT, %rax
+        cmp     $TT_REGION_NUMBER, %rax
+        jne     \past
+        .endm
+
         HOT     malloc TT_E_MALLOC
         HOT     free TT_E_FREE
         STUB    calloc TT_E_CALLOC
@@ -132,12 +145,10 @@ early:
 tt_entry_malloc_usable_size:
         NAME    malloc_usable_size
         .cfi_startproc
-        mov     %rdi, %rax
-        shr     $36, %rax
-        cmp     $0x600, %rax
-        je      1f
-        jmp     *USABLE
-1:      GUARD   TT_E_USABLE_SIZE
+        UNSURE  2f
+3:      jmp     *USABLE
+2:      OTHER   3b
+        GUARD   TT_E_USABLE_SIZE
         mov     %rsp, %rcx
         mov     %rbp, %r8
         jmp     *tt_agent+8*TT_E_USABLE_SIZE(%rip)
@@ -218,12 +229,10 @@ tt_sample_malloc:
         .type   tt_sample_free, @function
 tt_sample_free:
         .cfi_startproc
-        mov     %rdi, %rax
-        shr     $36, %rax
-        cmp     $0x600, %rax
-        je      1f
-        jmp     *tt_agent+8*TT_E_ALL+8*TT_E_FREE(%rip)
-1:      mov     $TT_E_FREE, %r9d
+        UNSURE  2f
+3:      jmp     *tt_agent+8*TT_E_ALL+8*TT_E_FREE(%rip)
+2:      OTHER   3b
+        mov     $TT_E_FREE, %r9d
         mov     %rsp, %rcx
         mov     %rbp, %r8
         jmp     tt_sample_free_slow

@@ -11,9 +11,9 @@
 #define TT_AGENT_REGION_H
 
 #include "agent/agent.h"
+#include "agent/arch_x86_64.h"
 
-#define TT_REGION_SHIFT 36
-#define TT_REGION_BASE 0x600000000000ULL
+#define TT_REGION_BASE ((uint64_t)TT_REGION_NUMBER << TT_REGION_SHIFT)
 #define TT_REGION_BYTES (1ULL << TT_REGION_SHIFT)
 
 static inline int tt_region_holds(uint64_t address)

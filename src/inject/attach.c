@@ -460,7 +460,10 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
         code = busy(&target, &load, err);
     } else if (out->found) {
         code = tt_call_await_left(&target, &load, err);
-        if (code == 0 && load.head.attached)
+        /* Of objects that an earlier detach left, those of now are counted, or hooks stay for ever.
+         */
+        bool within = load.head.attached || load.head.detached_live > 0;
+        if (code == 0 && within)
             code = tt_call_order(&target, &load, TT_BLOB_PASS, err);
         if (code == 0)
             code = tt_target_read(&target, load.at, &load.head, TT_LOAD_HEAD);
@@ -468,7 +471,7 @@ int tt_inject_detach(pid_t pid, bool force, struct tt_inject_detached *out, stru
         if (code == 0)
             code = restore(&target, &load, out, err);
         /* The tape's memory: the recorder keeps its own mapping as long as it likes. */
-        if (code == 0 && load.head.attached && !empty_tape(&target))
+        if (code == 0 && within && !empty_tape(&target))
             code = tt_call_order(&target, &load, TT_BLOB_DROP, err);
         if (code == 0 && (code = put_holder(&target, &load, 0)) != 0)
             code = tt_call_failed(&target, code, err);

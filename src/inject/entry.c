@@ -7,7 +7,8 @@
  * the blob is needed does it jump there, with everything as at the entry; whatever the blob is at
  * by then, it is asked as by an entry that leads straight to it.
  *
- *     before - 14: jmp *0(%rip), hook       malloc: before that, the size is given back
+ *                  what follows where the question does not let pass
+ *     before - 14: jmp *0(%rip), hook
  *     before:      the question             the short way
  *     real:        moved instructions, jmp behind them
  *
@@ -24,8 +25,13 @@
 #define SCAN_FUNCTION (256u << 10)
 #define BACK_BYTES 5u
 #define FAR_BYTES 14u
-#define STUB_ALIGN 16u
+#define STUB_ALIGN 32u /* then a short way and its moved instructions share a line of the cache */
 #define SHORT_MOST 64u
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + STUB_ALIGN - 1) & ~(uint64_t)(STUB_ALIGN - 1);
+}
 
 static void put_jump(uint8_t *at, uint64_t from, uint64_t to)
 {
@@ -43,17 +49,26 @@ static void put_far_jump(uint8_t *at, uint64_t to)
 
 /* ---- short ways ---- */
 
-/* add %rdi, %fs:TT_FS_LEFT: undoes what the question did. */
-static const uint8_t give_back[] = {0x64, 0x48, 0x01, 0x3c, 0x25, TT_FS_LEFT, 0, 0, 0};
-/* sub %rdi, %fs:TT_FS_LEFT; js */
+/* The question of malloc: sub %rdi, %fs:TT_FS_LEFT; js. Before the hook does the same, it is
+ * undone: add %rdi, %fs:TT_FS_LEFT. */
 static const uint8_t counts_down[] = {0x64, 0x48, 0x29, 0x3c, 0x25, TT_FS_LEFT, 0, 0, 0, 0x78, 0};
-/* mov %rdi, %rax; shr $36, %rax; cmp $0x600, %eax; je: as tt_region_holds of agent/region.h */
+static const uint8_t give_back[] = {0x64, 0x48, 0x01, 0x3c, 0x25, TT_FS_LEFT, 0, 0, 0};
+/* Of a release, in two steps as in entry_x86_64.S: bt $TT_REGION_CLEAR, %rdi; jnc. Then
+ * mov %rdi, %rax; shr $TT_REGION_SHIFT, %rax; cmp $TT_REGION_NUMBER, %eax (28 bits are left in it);
+ * jne to the moved instructions. */
+static const uint8_t is_elsewhere[] = {0x48, 0x0f, 0xba, 0xe7, TT_REGION_CLEAR, 0x73, 0};
 static const uint8_t is_sampled[] = {0x48, 0x89, 0xf8, 0x48, 0xc1, 0xe8, 36,
-                                     0x3d, 0x00, 0x06, 0x00, 0x00, 0x74, 0};
+                                     0x3d, 0x00, 0x06, 0x00, 0x00, 0x75, 0};
+_Static_assert(TT_REGION_SHIFT == 36 && TT_REGION_NUMBER == 0x600 &&
+                   !(TT_REGION_NUMBER >> (TT_REGION_CLEAR - TT_REGION_SHIFT) & 1),
+               "the code above is for these, and no address of the region has the bit");
 
+/* The last byte of the question is the distance to `then`, after which comes the jump to the hook;
+ * the last one of `then`, where it is a question too, that to the moved instructions. */
 struct way {
-    const uint8_t *undo, *question; /* the question's last byte: the distance to the undo */
-    size_t undo_bytes, question_bytes;
+    const uint8_t *question, *then;
+    size_t question_bytes, then_bytes;
+    bool then_asks;
 };
 
 /* Whether a short way is made at all, which does not depend on the mode: a stub serves many. */
@@ -63,9 +78,9 @@ static bool short_way(const struct tt_definition *d, struct way *w)
     if (d->set != 0)
         return false;
     if (d->entry == TT_E_MALLOC)
-        *w = (struct way){give_back, counts_down, sizeof give_back, sizeof counts_down};
+        *w = (struct way){counts_down, give_back, sizeof counts_down, sizeof give_back, false};
     else if (d->entry == TT_E_FREE || d->entry == TT_E_USABLE_SIZE)
-        *w = (struct way){NULL, is_sampled, 0, sizeof is_sampled};
+        *w = (struct way){is_elsewhere, is_sampled, sizeof is_elsewhere, sizeof is_sampled, true};
     return w->question != NULL;
 }
 
@@ -78,7 +93,7 @@ static bool takes_short_way(const struct tt_patch *p, const struct tt_definition
 /* Bytes before the short way. */
 static size_t lead_bytes(const struct way *w)
 {
-    return (w->undo_bytes + FAR_BYTES + STUB_ALIGN - 1) & ~(size_t)(STUB_ALIGN - 1);
+    return aligned(w->then_bytes + FAR_BYTES);
 }
 
 /* ---- stubs ---- */
@@ -105,12 +120,13 @@ static int build(const struct tt_definition *d, uint64_t at, uint64_t hook, stru
     if (short_way(d, &w)) {
         m->before = lead_bytes(&w);
         m->real = m->before + w.question_bytes;
-        size_t undo = m->before - FAR_BYTES - w.undo_bytes;
-        if (w.undo)
-            memcpy(m->stub + undo, w.undo, w.undo_bytes);
-        put_far_jump(m->stub + m->before - FAR_BYTES, hook);
+        size_t far = m->before - FAR_BYTES, then = far - w.then_bytes;
+        memcpy(m->stub + then, w.then, w.then_bytes);
+        if (w.then_asks)
+            m->stub[far - 1] = (uint8_t)(m->real - far);
+        put_far_jump(m->stub + far, hook);
         memcpy(m->stub + m->before, w.question, w.question_bytes);
-        m->stub[m->real - 1] = (uint8_t)(undo - m->real);
+        m->stub[m->real - 1] = (uint8_t)(then - m->real);
     }
     int r = tt_relocate(m->code, d->size, d->address, at + m->real, m->stub + m->real, &moved,
                         &taken, where, why);
@@ -187,12 +203,13 @@ static int make(struct tt_patch *p, const struct tt_definition *d, uint64_t hook
     *why = "there is no room within reach of it";
     if (!is)
         return -ENOSPC;
+    is->used = aligned(is->used);
     uint64_t at = is->base + is->used;
     int r = build(d, at, hook, m, where, why);
     if (r)
         return r;
     fill(p, d, at, m, record);
-    is->used += (m->n + STUB_ALIGN - 1) & ~(uint64_t)(STUB_ALIGN - 1);
+    is->used += aligned(m->n);
     *why = "its memory cannot be written";
     return tt_target_write(p->target, at, m->stub, m->n);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The target of the tests of attach and freeze. Start: tt_target_spawn. */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -77,6 +78,8 @@ static void allocate(unsigned *seed, unsigned char **block, size_t *size)
         if (block[i])
             check(block[i], size[i], mark);
         free(block[i]);
+        if (r % 13 == 0)
+            free(NULL);
         void *p = NULL;
         if (r % 7 == 0)
             p = calloc(1, n);
@@ -86,6 +89,8 @@ static void allocate(unsigned *seed, unsigned char **block, size_t *size)
         if (!block[i])
             return;
     }
+    if (malloc_usable_size(block[i]) < n || malloc_usable_size(NULL) != 0)
+        __atomic_fetch_add(&own->wrong, 1, __ATOMIC_RELAXED);
     size[i] = n;
     memset(block[i], mark, n);
 }
