@@ -121,10 +121,9 @@ def recorder_cpu(server):
 
 # What is done to a server in turn; before and after each of these it runs bare.
 TURNS = ("sampled", "nothing", "exact", "sampled", "nothing", "adaptive")
-REQUESTS = 320  # of a round of bench/steadyclient.c
-# A phase in slices of some 8 ms, of which the median counts: of what comes more rarely than that, neighbours on the machine
-# included, nothing is in the figure; of the sampled blocks, some hundreds a second, all is.
-SLICES, SLICE, SETTLING = 75, 20, 250
+# Rounds of bench/steadyclient.c. A phase is in slices of some 5 ms, of which the median counts: of what comes more rarely than
+# that, neighbours on the machine included, nothing is in the figure; of the sampled blocks, some hundreds a second, all is.
+SLICES, SLICE, SETTLING = 100, 10, 250
 
 
 def code_of(pid):
@@ -160,17 +159,17 @@ class Steady(Redis):
         pin(self.client.pid, 0)
 
     def do(self, count):
-        """Server's CPU nanoseconds for a request, of `count` rounds."""
-        before = cpu_seconds(self.pid)
+        """`count` rounds; logarithms of the client's and of the server's CPU time."""
+        before = cpu_seconds(self.client.pid), cpu_seconds(self.pid)
         self.client.popen.stdin.write(f"{count}\n")
         self.client.popen.stdin.flush()
         if self.client.popen.stdout.readline() != "done\n":
             raise RuntimeError(f"the client ended: {self.client.complaints()}")
-        return (cpu_seconds(self.pid) - before) * 1e9 / (count * REQUESTS)
+        return math.log(cpu_seconds(self.client.pid) - before[0]), math.log(cpu_seconds(self.pid) - before[1])
 
     def phase(self):
         self.do(SETTLING)
-        return statistics.median(self.do(SLICE) for _ in range(SLICES))
+        return [self.do(SLICE) for _ in range(SLICES)]
 
     def attached(self, mode):
         """A phase with telltale attached, as a user would have it but for frozen copies, of which there is one a minute at
@@ -206,30 +205,32 @@ class Steady(Redis):
 
 
 def turns(server, what, until):
-    """{kind: [log of its CPU per request to that of the bare phases before and after it]}, and how often the server could
-    not be made bare again (neither neighbour counts then)."""
-    logs, failed = {kind: [] for kind in what}, 0
-    before, n = math.log(server.phase()), 0
+    """{kind: [log of the server's CPU time to that of the bare phases before and after]}, and how often the server could not be
+    made bare again (that turn does not count). A virtual machine's speed changes by half and more within milliseconds, for the
+    server and for the client on the same core; what the client's time foretells of the server's, by linear regression over the
+    bare slices, is taken off each slice."""
+    phases, clean = [server.phase()], []
     while time.monotonic() < until:
-        kind = what[n % len(what)]
-        n += 1
-        value = math.log(server.phase() if kind == "nothing" else server.attached(kind))
-        bare = server.restored()
-        after = math.log(server.phase())
-        if bare:
-            logs[kind].append(value - (before + after) / 2)
-        else:
-            failed += 1
-        before = after
-    return logs, failed
+        kind = what[len(clean) % len(what)]
+        phases.append(server.phase() if kind == "nothing" else server.attached(kind))
+        clean.append(server.restored())
+        phases.append(server.phase())
+    bare = [pair for phase in phases[::2] for pair in phase]
+    slope = statistics.linear_regression([client for client, _ in bare], [own for _, own in bare]).slope
+    level = [statistics.median(own - slope * client for client, own in phase) for phase in phases]
+    logs = {kind: [] for kind in what}
+    for n, well in enumerate(clean):
+        if well:
+            logs[what[n % len(what)]].append(level[2 * n + 1] - (level[2 * n] + level[2 * n + 2]) / 2)
+    return logs, clean.count(False)
 
 
 def redis_attached(b):
-    """One server after the other runs bare, attached to, bare, left alone, bare, and so on; the CPU time of a request in each
-    phase is divided by the mean of the phases before and after it, so it is compared with the same process, at the same
-    addresses, a second earlier and later. What "nothing" gives is the error of the method. All is as `telltale attach`
-    does it by itself: sampling, looking for untouched objects, watching descriptors, the recorder's reading. A server's value
-    is the median over its turns, the row's the mean over servers; the interval is by bootstrap, of servers and of their turns."""
+    """One server after the other runs bare, attached to, bare, left alone, bare, and so on, for the same requests in each phase.
+    Its CPU time is compared with the mean of the bare phases before and after: the same process, at the same addresses, half
+    a second earlier and later. What "nothing" gives is the error of the method. All is as `telltale attach` does it by itself:
+    sampling, looking for untouched objects, watching descriptors, the recorder's reading. A server's value is the median over
+    its turns (see there), the row's the mean over servers; the interval is by bootstrap, of servers and of their turns."""
     if not shutil.which("redis-server"):
         b.row("attached", "redis -P 16: server CPU, exact / before", None, "times", 1.3, note="redis is not installed")
         return

@@ -108,19 +108,6 @@ early:
         .size   early, . - early
 #endif
 
-/* tt_region_holds of region.h in two steps: the first leads nearly no block of another allocator to
- * `where`, the second all others to `past`. */
-        .macro UNSURE where
-        bt      $TT_REGION_CLEAR, %rdi
-        jnc     \where
-        .endm
-        .macro OTHER past
-        mov     %rdi, %rax
-        shr     $TT_REGION_SHIFT, %rax
-        cmp     $TT_REGION_NUMBER, %rax
-        jne     \past
-        .endm
-
         HOT     malloc TT_E_MALLOC
         HOT     free TT_E_FREE
         STUB    calloc TT_E_CALLOC
@@ -145,9 +132,13 @@ early:
 tt_entry_malloc_usable_size:
         NAME    malloc_usable_size
         .cfi_startproc
-        UNSURE  2f
+        bt      $TT_REGION_CLEAR, %rdi
+        jnc     2f
 3:      jmp     *USABLE
-2:      OTHER   3b
+2:      mov     %rdi, %rax
+        shr     $TT_REGION_SHIFT, %rax
+        cmp     $TT_REGION_NUMBER, %rax
+        jne     3b
         GUARD   TT_E_USABLE_SIZE
         mov     %rsp, %rcx
         mov     %rbp, %r8
@@ -229,10 +220,12 @@ tt_sample_malloc:
         .type   tt_sample_free, @function
 tt_sample_free:
         .cfi_startproc
-        UNSURE  2f
-3:      jmp     *tt_agent+8*TT_E_ALL+8*TT_E_FREE(%rip)
-2:      OTHER   3b
-        mov     $TT_E_FREE, %r9d
+        mov     %rdi, %rax
+        shr     $TT_REGION_SHIFT, %rax
+        cmp     $TT_REGION_NUMBER, %rax
+        je      1f
+        jmp     *tt_agent+8*TT_E_ALL+8*TT_E_FREE(%rip)
+1:      mov     $TT_E_FREE, %r9d
         mov     %rsp, %rcx
         mov     %rbp, %r8
         jmp     tt_sample_free_slow
