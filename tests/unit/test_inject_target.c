@@ -89,7 +89,7 @@ static void allocate(unsigned *seed, unsigned char **block, size_t *size)
         if (!block[i])
             return;
     }
-    if (malloc_usable_size(block[i]) < n || malloc_usable_size(NULL) != 0)
+    if (r % 17 == 0 && (malloc_usable_size(block[i]) < n || malloc_usable_size(NULL) != 0))
         __atomic_fetch_add(&own->wrong, 1, __ATOMIC_RELAXED);
     size[i] = n;
     memset(block[i], mark, n);
