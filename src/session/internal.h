@@ -14,8 +14,8 @@
 #define TT_SESSION_COUNT_MAX (INT64_C(1) << 60)
 #define TT_SESSION_TICK_MAX 0xffffff
 #define TT_SESSION_NS_MAX (INT64_MAX / 2)
-#define TT_SESSION_TEXT_MAX (64 << 10) /* bytes of a text taken from a file; longer ones are cut   \
-                                        */
+/* Bytes of a text taken from a file; longer ones are cut. */
+#define TT_SESSION_TEXT_MAX (64 << 10)
 
 struct tt_session {
     sqlite3 *db;

@@ -31,6 +31,15 @@ static struct tt_case_site *last_site(struct sim *sim, const char *resource)
     return s;
 }
 
+/* A site where each operation acquires one unit, for ever. */
+static struct tt_case_site *one_each(struct sim *sim, const char *resource)
+{
+    for (size_t i = 0; i < sim->ops.len; i++)
+        sim_unit(sim, sim->ops.data[i], SIM_NEVER, 1);
+    sim_site(sim, NULL, 0);
+    return last_site(sim, resource);
+}
+
 /* One site of all the units so far, judged. */
 static const struct tt_finding *judged(struct sim *sim, const char *resource,
                                        struct tt_findings *out)
@@ -135,10 +144,7 @@ static void places_are_never_leaks(void **state)
     struct tt_findings out;
     (void)state;
     begin(&sim, 1, 5);
-    for (size_t i = 0; i < sim.ops.len; i++)
-        sim_unit(&sim, sim.ops.data[i], SIM_NEVER, 1);
-    sim_site(&sim, NULL, 0);
-    struct tt_case_site *s = last_site(&sim, "fd");
+    struct tt_case_site *s = one_each(&sim, "fd");
     s->stack = 0;
     snprintf(s->place, sizeof s->place, "pipe: opened by a way that is not watched");
     sim_judge(&sim, HORIZON, &out);
@@ -379,10 +385,7 @@ static void processes_are_named(void **state)
     struct tt_findings out;
     (void)state;
     begin(&sim, 5, 3);
-    for (size_t i = 0; i < sim.ops.len; i++)
-        sim_unit(&sim, sim.ops.data[i], SIM_NEVER, 1);
-    sim_site(&sim, NULL, 0);
-    struct tt_case_site *s = last_site(&sim, "port grant");
+    struct tt_case_site *s = one_each(&sim, "port grant");
     for (size_t i = 0; i < 4; i++) { /* the last of the connections is another process's */
         struct tt_case_owner owner = {.exe = "/usr/bin/clusclient", .pid = i < 3 ? 4711 : 4712};
         assert_int_equal(tt_vec_push(&sim.c.owners, owner), 0);
@@ -417,10 +420,7 @@ static void owners_are_told(void **state)
     struct tt_findings out;
     (void)state;
     begin(&sim, 5, 3);
-    for (size_t i = 0; i < sim.ops.len; i++)
-        sim_unit(&sim, sim.ops.data[i], SIM_NEVER, 1);
-    sim_site(&sim, NULL, 0);
-    struct tt_case_site *s = last_site(&sim, "port grant");
+    struct tt_case_site *s = one_each(&sim, "port grant");
     for (size_t i = 0; i < sim.ops.len; i++) {
         struct tt_case_owner owner = {.began = sim.ops.data[i] - 0.1, .ended = sim.ops.data[i] + 1};
         snprintf(owner.address, sizeof owner.address, "10.0.0.7:%zu", 40000 + i);
