@@ -192,8 +192,7 @@ static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_
     int code = -EAGAIN;
     for (int tries = 0; code == -EAGAIN && tries < TRIES; tries++) {
         struct tt_stopped stopped;
-        if (tries)
-            tt_call_breathe(tries);
+        tt_call_breathe(tries); /* who waited for the last stop gets its answer before the next */
         if ((code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
             return code;
         code = tt_patch_apply(&a->patch, &stopped, tries == TRIES - 1);
@@ -288,15 +287,13 @@ static int drain(const struct tt_target *t, struct tt_stopped *stopped,
 {
     for (int round = 0;; round++) {
         const struct timespec pause = {0, DRAIN_FIRST_NS << round};
-        *inside = false;
-        for (size_t i = 0; i < stopped->threads.len; i++)
-            if (tt_stacks_stands(t, stopped, i, window)) {
-                *inside = true;
-                if (round < DRAIN_ROUNDS)
-                    tt_inject_let(stopped, i);
-            }
+        bool hit;
+        *inside = tt_stacks_look(t, stopped, window, 1, TT_LOOK_RIP | TT_LOOK_FRAMES, &hit) != 0;
         if (!*inside || round == DRAIN_ROUNDS)
             return 0;
+        for (size_t i = 0; i < stopped->threads.len; i++)
+            if (tt_stacks_stands(t, stopped, i, window))
+                tt_inject_let(stopped, i);
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
         int code = tt_inject_stop_again(stopped);
         if (code)
@@ -386,10 +383,12 @@ int tt_inject_attach(pid_t pid, const struct tt_inject_attach_options *options,
     }
     a->target.mem = -1;
     int code = prepare(a, options, out, err);
+    int awake = code ? -1 : tt_inject_awake();
     if (code == 0)
         code = start(a, options, out, err);
     if (code == 0)
         code = redirect(a, out, err);
+    tt_inject_drowse(awake);
     if (code == 0) {
         out->blob = a->load.base;
     } else {
@@ -431,12 +430,16 @@ static int restore(struct tt_target *t, struct tt_load *load, struct tt_inject_d
     unsigned foreign = 0;
     if (!tt_patch_active(load))
         return 0;
-    int code = tt_inject_stop(t->pid, &stopped, err);
-    if (code)
+    tt_call_breathe(0); /* as before the stop of an attach */
+    int awake = tt_inject_awake(), code = tt_inject_stop(t->pid, &stopped, err);
+    if (code) {
+        tt_inject_drowse(awake);
         return code;
+    }
     code = tt_patch_restore(t, load, out->live > 0, &out->restored, &out->kept, &foreign);
     out->stop_ns = tt_clock_now() - stopped.since_ns;
     tt_inject_resume(&stopped);
+    tt_inject_drowse(awake);
     if (code && !foreign)
         return tt_call_failed(t, code, err);
     if (code)

@@ -20,6 +20,7 @@
 struct tt_stopped_thread {
     pid_t tid;
     bool stopped;
+    bool rests; /* nobody waits for it: stopped first, let go last */
     struct user_regs_struct regs;
 };
 struct tt_stopped {
@@ -75,6 +76,9 @@ uint64_t tt_target_deep_sleep(pid_t pid, pid_t tid);
 /* The number of the system call that a thread waits in (proc_pid_syscall(5)), and its stack pointer
  * and instruction if asked for; -1 when it runs, or that cannot be known. */
 long tt_target_syscall(pid_t pid, pid_t tid, uint64_t *sp, uint64_t *pc);
+/* Whether in that system call a thread sleeps that no client of the process waits for: a server's
+ * other calls are where requests arrive. */
+bool tt_target_rests(long number);
 /* How often it has gone to sleep. */
 uint64_t tt_target_switches(pid_t pid, pid_t tid);
 /* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
@@ -134,6 +138,14 @@ int tt_remote_frame(const struct tt_target *target, uint64_t at, const struct us
 /* Makes the target reap copies that a telltale which was killed left with it. How many. */
 unsigned tt_freeze_reap_left(struct tt_target *target);
 
+/* ---- awake.c ---- */
+
+/* Keeps idle processors from sleeping, so that a thread which is stopped or let go is on its
+ * processor at once. Returns what tt_inject_drowse takes: -1 where the kernel has or allows no such
+ * thing, and all is as without. */
+int tt_inject_awake(void);
+void tt_inject_drowse(int awake);
+
 /* ---- stacks.c ---- */
 
 struct tt_window {
@@ -152,8 +164,9 @@ size_t tt_stacks_look(const struct tt_target *target, const struct tt_stopped *s
 /* Whether a stopped thread stands in the window or is in a signal handler that returns there. */
 bool tt_stacks_stands(const struct tt_target *target, const struct tt_stopped *stopped, size_t i,
                       const struct tt_window *window);
-/* Whether, without a stop, all threads are seen to sleep with no word of the window on their
- * stacks: none is in it, nor will return there. False when that cannot be known. */
+/* Whether, without a stop, each thread is seen to sleep at some moment with no word of the window
+ * on its stack: where nothing leads to the window any more, none is in it from then on, nor will
+ * return there. False when that cannot be known. */
 bool tt_stacks_clear(const struct tt_target *target, const struct tt_window *window);
 
 /* ---- relocate.c: pure functions on bytes ---- */

@@ -171,18 +171,6 @@ bool tt_remote_suits(const struct tt_target *target, const struct tt_stopped_thr
 #define TRIES 40
 #define CANDIDATES 8
 
-/* Sleeps of threads that nobody waits for: a server's other system calls are where its clients'
- * requests arrive. */
-static bool rests(long number)
-{
-    static const uint16_t list[] = {SYS_futex, SYS_nanosleep,     SYS_clock_nanosleep,
-                                    SYS_pause, SYS_rt_sigsuspend, SYS_rt_sigtimedwait};
-    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
-        if (list[i] == number)
-            return true;
-    return false;
-}
-
 enum { COMPUTES, WAITS, RESTS };
 
 /* Whether a thread waits in a system call: such a one stops at once, and its work is not delayed.
@@ -190,7 +178,7 @@ enum { COMPUTES, WAITS, RESTS };
 static int waits(pid_t pid, pid_t tid)
 {
     long number = tt_target_syscall(pid, tid, NULL, NULL);
-    return number < 0 ? COMPUTES : rests(number) ? RESTS : WAITS;
+    return number < 0 ? COMPUTES : tt_target_rests(number) ? RESTS : WAITS;
 }
 
 /* 1 stopped, 0 none suits, or a negative errno. */

@@ -4,13 +4,18 @@
  * replaced while a thread is inside the agent. Stacks are read in one piece each, no more than
  * 64 KiB, and no further than their end where that is known: all threads stand still meanwhile.
  * Start: tt_stacks_look. */
+#include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "inject/internal.h"
 
 #define SCAN_STACK (64u << 10)
+#define CLEAR_PASSES 4
+#define CLEAR_PAUSE_NS 500000L
 #define THREAD_STACK_MOST (256ULL << 20)
 
 /* struct rt_sigframe (remote.c): distance from the saved rip to the word with cs. */
@@ -138,12 +143,54 @@ static bool sleeps_clear(const struct tt_target *t, pid_t tid, const struct tt_w
            tt_target_switches(t->pid, tid) == switches;
 }
 
+static bool ended(const struct tt_target *t, pid_t tid)
+{
+    return syscall(SYS_tgkill, t->pid, tid, 0) != 0 && errno == ESRCH;
+}
+
+/* Takes those out of `tids` that are seen clear within CLEAR_PASSES looks. Where most compute there
+ * is no hope, and the looks would cost more than a stop. */
+static void look_until_clear(const struct tt_target *t, const struct tt_window *window,
+                             tt_proc_pid_vec *tids)
+{
+    const struct timespec pause = {0, CLEAR_PAUSE_NS};
+    for (int pass = 0; tids->len && pass < CLEAR_PASSES; pass++) {
+        const size_t before = tids->len;
+        size_t left = 0;
+        if (pass)
+            nanosleep(&pause, NULL);
+        for (size_t i = 0; i < tids->len; i++)
+            if (!sleeps_clear(t, tids->data[i], window) && !ended(t, tids->data[i]))
+                tids->data[left++] = tids->data[i];
+        tids->len = left;
+        if (left > before / 2)
+            break;
+    }
+}
+
+/* The second list has those that the first missed while others ended (proc_task_readdir counts). */
 bool tt_stacks_clear(const struct tt_target *target, const struct tt_window *window)
 {
-    tt_proc_pid_vec tids = {0};
-    bool clear = tt_proc_list(target->pid, &tids) == 0;
-    for (size_t i = 0; clear && i < tids.len; i++)
-        clear = sleeps_clear(target, tids.data[i], window);
+    tt_proc_pid_vec tids = {0}, seen = {0};
+    bool clear = false;
+    if (tt_proc_list(target->pid, &seen) != 0 || tt_proc_list(target->pid, &tids) != 0)
+        goto out;
+    look_until_clear(target, window, &tids);
+    if (tids.len || tt_proc_list(target->pid, &tids) != 0)
+        goto out;
+    size_t fresh = 0;
+    for (size_t i = 0; i < tids.len; i++) {
+        size_t k = 0;
+        while (k < seen.len && seen.data[k] != tids.data[i])
+            k++;
+        if (k == seen.len)
+            tids.data[fresh++] = tids.data[i];
+    }
+    tids.len = fresh;
+    look_until_clear(target, window, &tids);
+    clear = tids.len == 0;
+out:
     tt_vec_free(&tids);
+    tt_vec_free(&seen);
     return clear;
 }

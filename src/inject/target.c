@@ -209,6 +209,16 @@ long tt_target_syscall(pid_t pid, pid_t tid, uint64_t *sp, uint64_t *pc)
     return number;
 }
 
+bool tt_target_rests(long number)
+{
+    static const uint16_t list[] = {SYS_futex, SYS_nanosleep,     SYS_clock_nanosleep,
+                                    SYS_pause, SYS_rt_sigsuspend, SYS_rt_sigtimedwait};
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (list[i] == number)
+            return true;
+    return false;
+}
+
 uint64_t tt_target_switches(pid_t pid, pid_t tid)
 {
     struct status s;
