@@ -24,13 +24,6 @@
 #define RESTING 20u
 #define PIECE 0x7eadbeef0000ULL /* code that nobody has */
 
-static bool traced_here;
-#define NEEDS_PTRACE()                                                                             \
-    do {                                                                                           \
-        if (!traced_here)                                                                          \
-            skip();                                                                                \
-    } while (0)
-
 static void *resting(void *arg)
 {
     for (;;)
@@ -201,7 +194,6 @@ static void processors_are_kept_awake_or_left(void **state)
 
 int main(void)
 {
-    traced_here = tt_target_may_trace();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(those_that_rest_are_told_apart),
         cmocka_unit_test(resting_calls),
