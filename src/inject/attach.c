@@ -192,7 +192,8 @@ static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_
     int code = -EAGAIN;
     for (int tries = 0; code == -EAGAIN && tries < TRIES; tries++) {
         struct tt_stopped stopped;
-        tt_call_breathe(tries); /* who waited for the last stop gets its answer before the next */
+        if (tries)
+            tt_call_breathe(tries);
         if ((code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
             return code;
         code = tt_patch_apply(&a->patch, &stopped, tries == TRIES - 1);
@@ -430,7 +431,6 @@ static int restore(struct tt_target *t, struct tt_load *load, struct tt_inject_d
     unsigned foreign = 0;
     if (!tt_patch_active(load))
         return 0;
-    tt_call_breathe(0); /* as before the stop of an attach */
     int awake = tt_inject_awake(), code = tt_inject_stop(t->pid, &stopped, err);
     if (code) {
         tt_inject_drowse(awake);

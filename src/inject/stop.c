@@ -277,10 +277,11 @@ static void restore_priority(void)
 }
 
 /* Which threads rest now, before any is seized: one that gets a signal between seizure and stop
- * stands still. It may be wrong by then, and is but an order. NULL: none are known. */
+ * stands still. It may be wrong by then, and is but an order. NULL: all are stopped together, which
+ * for few is the shortest. */
 static bool *resting(pid_t pid, const tt_proc_pid_vec *tids)
 {
-    bool *rests = tids->len > 1 ? calloc(tids->len, sizeof *rests) : NULL;
+    bool *rests = tids->len > RELEASE_BATCH ? calloc(tids->len, sizeof *rests) : NULL;
     for (size_t i = 0; rests && i < tids->len; i++)
         rests[i] = tt_target_rests(tt_target_syscall(pid, tids->data[i], NULL, NULL));
     return rests;
