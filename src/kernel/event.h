@@ -58,16 +58,22 @@ enum tt_kernel_kind {
     TT_KERNEL_SEM,
     TT_KERNEL_MSG,
     TT_KERNEL_PORT,
+    TT_KERNEL_CALLS, /* from here on by probes of functions, those of the C library first */
+    TT_KERNEL_JOINED = TT_KERNEL_CALLS, /* a thread, held until it is joined or detached */
+    TT_KERNEL_LIBRARY,
+    TT_KERNEL_STREAM,
+    TT_KERNEL_DIRECTORY,
     TT_KERNEL_KINDS,
     TT_KERNEL_DECLARED = 32, /* + index of the declared handle */
     TT_KERNEL_DECLARED_END = 64,
 };
 
-/* What a probe of a declared handle carries: kind:8 | releases:8 | from:8 | valid:8 | width:8 |
- * wide:8, with the meanings of struct tt_tape_watch. */
-#define TT_KERNEL_COOKIE(kind, releases, from, valid, width, wide)                                 \
+/* What a probe of a function carries: kind:8 | releases:8 | from:8 | valid:8 | width:8 | wide:8,
+ * with the meanings of struct tt_tape_watch, and 1 + where the object has a descriptor, 0 nowhere.
+ */
+#define TT_KERNEL_COOKIE(kind, releases, from, valid, width, wide, also)                           \
     ((__u64)(kind) | (__u64)(releases) << 8 | (__u64)(from) << 16 | (__u64)(valid) << 24 |         \
-     (__u64)(width) << 32 | (__u64)(wide) << 40)
+     (__u64)(width) << 32 | (__u64)(wide) << 40 | (__u64)(also) << 48)
 enum { /* of tape.h, which this side cannot include */
        TT_KERNEL_FROM_RETURN = 1,
        TT_KERNEL_FROM_ARG0 = 2,
@@ -83,7 +89,9 @@ enum { /* of tape.h, which this side cannot include */
 enum tt_kernel_what {
     TT_KERNEL_OPEN = 1, /* descriptors in value[0..n-1], pending under serial, serial + 1 */
     TT_KERNEL_ACQUIRE,  /* value[0]; of a port its descriptor, value[1]: the port asked for */
-    TT_KERNEL_RELEASE,  /* value[0] */
+    TT_KERNEL_RELEASE,  /* value[0]. By a function: value[1], value[2]: ns at which the call began
+                           and at which this is told; value[3], of ACQUIRE: the descriptor inside,
+                           ~0 none */
     TT_KERNEL_MAP,      /* [value[0], + value[1]); value[2]: may lie over others */
     TT_KERNEL_UNMAP,    /* [value[0], + value[1]) */
     TT_KERNEL_REMAP,    /* [value[2], + value[3]) became [value[0], + value[1]) */

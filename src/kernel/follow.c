@@ -112,9 +112,7 @@ static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
     if (held && (ipc || e->kind == TT_KERNEL_PORT)) /* the same object again */
         return;
     if (held) {
-        uint32_t tick = tt_tape_entry_tick(held->entry);
-        tt_kernel_tape_death(tape, tt_tape_entry_site(held->entry), 1, 1,
-                             tt_tape_bin((e->tick - tick) & TT_TAPE_TICK_MAX));
+        tt_kernel_died(image, held, e->tick);
         tape->head->dropped[TT_DROP_UNSEEN]++;
     }
     tt_kernel_tape_birth(tape, site, 1, 1);
@@ -132,12 +130,11 @@ static void acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
 static void released(struct tt_kernel_image *image, uint32_t space, uint64_t value, uint32_t tick)
 {
     struct tt_tape_held *held = tt_kernel_tape_find(&image->tape, space, value);
-    if (!held) {
-        image->tape.head->dropped[TT_DROP_NOT_HELD]++;
+    if (!held) { /* threads end that pthread_create tells of, too */
+        image->tape.head->dropped[TT_DROP_NOT_HELD] += space != TT_SPACE_THREAD;
         return;
     }
-    uint32_t age = (tick - tt_tape_entry_tick(held->entry)) & TT_TAPE_TICK_MAX;
-    tt_kernel_tape_death(&image->tape, tt_tape_entry_site(held->entry), 1, 1, tt_tape_bin(age));
+    tt_kernel_died(image, held, tick);
     tt_kernel_tape_take(held);
 }
 
@@ -243,7 +240,11 @@ static int take(void *arg, void *data, size_t n)
     struct tt_kernel_image *image = kernel->image[e->slot];
     if (!image) /* of a process that is not recorded yet, or not any more */
         return 0;
-    if (e->what == TT_KERNEL_OPEN)
+    if (e->kind >= TT_KERNEL_CALLS && e->what == TT_KERNEL_ACQUIRE)
+        tt_kernel_call_acquired(kernel, image, e);
+    else if (e->kind >= TT_KERNEL_CALLS && e->what == TT_KERNEL_RELEASE)
+        tt_kernel_call_released(image, e);
+    else if (e->what == TT_KERNEL_OPEN)
         opened(kernel, image, e);
     else if (e->what == TT_KERNEL_ACQUIRE)
         acquired(kernel, image, e);
@@ -315,6 +316,8 @@ void tt_kernel_visit(struct tt_kernel *kernel, uint32_t tick, bool reconcile)
         }
         flush(kernel, image);
     }
+    if (reconcile)
+        tt_kernel_probes_part(kernel);
     tt_kernel_owners_sync(kernel);
 }
 
@@ -401,6 +404,7 @@ void tt_kernel_end(struct tt_kernel *kernel, pid_t pid, uint32_t tick)
         tt_kernel_owners_sync(kernel);
         free_slot(kernel, slot);
     }
+    tt_kernel_probes_leave(kernel, pid);
 }
 
 void tt_kernel_lost(const struct tt_kernel *kernel, struct tt_kernel_lost *out)
@@ -417,10 +421,10 @@ void tt_kernel_close(struct tt_kernel *kernel)
     for (uint32_t slot = 0; slot < TT_KERNEL_SLOTS; slot++)
         if (kernel->image[slot])
             free_image(kernel, kernel->image[slot]);
+    tt_kernel_probes_free(kernel);
     tt_kernel_unload(&kernel->load);
     tt_kernel_files_free(kernel->files);
     tt_vec_free(&kernel->free_sites);
-    tt_kernel_probes_free(kernel);
     free(kernel->owners);
     free(kernel);
 }

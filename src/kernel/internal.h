@@ -4,7 +4,8 @@
  *   follow.c records and visits: which image they belong to, and what they mean
  *   site.c   stacks of records: sites
  *   owner.c  on whose behalf units were acquired
- *   probe.c  declared handles and operations
+ *   probe.c  functions: of the C library, declared handles, operations
+ *   call.c   what calls of functions acquire and release
  *   fds.c    descriptors: the kernel side's table, and /proc/PID/fd
  *   spans.c  mappings as intervals
  *   tape.c   writing a tape
@@ -31,7 +32,6 @@ struct ring_buffer;
 struct tt_kernel_load {
     struct bpf_object *object;
     TT_VEC(struct bpf_link *) links;
-    TT_VEC(int) probes; /* links */
     struct ring_buffer *ring;
     struct tt_kernel_shared *shared; /* mapped */
     size_t shared_bytes;
@@ -39,11 +39,15 @@ struct tt_kernel_load {
 };
 int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *data, size_t n),
                    void *arg, struct tt_error *err);
-/* A probe at a place in a file, for a process with all its threads. -EINVAL: the kernel has no
- * such probes (before Linux 6.6), or puts none there. */
+/* Probes at n places in a file, for a process with all its threads; all of them or none. A link's
+ * descriptor, the caller's, or -EINVAL: the kernel has no such probes (before Linux 6.6), or puts
+ * none there. */
 enum tt_kernel_probe { TT_KERNEL_AT_ENTRY, TT_KERNEL_AT_RETURN, TT_KERNEL_AT_OPERATION };
-int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
-                         uint64_t cookie, enum tt_kernel_probe what);
+int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path,
+                         const uint64_t *offsets, const uint64_t *cookies, size_t n,
+                         enum tt_kernel_probe what);
+/* Closes links, which takes the kernel some time, behind the caller's back. */
+void tt_kernel_load_part(const int *links, size_t n);
 void tt_kernel_unload(struct tt_kernel_load *load);
 void tt_kernel_load_consume(struct tt_kernel_load *load);
 int tt_kernel_load_fd(const struct tt_kernel_load *load);
@@ -108,6 +112,7 @@ struct tt_kernel_frames {
     bool cut;        /* outer frames are missing */
     bool short_copy; /* because the copy ended */
     bool loader;     /* it ends in the dynamic loader: the program has not begun */
+    bool loads;      /* pc[0] is in the dynamic loader */
     bool wrapper;    /* pc[0] is in the C library */
 };
 
@@ -151,6 +156,15 @@ struct tt_kernel_link {
     struct tt_kernel_count seen;
 };
 
+/* A release that was told when its unit had gone already: with the unit's place, to another, or
+ * before its own acquisition was told. */
+struct tt_kernel_late {
+    uint64_t value, at; /* ns: the other came; the releasing call began */
+    uint32_t space;
+    bool owed; /* the first of these: it is to be told yet */
+};
+#define TT_KERNEL_LATE 256u
+
 struct tt_kernel_image {
     pid_t pid;
     uint32_t slot;
@@ -165,8 +179,11 @@ struct tt_kernel_image {
     tt_kernel_span_vec spans;
     tt_kernel_span_vec owed; /* intervals whose munmap is to be told yet; tick: since when */
     TT_VEC(uint32_t) children;
-    uint64_t brk;        /* end of the heap, 0 not known */
-    bool heap;           /* it is the end of a span */
+    uint64_t brk;     /* end of the heap, 0 not known */
+    bool heap;        /* it is the end of a span */
+    uint32_t watches; /* bit: a space below 32 whose functions of the C library are watched */
+    struct tt_kernel_late late[TT_KERNEL_LATE];
+    uint32_t late_next;
     uint32_t unknown[2]; /* numbers of the sites without stack of descriptors and sockets */
     bool listed;         /* /proc/PID/fd was read once */
 };
@@ -183,6 +200,7 @@ struct tt_kernel_probed {
     uint64_t offset, cookie;
     pid_t pid;
     enum tt_kernel_probe what;
+    int link; /* several probes may have the same */
 };
 
 struct tt_kernel {
@@ -197,6 +215,7 @@ struct tt_kernel {
     uint32_t turn;                        /* of replacing known stacks */
     struct tt_kernel_known_owner *owners; /* by row */
     TT_VEC(struct tt_kernel_probed) probes;
+    TT_VEC(int) parting; /* links that are not needed any more */
 };
 
 /* site.c */
@@ -223,8 +242,18 @@ void tt_kernel_owners_sync(struct tt_kernel *kernel);
 /* The image is no more: its connections have ended. */
 void tt_kernel_owners_clear(struct tt_kernel *kernel, const struct tt_kernel_image *image);
 
+/* call.c */
+void tt_kernel_call_acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
+                             const struct tt_kernel_event *e);
+void tt_kernel_call_released(struct tt_kernel_image *image, const struct tt_kernel_event *e);
+/* A unit of whatever kind is gone. */
+void tt_kernel_died(struct tt_kernel_image *image, struct tt_tape_held *held, uint32_t tick);
+
 /* probe.c */
 void tt_kernel_probes_free(struct tt_kernel *kernel);
+/* The process has ended (0: all are left): its links go with the next part. */
+void tt_kernel_probes_leave(struct tt_kernel *kernel, pid_t pid);
+void tt_kernel_probes_part(struct tt_kernel *kernel);
 /* The calls that were counted, into the tape. */
 void tt_kernel_ops_sync(struct tt_kernel *kernel, struct tt_kernel_image *image);
 

@@ -34,17 +34,24 @@ bool tt_kernel_built(void);
  * eBPF), or what the kernel said; each with its remedy. */
 struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err);
 
-/* A function of a declared handle: what a call of it does, where it stands in a file, and in which
- * process. what: TT_WATCH_ACQUIRE or _RELEASE. 0, -EOPNOTSUPP for
- * what a probe cannot tell, or what the kernel said. */
+/* A function of the C library or of a declared handle: what a call of it does, where it stands in a
+ * file. space: of THREAD, LIBRARY, STREAM and DIRECTORY or a declared one; what: TT_WATCH_ACQUIRE
+ * (in THREAD unless it is started detached) or _RELEASE; also: as in TT_WATCH_ALSO_FD, below 255.
+ * result: 0, -EOPNOTSUPP for what a probe cannot tell, or what the kernel said. */
 struct tt_kernel_function {
-    const char *path;
     uint64_t offset;
-    pid_t pid;
-    uint32_t index; /* of the handle, below 32 */
-    uint8_t what, from, valid, flags, width;
+    uint8_t space, what, from, valid, flags, width;
+    uint16_t also;
+    int result;
 };
-int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *function);
+/* Watches functions of one file in process pid, whatever it executes from now on. fd: of the file;
+ * -1: path says where it is. What is watched already is not watched again. Returns how many of them
+ * are not watched. */
+size_t tt_kernel_declare(struct tt_kernel *kernel, pid_t pid, const char *path, int fd,
+                         struct tt_kernel_function *functions, size_t n);
+/* Whether the functions of one file that acquire units of a space are watched in the image of that
+ * process, so that what the C library does for them is not told beside it. */
+void tt_kernel_watches(struct tt_kernel *kernel, pid_t pid, uint8_t space);
 
 /* Counts the calls of the function at a place in a file as op `index` of the tapes, in process pid.
  * 0, -ENOSPC for an index that is too high, or what the kernel

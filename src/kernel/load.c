@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kernel/internal.h"
@@ -144,6 +145,24 @@ static int put_at_calls(struct tt_kernel_load *load)
     return code ? code : load->links.len ? 0 : -ENOENT;
 }
 
+/* Closes our descriptors of perf events, which libbpf does not give out; or, the other way round,
+ * all that are no objects of the kernel's own. */
+static void close_some(bool events)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
+        char text[32] = "";
+        ssize_t n = readlinkat(dirfd(dir), entry->d_name, text, sizeof text - 1);
+        int fd = (int)strtol(entry->d_name, NULL, 10);
+        bool is_event = strcmp(text, "anon_inode:[perf_event]") == 0;
+        if (n > 0 && fd != dirfd(dir) &&
+            (events ? is_event : strncmp(text, "anon_inode:", 11) != 0))
+            close(fd);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 /* ---- probes ---- */
 
 /* One place in a file, in one process: a link of the kind uprobe_multi (Linux 6.6), which
@@ -168,8 +187,9 @@ static void make_probes_multi(struct tt_kernel_load *load)
     }
 }
 
-int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path, uint64_t offset,
-                         uint64_t cookie, enum tt_kernel_probe what)
+int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *path,
+                         const uint64_t *offsets, const uint64_t *cookies, size_t n,
+                         enum tt_kernel_probe what)
 {
     struct bpf_program *program = bpf_object__find_program_by_name(load->object, probe_names[what]);
     if (!program || pid <= 0)
@@ -177,19 +197,30 @@ int tt_kernel_load_probe(struct tt_kernel_load *load, pid_t pid, const char *pat
     struct probe_link link = {.program = (uint32_t)bpf_program__fd(program),
                               .attach_type = TRACE_UPROBE_MULTI,
                               .path = (uint64_t)(uintptr_t)path,
-                              .offsets = (uint64_t)(uintptr_t)&offset,
-                              .cookies = (uint64_t)(uintptr_t)&cookie,
-                              .n = 1,
+                              .offsets = (uint64_t)(uintptr_t)offsets,
+                              .cookies = (uint64_t)(uintptr_t)cookies,
+                              .n = (uint32_t)n,
                               .flags = what == TT_KERNEL_AT_RETURN ? AT_RETURN : 0,
                               .pid = (uint32_t)pid};
     int fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof link);
-    if (fd < 0)
-        return -errno;
-    if (tt_vec_push(&load->probes, fd)) {
-        close(fd);
-        return -ENOMEM;
+    return fd < 0 ? -errno : fd;
+}
+
+/* The last descriptor of a link is closed by a grandchild, which is nobody's child here. */
+void tt_kernel_load_part(const int *links, size_t n)
+{
+    pid_t child = n ? fork() : 0;
+    if (n && child == 0) {
+        if (fork() == 0) {
+            close_some(false);
+            close_range(0, ~0U, 0);
+        }
+        _exit(0);
     }
-    return 0;
+    for (size_t i = 0; i < n; i++)
+        close(links[i]);
+    if (child > 0)
+        waitpid(child, NULL, 0);
 }
 
 static int put_at_processes(struct tt_kernel_load *load)
@@ -262,24 +293,6 @@ int tt_kernel_load(struct tt_kernel_load *load, int (*take)(void *arg, void *dat
     return code;
 }
 
-/* Closes our descriptors of perf events, which libbpf does not give out; or, the other way round,
- * all that are no objects of the kernel's own. */
-static void close_some(bool events)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    for (struct dirent *entry; dir && (entry = readdir(dir)) != NULL;) {
-        char text[32] = "";
-        ssize_t n = readlinkat(dirfd(dir), entry->d_name, text, sizeof text - 1);
-        int fd = (int)strtol(entry->d_name, NULL, 10);
-        bool is_event = strcmp(text, "anon_inode:[perf_event]") == 0;
-        if (n > 0 && fd != dirfd(dir) &&
-            (events ? is_event : strncmp(text, "anon_inode:", 11) != 0))
-            close(fd);
-    }
-    if (dir)
-        closedir(dir);
-}
-
 /* Closing the last descriptor of a program's place waits until no processor is in it, some 25 to 65
  * ms each and seconds for all. A child has them too, closes them, and is nobody's concern. */
 static void part(struct tt_kernel_load *load)
@@ -295,9 +308,6 @@ static void part(struct tt_kernel_load *load)
         bpf_link__destroy(load->links.data[i]);
         close(fd);
     }
-    for (size_t i = 0; i < load->probes.len; i++)
-        close(load->probes.data[i]);
-    tt_vec_free(&load->probes);
     tt_vec_free(&load->links);
     close_some(true);
 }

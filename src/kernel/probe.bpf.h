@@ -1,22 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Probes at functions of the program: declared handles at entry and return, operations at the
- * entry. The cookie of a probe says what it is for. Start: handle_enter, count_call. */
+/* Probes at functions: of the C library and of declared handles at entry and return, of operations
+ * at the entry. The cookie of a probe says what it is for. Start: handle_enter, count_call. */
 #ifndef TT_KERNEL_PROBE_BPF_H
 #define TT_KERNEL_PROBE_BPF_H
 
-#include "stack.bpf.h"
-
-/* Calls of declared functions under way, by thread and the place of the return address, to the
- * argument that matters. */
-struct call {
-    __u64 thread, sp;
-};
-struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 8192);
-    __type(key, struct call);
-    __type(value, __u64);
-} calls SEC(".maps");
+#include "call.bpf.h"
 
 /* All are read where they lie: the kernel accepts no computed place in its own structure. */
 static __always_inline __u64 argument(struct pt_regs *regs, __u32 n)
@@ -44,46 +32,65 @@ static __always_inline int through(__u64 at, __u64 cookie, __u64 *value)
                                       : bpf_probe_read_user(value, 4, (void *)at);
 }
 
-__noinline int report_call(__u64 head, __u64 value, __u64 ip, __u64 sp, __u64 bp)
+static __noinline int report_call(struct pt_regs *ctx, __u64 head, __u64 value, __u64 since,
+                                  __u64 also)
 {
     struct tt_kernel_event e = {
         .slot = (__u32)head,
         .what = head >> 32 & 0xff,
         .kind = head >> 40 & 0xff,
         .n = 1,
-        .value = {value},
+        .value = {value, since, bpf_ktime_get_ns(), also},
     };
     if (e.what == TT_KERNEL_ACQUIRE) {
-        e.ip = ip;
-        e.sp = sp;
-        e.bp = bp;
+        e.ip = ctx->ip;
+        e.sp = ctx->sp;
+        e.bp = ctx->bp;
         e.owner = owner_here();
-        e.site = known_site(ip, sp, bp, (__u64)e.slot << 8 | e.kind);
+        e.site = known_site(e.ip, e.sp, e.bp, (__u64)e.slot << 8 | e.kind);
     }
     if (!send(&e))
         __sync_fetch_and_add(&shared.lost_events, 1);
     return 0;
 }
 
+/* A thread that is started detached gives itself back: bit 0 of the flags in glibc's
+ * pthread_attr_t. thrd_create passes -1. */
+#define ATTR_FLAGS 8
+static __always_inline int detached(__u64 attr)
+{
+    __u32 flags;
+    return attr && attr != ~0ULL &&
+           !bpf_probe_read_user(&flags, sizeof flags, (void *)(attr + ATTR_FLAGS)) && (flags & 1);
+}
+
 SEC("uprobe")
 int handle_enter(struct pt_regs *ctx)
 {
     int slot = slot_here();
-    __u64 cookie = slot < 0 ? 0 : bpf_get_attach_cookie(ctx), value;
-    __u32 from = cookie >> 16 & 0xff;
-    if (from < TT_KERNEL_FROM_ARG0)
+    __u64 cookie = slot < 0 ? 0 : bpf_get_attach_cookie(ctx);
+    __u32 from = cookie >> 16 & 0xff, kind = cookie & 0xff;
+    if (!cookie)
         return 0;
-    int at = from >= TT_KERNEL_FROM_AT_ARG0;
-    value = argument(ctx, at ? from - TT_KERNEL_FROM_AT_ARG0 : from - TT_KERNEL_FROM_ARG0);
-    if (cookie >> 8 & 0xff) { /* what it releases is read while it is there */
-        if (at && through(value, cookie, &value))
-            return 0;
-        value = narrow(value, cookie);
-        if ((cookie >> 24 & 0xff) == TT_KERNEL_ALWAYS)
-            return report_call(HEAD(slot, TT_KERNEL_RELEASE, cookie & 0xff, 0), value, 0, 0, 0);
-    }
     struct call key = {bpf_get_current_pid_tgid(), ctx->sp};
-    bpf_map_update_elem(&calls, &key, &value, BPF_ANY);
+    struct kept kept = {0, bpf_ktime_get_ns()};
+    if (from >= TT_KERNEL_FROM_ARG0) {
+        int at = from >= TT_KERNEL_FROM_AT_ARG0;
+        kept.value = argument(ctx, at ? from - TT_KERNEL_FROM_AT_ARG0 : from - TT_KERNEL_FROM_ARG0);
+        if (cookie >> 8 & 0xff) { /* what it releases is read while it is there */
+            if (at && through(kept.value, cookie, &kept.value))
+                return 0;
+            kept.value = narrow(kept.value, cookie);
+            if ((cookie >> 24 & 0xff) == TT_KERNEL_ALWAYS)
+                return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, kind, 0), kept.value,
+                                   kept.since, 0);
+        } else if (kind == TT_KERNEL_JOINED) {
+            start_thread(key.thread, 1);
+            if (detached(ctx->si))
+                return 0;
+        }
+    }
+    bpf_map_update_elem(&calls, &key, &kept, BPF_ANY);
     return 0;
 }
 
@@ -91,32 +98,37 @@ SEC("uretprobe")
 int handle_return(struct pt_regs *ctx)
 {
     int slot = slot_here();
-    __u64 cookie = slot < 0 ? 0 : bpf_get_attach_cookie(ctx), value, *kept;
+    __u64 cookie = slot < 0 ? 0 : bpf_get_attach_cookie(ctx), value, since, also = ~0ULL;
     if (!cookie)
         return 0;
-    __u32 from = cookie >> 16 & 0xff, valid = cookie >> 24 & 0xff;
+    __u32 from = cookie >> 16 & 0xff, valid = cookie >> 24 & 0xff, in = cookie >> 48 & 0xff;
     __s64 ret = (__s64)narrow(ctx->ax, cookie);
     struct call key = {bpf_get_current_pid_tgid(), ctx->sp - 8};
-    kept = bpf_map_lookup_elem(&calls, &key);
-    value = kept ? *kept : 0;
-    if (kept)
-        bpf_map_delete_elem(&calls, &key);
-    if (from != TT_KERNEL_FROM_RETURN && !kept)
-        return 0; /* the call began before us */
+    if ((cookie & 0xffff) == TT_KERNEL_JOINED)
+        start_thread(key.thread, 0);
+    struct kept *kept = bpf_map_lookup_elem(&calls, &key);
+    if (!kept)
+        return 0; /* it began before us, is told already, or need not be */
+    value = kept->value;
+    since = kept->since;
+    bpf_map_delete_elem(&calls, &key);
     if ((valid == TT_KERNEL_NOT_NEGATIVE && ret < 0) || (valid == TT_KERNEL_NOT_NULL && !ret) ||
         (valid == TT_KERNEL_ZERO && (__s32)ret) ||
         (valid == TT_KERNEL_NOT_MINUS_ONE && ret == -1) ||
         (valid == TT_KERNEL_HANDLE && (!ret || ret == -1)))
         return 0;
     if (cookie >> 8 & 0xff)
-        return report_call(HEAD(slot, TT_KERNEL_RELEASE, cookie & 0xff, 0),
-                           from == TT_KERNEL_FROM_RETURN ? (__u64)ret : value, 0, 0, 0);
+        return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, cookie & 0xff, 0),
+                           from == TT_KERNEL_FROM_RETURN ? (__u64)ret : value, since, 0);
     if (from == TT_KERNEL_FROM_RETURN)
         value = (__u64)ret;
     else if (from >= TT_KERNEL_FROM_AT_ARG0 && through(value, cookie, &value))
         return 0;
-    return report_call(HEAD(slot, TT_KERNEL_ACQUIRE, cookie & 0xff, 0), narrow(value, cookie),
-                       ctx->ip, ctx->sp, ctx->bp);
+    value = narrow(value, cookie);
+    __s32 fd;
+    if (in && !bpf_probe_read_user(&fd, sizeof fd, (void *)(value + in - 1)))
+        also = (__u64)(__s64)fd;
+    return report_call(ctx, HEAD(slot, TT_KERNEL_ACQUIRE, cookie & 0xff, 0), value, since, also);
 }
 
 /* ---- operations: a probe at the entry, which counts ---- */

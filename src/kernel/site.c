@@ -23,6 +23,10 @@ static const struct {
     [TT_KERNEL_SEM] = {TT_KIND_IPC, TT_SPACE_SEM},
     [TT_KERNEL_MSG] = {TT_KIND_IPC, TT_SPACE_MSG},
     [TT_KERNEL_PORT] = {TT_KIND_PORT, TT_SPACE_PORT},
+    [TT_KERNEL_JOINED] = {TT_KIND_THREAD, TT_SPACE_THREAD},
+    [TT_KERNEL_LIBRARY] = {TT_KIND_LIBRARY, TT_SPACE_LIBRARY},
+    [TT_KERNEL_STREAM] = {TT_KIND_STREAM, TT_SPACE_STREAM},
+    [TT_KERNEL_DIRECTORY] = {TT_KIND_DIRECTORY, TT_SPACE_DIRECTORY},
 };
 
 bool tt_kernel_kind_known(uint32_t kind)
@@ -137,10 +141,11 @@ uint32_t tt_kernel_site(struct tt_kernel *kernel, struct tt_kernel_image *image,
         kernel->shared->deep = 1;
     if (frames.cut)
         image->tape.head->dropped[TT_DROP_CUT_UNWIND]++;
-    if (frames.loader && e->kind == TT_KERNEL_MAPPING)
+    bool loads = frames.loads && (image->watches & 1u << TT_SPACE_LIBRARY);
+    if ((frames.loader || loads) && e->kind == TT_KERNEL_MAPPING)
         return TT_KERNEL_IGNORE;
     bool skip = frames.wrapper && frames.n > 1 &&
-                e->kind < TT_KERNEL_KINDS; /* as the agent's stacks begin with the caller */
+                e->kind < TT_KERNEL_CALLS; /* as the agent's stacks begin with the caller */
     uint32_t site = tt_kernel_tape_site(&image->tape, tt_kernel_kind(e->kind), frames.pc + skip,
                                         frames.n - skip, frames.cut);
     *number = site ? tt_kernel_number(kernel, image, site, (enum tt_kernel_kind)e->kind) : 0;

@@ -16,6 +16,24 @@ struct {
     __type(value, struct stack);
 } scratch SEC(".maps");
 
+/* Where the return of a function is probed, the kernel's own address stands in its caller's place
+ * on the stack. In a copy of [base, + bytes) the callers' addresses are put back. */
+#define RETURNS_MOST 16
+static __always_inline void put_back_returns(__u8 *copy, __u64 base, __u64 bytes)
+{
+    struct task_struct *task = bpf_get_current_task_btf();
+    if (!bpf_core_field_exists(task->utask) || !task->utask)
+        return;
+    struct return_instance *r = BPF_CORE_READ(task, utask, return_instances);
+#pragma clang loop unroll(disable)
+    for (__u32 i = 0; i < RETURNS_MOST && r; i++) {
+        __u64 at = BPF_CORE_READ(r, stack) - base;
+        if (at <= bytes - 8)
+            *(__u64 *)&copy[at] = BPF_CORE_READ(r, orig_ret_vaddr);
+        r = BPF_CORE_READ(r, next);
+    }
+}
+
 /* Whether the words of a known stack stand in the copy of this one. */
 static __noinline __u32 same_words(const struct stack *stack, const struct tt_kernel_known *k,
                                    __u64 sp)
@@ -51,6 +69,7 @@ __noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
             if (span > TT_KERNEL_SPAN || bpf_probe_read_user(stack->byte, span, (void *)sp))
                 continue;
             have = span;
+            put_back_returns(stack->byte, sp, TT_KERNEL_SPAN);
         }
         __u32 site = READ(k->site);
         if (same_words(stack, k, sp) && READ(k->seq) == seq)
@@ -92,6 +111,7 @@ struct raw_deep {
             got_++;                                                                                \
         }                                                                                          \
         (raw)->event.pages = got_;                                                                 \
+        put_back_returns((raw)->stack[0], page_, (most)*4096);                                     \
     } while (0)
 
 /* Sends a record; with the raw stack if its site is not known. False: no room. The entries of

@@ -51,8 +51,16 @@ struct fdtable {
 struct files_struct {
     struct fdtable *fdt;
 };
+struct return_instance { /* a call whose return is probed */
+    struct return_instance *next;
+    unsigned long stack, orig_ret_vaddr;
+};
+struct uprobe_task {
+    struct return_instance *return_instances;
+};
 struct task_struct {
     int pid, tgid;
+    struct uprobe_task *utask;
     struct signal_struct *signal;
     struct files_struct *files;
 };

@@ -5,7 +5,7 @@
 #ifndef TT_KERNEL_UNIT_BPF_H
 #define TT_KERNEL_UNIT_BPF_H
 
-#include "stack.bpf.h"
+#include "call.bpf.h"
 
 #define FAILED(ret) ((ret) < 0 && (ret) >= -4095)
 #define PROT_EXEC 4
@@ -14,7 +14,7 @@
 EXIT(map)
 {
     int slot = slot_here();
-    if (slot < 0 || FAILED(ctx->ret))
+    if (slot < 0 || FAILED(ctx->ret) || starts_thread())
         return 0;
     struct pt_regs *regs = regs_here();
     report(HEAD(slot, regs->dx & PROT_EXEC ? TT_KERNEL_CODE : TT_KERNEL_MAP, TT_KERNEL_MAPPING, 1),
@@ -68,10 +68,12 @@ EXIT(unmap_segment)
 }
 
 #define CLONE_THREAD 0x10000
-/* In the parent; the child returns 0. */
+/* In the parent; the child returns 0. A thread that pthread_create starts is told by that. */
 static __always_inline int cloned(int slot, __u64 flags, long ret)
 {
     __u32 kind = flags & CLONE_THREAD ? TT_KERNEL_THREAD : TT_KERNEL_CHILD;
+    if (kind == TT_KERNEL_THREAD && starts_thread())
+        return 0;
     report(HEAD(slot, TT_KERNEL_ACQUIRE, kind, 1), (__u32)ret, 0, 0, 0);
     return 0;
 }

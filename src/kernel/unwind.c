@@ -578,4 +578,5 @@ void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped
         }
     }
     frames->loader = in_loader(u, frames->pc[frames->n - 1]);
+    frames->loads = in_loader(u, frames->pc[0]);
 }

@@ -7,7 +7,7 @@
  *   image.c   life of an image                      rows.c    rows of a session
  *   setting.c what is changed in the caller         loop.c    the loop
  *   run.c     recording a command                   attach.c  recording what runs already
- *   kernel.c  recording from the kernel's side
+ *   kernel.c  recording from the kernel's side  kernel_call.c its probes of the C library
  *   hold.c    a command held at its end
  *   ask.c     requests to a recorder                shadow.c  the shadow as it was at a moment
  *   snapshot.c frozen copies, and when to make one  search.c  one copy searched, and its rows
@@ -190,6 +190,7 @@ struct tt_probed {
 struct tt_library {
     char path[256], build_id[TT_PROC_BUILD_ID];
     TT_VEC(struct tt_library_function) functions;
+    bool glibc;
 };
 
 struct tt_recorder {
@@ -222,6 +223,7 @@ struct tt_recorder {
     struct tt_kernel *kernel;   /* NULL: not used, or not to be had */
     struct tt_error kernel_why; /* then */
     uint64_t kernel_due;
+    uint32_t calls_said; /* kinds of which it was said that they are not watched; bit 0: all */
     struct tt_hold hold;
     struct tt_search *search; /* of the copy that exists now; NULL none */
     bool no_staleness_said;
@@ -307,6 +309,21 @@ void tt_kernel_probe(struct tt_recorder *rec, pid_t pid, const char *path);
 int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_error *err);
 /* Readable when tt_kernel_turn should be called; -1 none. */
 int tt_kernel_poll_fd(const struct tt_recorder *rec);
+/* kernel_call.c */
+/* Watches the C library's functions for what no system call tells: threads, streams, directories
+ * and libraries. In a command before it runs (path: of its program); and in an image, once its
+ * modules are known. */
+void tt_kernel_call_ahead(struct tt_recorder *rec, pid_t pid, const char *path);
+void tt_kernel_call_watch(struct tt_recorder *rec, const struct tt_image *image,
+                          const struct tt_session_module *modules, size_t n);
+/* Whether the function's first bytes in the process are the file's: one that begins with a jump of
+ * an agent's is not probed. fd: of the file; -1: path says where it is. */
+bool tt_kernel_call_unchanged(pid_t pid, uint64_t address, const char *path, int fd,
+                              uint64_t offset, uint64_t size);
+
+/* kernel.c, while it runs */
+/* What a refusal of the kernel's probes means. */
+const char *tt_kernel_why_not(int code);
 /* Takes what the kernel recorded and brings the tapes up to date. */
 void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns);
 /* The last time for an image. */
@@ -405,6 +422,12 @@ bool tt_count_descends(const struct tt_image *image, uint64_t map_base,
  * cannot be read. Kept in rec. */
 const struct tt_library *tt_library_of(struct tt_recorder *rec, const struct tt_image *image,
                                        const struct tt_session_module *module);
+/* Whether a file of that name is a C library, or a part of one. */
+bool tt_library_is(const char *path);
+/* The functions of a C library, or of a program that has it linked in, from its open file. Kept in
+ * rec; NULL: no memory. */
+const struct tt_library *tt_library_read(struct tt_recorder *rec, const char *path,
+                                         const char *build_id, int fd, bool linked_in);
 void tt_libraries_free(struct tt_recorder *rec);
 /* The place in a file (Elf *) of an address of executable code; false: it is none. */
 bool tt_library_offset(void *elf, uint64_t address, uint64_t *offset);

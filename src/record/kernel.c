@@ -97,10 +97,14 @@ int tt_kernel_poll_fd(const struct tt_recorder *rec)
 
 /* ---- declared handles and operations ---- */
 
+struct place {
+    const char *path;
+    uint64_t offset;
+};
+
 /* The place of a function in the files of these modules; false: it is in none. */
 static bool place_of(const struct tt_recorder *rec, const struct tt_session_module *modules,
-                     size_t n, const char *name, struct tt_record_function *at,
-                     struct tt_kernel_function *out)
+                     size_t n, const char *name, struct tt_record_function *at, struct place *out)
 {
     struct tt_error err = {0};
     *at = (struct tt_record_function){0};
@@ -115,18 +119,27 @@ static bool place_of(const struct tt_recorder *rec, const struct tt_session_modu
     return false;
 }
 
-static const char *why_not(int code)
+const char *tt_kernel_why_not(int code)
 {
     return code == -EOPNOTSUPP ? "a probe cannot tell what it does"
            : code == -ENOSPC   ? "too many probes"
            : code == -EINVAL   ? "the kernel puts no probe there (needs Linux 6.6)"
+           : code == -EEXIST   ? "it begins with another's jump"
                                : strerror(-code);
+}
+
+/* Whether a function may be probed in a process: not when it was changed there. */
+static bool is_ours(const struct place *place, pid_t pid, const struct tt_record_function *at,
+                    bool runs)
+{
+    return !runs ||
+           tt_kernel_call_unchanged(pid, at->entry, place->path, -1, place->offset, at->size);
 }
 
 /* Probes what of the declared handles is found in these modules and is not in `done` yet. Returns
  * what was found. */
 static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *modules, size_t n,
-                      pid_t pid, uint64_t done)
+                      pid_t pid, uint64_t done, bool runs)
 {
     const struct tt_record_options *o = rec->options;
     uint64_t found = 0, bit = 1;
@@ -134,21 +147,24 @@ static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *m
         for (size_t k = 0; k < o->handles[i].functions.len; k++, bit <<= 1) {
             const struct tt_handle_function *f = &o->handles[i].functions.data[k];
             struct tt_record_function at;
+            struct place place;
             struct tt_kernel_function function = {
-                .pid = pid,
-                .index = (uint32_t)i,
+                .space = (uint8_t)(TT_SPACE_DECLARED + i),
                 .what = f->what,
                 .from = f->from,
                 .valid = f->valid,
                 .flags = f->flags,
                 .width = f->width,
             };
-            if (!bit || (done & bit) || !place_of(rec, modules, n, f->function, &at, &function))
+            if (!bit || (done & bit) || !place_of(rec, modules, n, f->function, &at, &place))
                 continue;
-            int code = tt_kernel_declare(rec->kernel, &function);
+            function.offset = place.offset;
+            int code = is_ours(&place, pid, &at, runs) ? 0 : -EEXIST;
+            if (!code && tt_kernel_declare(rec->kernel, pid, place.path, -1, &function, 1))
+                code = function.result;
             char line[320];
             snprintf(line, sizeof line, "handle %s (%s) is not watched: %s", o->handles[i].name,
-                     f->function, why_not(code));
+                     f->function, tt_kernel_why_not(code));
             if (code)
                 tt_loop_say(rec, line);
             found |= bit; /* to be said once */
@@ -164,16 +180,18 @@ static void count(struct tt_recorder *rec, const struct tt_session_module *modul
     const struct tt_record_options *o = rec->options;
     for (size_t i = 0; i < o->n_operations; i++) {
         struct tt_operation *op = image ? &image->operations.data[i] : NULL;
-        struct tt_kernel_function f = {0};
+        struct place f;
         struct tt_record_function at;
         if ((op && op->address) || !place_of(rec, modules, n, o->operations[i].function, &at, &f))
             continue;
-        int code = tt_kernel_count(rec->kernel, f.path, f.offset, pid, (uint32_t)i);
+        int code = is_ours(&f, pid, &at, image != NULL)
+                       ? tt_kernel_count(rec->kernel, f.path, f.offset, pid, (uint32_t)i)
+                       : -EEXIST;
         if (!op)
             continue;
         op->row_written = false;
         if (code) {
-            snprintf(op->source, sizeof op->source, "refused: %s", why_not(code));
+            snprintf(op->source, sizeof op->source, "refused: %s", tt_kernel_why_not(code));
             continue;
         }
         snprintf(op->source, sizeof op->source, "declared");
@@ -235,12 +253,14 @@ void tt_kernel_probe(struct tt_recorder *rec, pid_t pid, const char *path)
 {
     struct tt_session_module modules[4];
     char real[PATH_MAX];
-    if (!rec->kernel || !(rec->options->n_handles || rec->options->n_operations) ||
-        !rec->options->resolve || !realpath(path, real))
+    if (!rec->kernel || !realpath(path, real))
+        return;
+    tt_kernel_call_ahead(rec, pid, real);
+    if (!(rec->options->n_handles || rec->options->n_operations) || !rec->options->resolve)
         return;
     size_t n = segments_of(real, modules, sizeof modules / sizeof *modules);
     if (n) {
-        probe(rec, modules, n, pid, 0);
+        probe(rec, modules, n, pid, 0, false);
         count(rec, modules, n, pid, NULL);
     }
 }
@@ -249,11 +269,12 @@ static void probe_image(struct tt_recorder *rec, struct tt_image *image)
 {
     size_t n;
     bool counts = list_operations(rec, image);
-    if (!rec->kernel || !(counts || rec->options->n_handles) || !rec->options->resolve)
-        return;
-    struct tt_session_module *modules = tt_modules_now(image, &n);
-    if (modules) {
-        image->handles_probed |= probe(rec, modules, n, (pid_t)image->pid, image->handles_probed);
+    struct tt_session_module *modules = rec->kernel ? tt_modules_now(image, &n) : NULL;
+    if (modules)
+        tt_kernel_call_watch(rec, image, modules, n);
+    if (modules && rec->options->resolve) {
+        image->handles_probed |=
+            probe(rec, modules, n, (pid_t)image->pid, image->handles_probed, true);
         if (counts)
             count(rec, modules, n, (pid_t)image->pid, image);
     }

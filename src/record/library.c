@@ -88,6 +88,12 @@ static bool known(const struct tt_library *library, uint64_t offset)
     return false;
 }
 
+/* Exported by its libc.so; in every static program of its. */
+static bool is_of_glibc(const char *name)
+{
+    return strcmp(name, "gnu_get_libc_version") == 0 || strcmp(name, "__libc_setup_tls") == 0;
+}
+
 /* Old versions of a symbol are functions of their own, and aliases are not. */
 static void read_symbols(Elf *elf, Elf_Scn *section, const GElf_Shdr *header,
                          const struct wanted_list *list, struct tt_library *library)
@@ -100,6 +106,7 @@ static void read_symbols(Elf *elf, Elf_Scn *section, const GElf_Shdr *header,
             GELF_ST_TYPE(s.st_info) != STT_FUNC || !s.st_size)
             continue;
         const char *name = elf_strptr(elf, header->sh_link, s.st_name);
+        library->glibc |= name && is_of_glibc(name);
         const struct wanted *w = name ? wanted_named(list, name) : NULL;
         struct tt_library_function f = {.size = s.st_size};
         if (!w || !tt_library_offset(elf, s.st_value, &f.offset) || known(library, f.offset))
@@ -140,7 +147,7 @@ static const char *base_name(const char *path)
 }
 
 /* Before glibc 2.34 threads, timers and dlopen lay in libraries of their own. */
-static bool is_c_library(const char *path)
+bool tt_library_is(const char *path)
 {
     static const char *const prefixes[] = {
         "libc.so",       "libc-2.",  "libc.musl", "ld-musl",  "libpthread.so",
@@ -155,30 +162,52 @@ static bool is_c_library(const char *path)
 static bool has_c_library(const struct tt_image *image)
 {
     for (size_t i = 0; i < image->modules.len; i++)
-        if (is_c_library(image->modules.data[i].row.path))
+        if (tt_library_is(image->modules.data[i].row.path))
             return true;
     return false;
+}
+
+static const struct tt_library *read_before(const struct tt_recorder *rec, const char *path,
+                                            const char *build_id)
+{
+    for (size_t i = 0; *build_id && i < rec->libraries.len; i++)
+        if (strcmp(rec->libraries.data[i].build_id, build_id) == 0 &&
+            strcmp(rec->libraries.data[i].path, path) == 0)
+            return &rec->libraries.data[i];
+    return NULL;
 }
 
 const struct tt_library *tt_library_of(struct tt_recorder *rec, const struct tt_image *image,
                                        const struct tt_session_module *module)
 {
     bool linked_in = !has_c_library(image) && strcmp(module->path, image->exe) == 0;
-    if (!is_c_library(module->path) && !linked_in)
+    if (!tt_library_is(module->path) && !linked_in)
         return NULL;
-    for (size_t i = 0; *module->build_id && i < rec->libraries.len; i++)
-        if (strcmp(rec->libraries.data[i].build_id, module->build_id) == 0 &&
-            strcmp(rec->libraries.data[i].path, module->path) == 0)
-            return &rec->libraries.data[i];
+    const struct tt_library *before = read_before(rec, module->path, module->build_id);
+    if (before)
+        return before;
     const struct tt_proc_map *map = tt_proc_map_at(&image->maps, module->start);
     int fd = map ? tt_modules_open(image, map) : -1;
     if (fd < 0)
         return NULL;
-    struct tt_library library = {0};
-    snprintf(library.path, sizeof library.path, "%s", module->path);
-    snprintf(library.build_id, sizeof library.build_id, "%s", module->build_id);
-    read_file(fd, linked_in ? SHT_SYMTAB : SHT_DYNSYM, &library);
+    const struct tt_library *library =
+        tt_library_read(rec, module->path, module->build_id, fd, linked_in);
     close(fd);
+    return library;
+}
+
+const struct tt_library *tt_library_read(struct tt_recorder *rec, const char *path,
+                                         const char *build_id, int fd, bool linked_in)
+{
+    const struct tt_library *before = read_before(rec, path, build_id);
+    if (before)
+        return before;
+    struct tt_library library = {0};
+    snprintf(library.path, sizeof library.path, "%s", path);
+    snprintf(library.build_id, sizeof library.build_id, "%s", build_id);
+    read_file(fd, linked_in ? SHT_SYMTAB : SHT_DYNSYM, &library);
+    library.glibc |= !linked_in && strncmp(base_name(path), "lib", 3) == 0 &&
+                     strncmp(base_name(path), "libc", 4) != 0; /* a part of it */
     if (tt_vec_push(&rec->libraries, library)) {
         tt_vec_free(&library.functions);
         return NULL;
