@@ -114,6 +114,17 @@ struct tt_kernel_event {
     __u32 owner; /* id, 0 none */
 };
 
+/* Behind a record with a stack: the return addresses that probes of the kernel's stand in the place
+ * of, innermost first; 0: no more. Then the pages. */
+struct tt_kernel_return {
+    __u64 place, address;
+};
+#define TT_KERNEL_RETURNS 8u
+struct tt_kernel_raw {
+    struct tt_kernel_event event;
+    struct tt_kernel_return returns[TT_KERNEL_RETURNS];
+};
+
 /* An EXEC record. */
 #define TT_KERNEL_PATH 256u
 struct tt_kernel_exec {

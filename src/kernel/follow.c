@@ -226,7 +226,7 @@ static int take(void *arg, void *data, size_t n)
     struct tt_kernel *kernel = arg;
     const struct tt_kernel_event *e = data;
     if (n < sizeof *e || e->slot >= TT_KERNEL_SLOTS || !tt_kernel_kind_known(e->kind) ||
-        (!e->site && e->ip && n < sizeof *e + (size_t)e->pages * 4096))
+        (!e->site && e->ip && n < sizeof(struct tt_kernel_raw) + (size_t)e->pages * 4096))
         return 0;
     if (e->what == TT_KERNEL_FORK) {
         make_image(kernel, e->slot, (pid_t)e->value[0], NULL);

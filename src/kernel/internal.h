@@ -104,6 +104,7 @@ struct tt_kernel_stopped {
     const uint8_t *copy; /* of [base, base + bytes) */
     uint64_t base;
     size_t bytes;
+    const struct tt_kernel_return *returns; /* TT_KERNEL_RETURNS; NULL: none */
 };
 struct tt_kernel_frames {
     uint64_t

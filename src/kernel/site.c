@@ -127,12 +127,14 @@ uint32_t tt_kernel_site(struct tt_kernel *kernel, struct tt_kernel_image *image,
         *number = e->site;
         return e->site < TT_KERNEL_SITES ? kernel->local[e->site] : 0;
     }
+    const struct tt_kernel_raw *raw = (const struct tt_kernel_raw *)e;
     const struct tt_kernel_stopped stopped = {
         .ip = e->ip,
         .sp = e->sp,
         .bp = e->bp,
         .di = e->di,
-        .copy = (const uint8_t *)(e + 1),
+        .copy = (const uint8_t *)(raw + 1),
+        .returns = raw->returns,
         .base = e->sp & ~4095ULL,
         .bytes = (size_t)e->pages * 4096,
     };

@@ -17,21 +17,56 @@ struct {
 } scratch SEC(".maps");
 
 /* Where the return of a function is probed, the kernel's own address stands in its caller's place
- * on the stack. In a copy of [base, + bytes) the callers' addresses are put back. */
-#define RETURNS_MOST 16
-static __always_inline void put_back_returns(__u8 *copy, __u64 base, __u64 bytes)
+ * on the stack. Which places these are, and what belongs there, innermost first. Functions of their
+ * own, so that the kernel proves the loops once and not for every way to them. */
+struct returns {
+    struct tt_kernel_return at[TT_KERNEL_RETURNS];
+};
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct returns);
+} returns SEC(".maps");
+
+static __always_inline int probed_returns(void)
 {
     struct task_struct *task = bpf_get_current_task_btf();
-    if (!bpf_core_field_exists(task->utask) || !task->utask)
-        return;
+    return bpf_core_field_exists(task->utask) && task->utask;
+}
+
+__noinline int find_returns(void)
+{
+    __u32 zero = 0;
+    struct returns *found = bpf_map_lookup_elem(&returns, &zero);
+    struct task_struct *task = bpf_get_current_task_btf();
+    if (!found || !bpf_core_field_exists(task->utask))
+        return 0;
     struct return_instance *r = BPF_CORE_READ(task, utask, return_instances);
 #pragma clang loop unroll(disable)
-    for (__u32 i = 0; i < RETURNS_MOST && r; i++) {
-        __u64 at = BPF_CORE_READ(r, stack) - base;
-        if (at <= bytes - 8)
-            *(__u64 *)&copy[at] = BPF_CORE_READ(r, orig_ret_vaddr);
-        r = BPF_CORE_READ(r, next);
+    for (__u32 i = 0; i < TT_KERNEL_RETURNS; i++) {
+        found->at[i].place = r ? BPF_CORE_READ(r, stack) : 0;
+        found->at[i].address = r ? BPF_CORE_READ(r, orig_ret_vaddr) : 0;
+        r = r ? BPF_CORE_READ(r, next) : r;
     }
+    return 1;
+}
+
+/* Puts them back in the copy, which begins at base. */
+__noinline int put_back_returns(__u64 base)
+{
+    __u32 zero = 0;
+    struct returns *found = bpf_map_lookup_elem(&returns, &zero);
+    struct stack *stack = bpf_map_lookup_elem(&scratch, &zero);
+    if (!found || !stack || !find_returns())
+        return 0;
+#pragma clang loop unroll(disable)
+    for (__u32 i = 0; i < TT_KERNEL_RETURNS; i++) {
+        __u64 at = found->at[i].place - base;
+        if (at <= TT_KERNEL_SPAN - 8)
+            *(__u64 *)&stack->byte[at & (TT_KERNEL_SPAN - 8)] = found->at[i].address;
+    }
+    return 1;
 }
 
 /* Whether the words of a known stack stand in the copy of this one. */
@@ -69,7 +104,8 @@ __noinline __u32 known_site(__u64 ip, __u64 sp, __u64 bp, __u64 key)
             if (span > TT_KERNEL_SPAN || bpf_probe_read_user(stack->byte, span, (void *)sp))
                 continue;
             have = span;
-            put_back_returns(stack->byte, sp, TT_KERNEL_SPAN);
+            if (probed_returns())
+                put_back_returns(sp);
         }
         __u32 site = READ(k->site);
         if (same_words(stack, k, sp) && READ(k->seq) == seq)
@@ -93,10 +129,12 @@ static __always_inline void fill(struct tt_kernel_event *e, const struct tt_kern
 
 struct raw {
     struct tt_kernel_event event;
+    struct returns returns;
     __u8 stack[TT_KERNEL_PAGES][4096];
 };
 struct raw_deep {
     struct tt_kernel_event event;
+    struct returns returns;
     __u8 stack[TT_KERNEL_PAGES_DEEP][4096];
 };
 
@@ -111,8 +149,17 @@ struct raw_deep {
             got_++;                                                                                \
         }                                                                                          \
         (raw)->event.pages = got_;                                                                 \
-        put_back_returns((raw)->stack[0], page_, (most)*4096);                                     \
     } while (0)
+
+static __always_inline void copy_returns(struct returns *to)
+{
+    __u32 zero = 0;
+    struct returns *found = bpf_map_lookup_elem(&returns, &zero);
+    if (found && probed_returns() && find_returns())
+        *to = *found;
+    else
+        *to = (struct returns){0};
+}
 
 /* Sends a record; with the raw stack if its site is not known. False: no room. The entries of
  * descriptors are put before it can be read. */
@@ -129,6 +176,7 @@ static __always_inline int send(struct tt_kernel_event *from)
         if (!raw)
             return 0;
         fill(&raw->event, from);
+        copy_returns(&raw->returns);
         COPY_PAGES(raw, TT_KERNEL_PAGES_DEEP);
         bpf_ringbuf_submit(raw, 0);
     } else {
@@ -136,6 +184,7 @@ static __always_inline int send(struct tt_kernel_event *from)
         if (!raw)
             return 0;
         fill(&raw->event, from);
+        copy_returns(&raw->returns);
         COPY_PAGES(raw, TT_KERNEL_PAGES);
         bpf_ringbuf_submit(raw, 0);
     }

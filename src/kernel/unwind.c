@@ -340,6 +340,9 @@ static bool peek(struct walk *w, uint64_t address, uint64_t *value)
         return false;
     }
     memcpy(value, s->copy + (address - s->base), sizeof *value);
+    for (uint32_t i = 0; s->returns && i < TT_KERNEL_RETURNS && s->returns[i].place; i++)
+        if (s->returns[i].place == address)
+            *value = s->returns[i].address;
     return true;
 }
 

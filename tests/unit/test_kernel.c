@@ -82,6 +82,106 @@ static uint64_t deaths(const struct tt_tape_site *site)
     return n;
 }
 
+/* ---- calls that are told in another order ---- */
+
+static struct tt_kernel caller;
+
+static void call(struct tt_kernel_image *image, uint32_t what, uint32_t kind, uint32_t tid,
+                 uint64_t value, uint64_t began, uint64_t told)
+{
+    const struct tt_kernel_event e = {.what = what,
+                                      .kind = kind,
+                                      .site = 1,
+                                      .tid = tid,
+                                      .value = {value, began, told, UINT64_MAX}};
+    if (what == TT_KERNEL_ACQUIRE)
+        tt_kernel_call_acquired(&caller, image, &e);
+    else
+        tt_kernel_call_released(image, &e);
+}
+
+static void expect_units(const struct tt_kernel_image *image, uint64_t births, uint64_t gone)
+{
+    const struct tt_tape_site *site = &image->tape.site[caller.local[1]];
+    uint64_t live = 0;
+    assert_int_equal(site->births, births);
+    assert_int_equal(deaths(site), gone);
+    for (uint32_t i = 0; i < TT_TAPE_HELD; i++)
+        live += (image->tape.held[i].state & TT_HELD_MASK) == TT_HELD_LIVE;
+    assert_int_equal(live, births - gone);
+}
+
+static void threads_detach_before_they_are_told(void **state)
+{
+    struct tt_kernel_image image = {0};
+    const uint32_t kind = TT_KERNEL_JOINED;
+    (void)state;
+    make(&image.tape);
+    caller.local[1] = tt_kernel_tape_site(&image.tape, TT_KIND_THREAD, NULL, 0, true);
+    call(&image, TT_KERNEL_RELEASE, kind, 2, 70, 15, 16);
+    call(&image, TT_KERNEL_ACQUIRE, kind, 1, 70, 10, 20);
+    expect_units(&image, 1, 1);
+    /* one that was there before us says nothing about the next of its place */
+    call(&image, TT_KERNEL_RELEASE, kind, 2, 80, 25, 26);
+    call(&image, TT_KERNEL_ACQUIRE, kind, 1, 80, 30, 40);
+    expect_units(&image, 2, 1);
+    call(&image, TT_KERNEL_RELEASE, kind, 1, 80, 50, 60);
+    expect_units(&image, 2, 2);
+    tt_kernel_tape_free(&image.tape);
+}
+
+static void joins_are_told_after_the_next_thread(void **state)
+{
+    struct tt_kernel_image image = {0};
+    const uint32_t kind = TT_KERNEL_JOINED;
+    (void)state;
+    make(&image.tape);
+    caller.local[1] = tt_kernel_tape_site(&image.tape, TT_KIND_THREAD, NULL, 0, true);
+    call(&image, TT_KERNEL_ACQUIRE, kind, 1, 70, 10, 20);
+    call(&image, TT_KERNEL_ACQUIRE, kind, 2, 70, 32, 40); /* the place of the one joined */
+    call(&image, TT_KERNEL_RELEASE, kind, 1, 70, 30, 50);
+    expect_units(&image, 2, 1);
+    call(&image, TT_KERNEL_RELEASE, kind, 1, 70, 60, 70);
+    expect_units(&image, 2, 2);
+    /* gone by a way that nobody told: its release never comes, and the next one is the new one's */
+    call(&image, TT_KERNEL_ACQUIRE, kind, 1, 70, 80, 85);
+    call(&image, TT_KERNEL_ACQUIRE, kind, 1, 70, 90, 95);
+    call(&image, TT_KERNEL_RELEASE, kind, 1, 70, 100, 110);
+    expect_units(&image, 4, 4);
+    tt_kernel_tape_free(&image.tape);
+}
+
+static void calls_within_a_call_count_once(void **state)
+{
+    struct tt_kernel_image image = {0};
+    (void)state;
+    make(&image.tape);
+    caller.local[1] = tt_kernel_tape_site(&image.tape, TT_KIND_STREAM, NULL, 0, true);
+    call(&image, TT_KERNEL_ACQUIRE, TT_KERNEL_STREAM, 1, 70, 15, 18); /* fdopen */
+    call(&image, TT_KERNEL_ACQUIRE, TT_KERNEL_STREAM, 1, 70, 10, 20); /* in tmpfile */
+    expect_units(&image, 1, 0);
+    call(&image, TT_KERNEL_RELEASE, TT_KERNEL_STREAM, 1, 70, 30, 30);
+    expect_units(&image, 1, 1);
+    tt_kernel_tape_free(&image.tape);
+}
+
+static void handles_of_libraries_count_up(void **state)
+{
+    struct tt_kernel_image image = {0};
+    (void)state;
+    make(&image.tape);
+    caller.local[1] = tt_kernel_tape_site(&image.tape, TT_KIND_LIBRARY, NULL, 0, true);
+    for (uint64_t i = 0; i < 3; i++)
+        call(&image, TT_KERNEL_ACQUIRE, TT_KERNEL_LIBRARY, 1, 0x7000, 10 * i, 10 * i + 5);
+    expect_units(&image, 3, 0);
+    for (uint64_t i = 0; i < 3; i++) {
+        call(&image, TT_KERNEL_RELEASE, TT_KERNEL_LIBRARY, 1, 0x7000, 100 + i, 100 + i);
+        expect_units(&image, 3, i + 1);
+    }
+    assert_int_equal(image.tape.head->dropped[TT_DROP_NOT_HELD], 0);
+    tt_kernel_tape_free(&image.tape);
+}
+
 static void expect_spans(const struct tt_kernel_image *image, const uint64_t (*spans)[2], size_t n)
 {
     uint64_t bytes = 0;
@@ -323,6 +423,10 @@ int main(void)
         cmocka_unit_test(same_stack_same_site),
         cmocka_unit_test(held_units_are_found_again),
         cmocka_unit_test(mappings_keep_their_account),
+        cmocka_unit_test(threads_detach_before_they_are_told),
+        cmocka_unit_test(joins_are_told_after_the_next_thread),
+        cmocka_unit_test(calls_within_a_call_count_once),
+        cmocka_unit_test(handles_of_libraries_count_up),
         cmocka_unit_test(late_munmaps_take_nothing),
         cmocka_unit_test(a_stack_is_unwound_from_its_copy),
         cmocka_unit_test(a_stack_beyond_its_copy_is_cut),

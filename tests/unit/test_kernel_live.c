@@ -2,12 +2,14 @@
 /* src/kernel with the programs in the kernel: a child does what it is told, and its tape says
  * exactly that. Skipped where eBPF is not allowed, which is said. */
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <link.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -147,6 +149,49 @@ static void use_handles(void)
     take_at(0, &at);
 }
 
+/* ---- what the C library gives ---- */
+
+static void *idle(void *detach)
+{
+    if (detach)
+        pthread_detach(pthread_self());
+    return NULL;
+}
+
+/* Threads joined, detached by themselves, forgotten, and never anybody's, at once: stacks of one
+ * size, so that each is the next one's. */
+static void use_threads(void)
+{
+    pthread_attr_t attr;
+    pthread_t t, joined;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    for (int i = 0; i < 20; i++) {
+        pthread_create(&joined, NULL, idle, NULL);
+        pthread_create(&t, NULL, idle, &attr);
+        pthread_create(&t, NULL, idle, NULL);
+        pthread_create(&t, &attr, idle, NULL);
+        pthread_join(joined, NULL);
+    }
+    pthread_attr_destroy(&attr);
+}
+
+static void use_library(void)
+{
+    FILE *f = fopen("/dev/null", "r"), *other = fopen("/dev/zero", "r"), *own = tmpfile();
+    void *a = dlopen("libc.so.6", RTLD_NOW), *b = dlopen("libc.so.6", RTLD_NOW);
+    KEEP(other);
+    KEEP(own);
+    KEEP(a);
+    if (f)
+        fclose(f);
+    if (dlopen("/nonexistent.so", RTLD_NOW) || !dlopen("libm.so.6", RTLD_NOW))
+        _exit(1);
+    if (b)
+        dlclose(b);
+    use_threads();
+}
+
 /* ---- ports and owners ---- */
 
 static void use_ports(void)
@@ -274,6 +319,9 @@ static void act(char what)
     case 'H':
         use_handles();
         break;
+    case 'L':
+        use_library();
+        break;
     case 'b':
         use_ports();
         break;
@@ -353,6 +401,25 @@ static struct sum sum_of(int tape, enum tt_tape_kind kind)
     for (uint32_t i = 0; i < TT_TAPE_HELD; i++)
         sum.held += (held[i].state & TT_HELD_MASK) == TT_HELD_LIVE && held[i].kind == kind;
     return sum;
+}
+
+/* Whether all units of a space say which descriptor they have, and it is one. */
+static bool holds_descriptor(int tape, enum tt_tape_space space)
+{
+    static struct tt_tape_held held[TT_TAPE_HELD];
+    bool all = true, any = false;
+    assert_int_equal(pread(world.tape[tape].fd, held, sizeof held, TT_TAPE_OFF_HELD), sizeof held);
+    for (uint32_t i = 0; i < TT_TAPE_HELD; i++) {
+        if ((held[i].state & TT_HELD_MASK) != TT_HELD_LIVE || held[i].space != space)
+            continue;
+        bool found = false;
+        for (uint32_t k = 0; k < TT_TAPE_HELD && !found; k++)
+            found = (held[k].state & TT_HELD_MASK) == TT_HELD_LIVE &&
+                    held[k].space == TT_SPACE_FD && held[k].value == (uint64_t)held[i].also;
+        all &= found;
+        any = true;
+    }
+    return all && any;
 }
 
 static void expect(int tape, enum tt_tape_kind kind, uint64_t births, uint64_t deaths)
@@ -505,32 +572,44 @@ static int in_segment(struct dl_phdr_info *info, size_t size, void *arg)
         uint64_t start = info->dlpi_addr + h->p_vaddr;
         if (h->p_type == PT_LOAD && p->address >= start && p->address < start + h->p_filesz) {
             p->offset = p->address - start + h->p_offset;
+            if (*info->dlpi_name)
+                snprintf(p->path, sizeof p->path, "%s", info->dlpi_name);
+            else
+                assert_true(readlink("/proc/self/exe", p->path, sizeof p->path - 1) > 0);
             return 1;
         }
     }
     return 0;
 }
 
-static struct tt_kernel_function function(void (*f)(void), pid_t pid)
+static struct place place_of(void (*f)(void))
 {
-    static struct place p;
-    p = (struct place){.address = (uint64_t)(uintptr_t)f};
+    struct place p = {.address = (uint64_t)(uintptr_t)f};
     assert_int_equal(dl_iterate_phdr(in_segment, &p), 1);
-    assert_true(readlink("/proc/self/exe", p.path, sizeof p.path - 1) > 0);
-    return (struct tt_kernel_function){.path = p.path, .offset = p.offset, .pid = pid};
+    return p;
 }
 
+static void declare(pid_t pid, void (*f)(void), struct tt_kernel_function function)
+{
+    struct place p = place_of(f);
+    function.offset = p.offset;
+    function.flags |= TT_WATCH_WIDE;
+    function.width = 8;
+    assert_int_equal(tt_kernel_declare(world.kernel, pid, p.path, -1, &function, 1), 0);
+}
 #define DECLARE(name, i, kind, where, ok)                                                          \
-    do {                                                                                           \
-        struct tt_kernel_function f_ = function((void (*)(void))(name), pid);                      \
-        f_.index = (i);                                                                            \
-        f_.what = (kind);                                                                          \
-        f_.from = (where);                                                                         \
-        f_.valid = (ok);                                                                           \
-        f_.flags = TT_WATCH_WIDE;                                                                  \
-        f_.width = 8;                                                                              \
-        assert_int_equal(tt_kernel_declare(world.kernel, &f_), 0);                                 \
-    } while (0)
+    declare(pid, (void (*)(void))(name),                                                           \
+            (struct tt_kernel_function){                                                           \
+                .space = TT_SPACE_DECLARED + (i), .what = (kind), .from = (where), .valid = (ok)})
+#define DECLARE_LIBRARY(name, where, kind, from_, ok, more)                                        \
+    declare(pid, (void (*)(void))(name),                                                           \
+            (struct tt_kernel_function){.space = (where),                                          \
+                                        .what = (kind),                                            \
+                                        .from = (from_),                                           \
+                                        .valid = (ok),                                             \
+                                        .flags = (more),                                           \
+                                        .also = (more)&TT_WATCH_ALSO_FD ? FILENO : 0})
+#define FILENO 112 /* src/resource/stream.c */
 
 /* By what is returned, an argument, and what an argument points to; calls within calls. */
 static void declared_handles_are_probed(void **state)
@@ -544,7 +623,7 @@ static void declared_handles_are_probed(void **state)
     DECLARE(take_nested, 0, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_HANDLE);
     DECLARE(take_at, 1, TT_WATCH_ACQUIRE, TT_FROM_AT_ARG0 + 1, TT_VALID_ZERO);
     DECLARE(give_at, 1, TT_WATCH_RELEASE, TT_FROM_AT_ARG0, TT_VALID_ALWAYS);
-    struct tt_kernel_function f = function((void (*)(void))give, pid);
+    struct place f = place_of((void (*)(void))give);
     assert_int_equal(tt_kernel_count(world.kernel, f.path, f.offset, pid, 3), 0);
     assert_int_equal(tt_kernel_count(world.kernel, f.path, f.offset, pid, 3), 0); /* once */
     tell("H");
@@ -554,6 +633,42 @@ static void declared_handles_are_probed(void **state)
     struct tt_tape_head head;
     assert_int_equal(pread(world.tape[tape].fd, &head, sizeof head, 0), sizeof head);
     assert_int_equal(head.ops[3].count, 2);
+    finish(pid);
+    tt_kernel_end(world.kernel, pid, 2);
+}
+
+/* Threads, streams and libraries: what no system call tells. */
+static void the_c_library_is_probed(void **state)
+{
+    (void)state;
+    int tape = world.tapes;
+    pid_t pid = start();
+    assert_int_equal(tt_kernel_add(world.kernel, pid, false, NULL), 0);
+    DECLARE_LIBRARY(fclose, TT_SPACE_STREAM, TT_WATCH_RELEASE, TT_FROM_ARG0, TT_VALID_ALWAYS, 0);
+    DECLARE_LIBRARY(fopen, TT_SPACE_STREAM, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_NOT_NULL,
+                    TT_WATCH_ALSO_FD);
+    DECLARE_LIBRARY(fdopen, TT_SPACE_STREAM, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_NOT_NULL,
+                    TT_WATCH_ALSO_FD);
+    DECLARE_LIBRARY(tmpfile, TT_SPACE_STREAM, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_NOT_NULL,
+                    TT_WATCH_ALSO_FD);
+    DECLARE_LIBRARY(pthread_join, TT_SPACE_THREAD, TT_WATCH_RELEASE, TT_FROM_ARG0, TT_VALID_ZERO,
+                    0);
+    DECLARE_LIBRARY(pthread_detach, TT_SPACE_THREAD, TT_WATCH_RELEASE, TT_FROM_ARG0, TT_VALID_ZERO,
+                    0);
+    DECLARE_LIBRARY(pthread_create, TT_SPACE_THREAD, TT_WATCH_ACQUIRE, TT_FROM_AT_ARG0,
+                    TT_VALID_ZERO, 0);
+    DECLARE_LIBRARY(dlclose, TT_SPACE_LIBRARY, TT_WATCH_RELEASE, TT_FROM_ARG0, TT_VALID_ZERO,
+                    TT_WATCH_COUNTED);
+    DECLARE_LIBRARY(dlopen, TT_SPACE_LIBRARY, TT_WATCH_ACQUIRE, TT_FROM_RETURN, TT_VALID_NOT_NULL,
+                    TT_WATCH_COUNTED);
+    tt_kernel_watches(world.kernel, pid, TT_SPACE_LIBRARY);
+    tell("L");
+    tt_kernel_visit(world.kernel, 1, true);
+    expect(tape, TT_KIND_STREAM, 3, 1);
+    expect(tape, TT_KIND_THREAD, 60, 40);
+    expect(tape, TT_KIND_LIBRARY, 3, 1);
+    assert_int_equal(sum_of(tape, TT_KIND_MAPPING).births, 0); /* stacks are the threads' */
+    assert_true(holds_descriptor(tape, TT_SPACE_STREAM));
     finish(pid);
     tt_kernel_end(world.kernel, pid, 2);
 }
@@ -608,6 +723,7 @@ int main(void)
         cmocka_unit_test(passed_descriptors_are_found),
         cmocka_unit_test(images_follow_each_other),
         cmocka_unit_test(declared_handles_are_probed),
+        cmocka_unit_test(the_c_library_is_probed),
         cmocka_unit_test(ports_go_with_their_descriptor),
         cmocka_unit_test(units_know_for_whom),
     };
