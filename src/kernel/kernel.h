@@ -3,13 +3,15 @@
  * tracepoints of system calls (track.bpf.c) see what the process acquires and releases, raw stacks
  * are unwound here (unwind.c), and the result is written into a tape per memory image - the same
  * tape that the agent writes, so that whoever reads it need not know the difference. Descriptors,
- * sockets, mappings, threads, children, timers and System V objects; not heap blocks, of which the
- * kernel knows nothing. Needs CAP_BPF, CAP_PERFMON and a kernel of 5.17 with BTF.
- * Not thread-safe. Start: tt_kernel_open, tt_kernel_add, tt_kernel_visit. */
+ * sockets, mappings, threads, children, timers and System V objects, and what functions give that
+ * are probed; not heap blocks, of which the kernel knows nothing. Needs CAP_BPF, CAP_PERFMON and a
+ * kernel of 5.17 with BTF. Not thread-safe. Start: tt_kernel_open, tt_kernel_add, tt_kernel_visit.
+ */
 #ifndef TT_KERNEL_KERNEL_H
 #define TT_KERNEL_KERNEL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 

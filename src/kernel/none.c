@@ -20,11 +20,23 @@ struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct
     return NULL;
 }
 
-int tt_kernel_declare(struct tt_kernel *kernel, const struct tt_kernel_function *function)
+size_t tt_kernel_declare(struct tt_kernel *kernel, pid_t pid, const char *path, int fd,
+                         struct tt_kernel_function *functions, size_t n)
 {
     (void)kernel;
-    (void)function;
-    return -EOPNOTSUPP;
+    (void)pid;
+    (void)path;
+    (void)fd;
+    for (size_t i = 0; i < n; i++)
+        functions[i].result = -EOPNOTSUPP;
+    return n;
+}
+
+void tt_kernel_watches(struct tt_kernel *kernel, pid_t pid, uint8_t space)
+{
+    (void)kernel;
+    (void)pid;
+    (void)space;
 }
 
 int tt_kernel_count(struct tt_kernel *kernel, const char *path, uint64_t offset, pid_t pid,
