@@ -133,6 +133,7 @@ struct tt_image {
     bool attached, attach_changed; /* it was attached to; its row changed */
     bool kernel;                   /* recorded from the kernel's side: no agent is in it */
     bool kernel_left;              /* and not any more */
+    uint8_t calls_step;            /* of tt_kernel_call_watch; 0 when the modules are new */
     uint64_t handles_probed;       /* bit i: the i-th function of the declared handles */
     bool left;                     /* the agent was taken out, and its tape is empty */
 };
@@ -311,11 +312,11 @@ int tt_kernel_begin(struct tt_recorder *rec, pid_t pid, bool fresh, struct tt_er
 int tt_kernel_poll_fd(const struct tt_recorder *rec);
 /* kernel_call.c */
 /* Watches the C library's functions for what no system call tells: threads, streams, directories
- * and libraries. In a command before it runs (path: of its program); and in an image, once its
- * modules are known. */
+ * and libraries. In a command before it runs (path: of its program); and in an image whose modules
+ * are known, one kind at a time, since each takes the kernel a while in which the ring fills: true
+ * when there is more to do. */
 void tt_kernel_call_ahead(struct tt_recorder *rec, pid_t pid, const char *path);
-void tt_kernel_call_watch(struct tt_recorder *rec, const struct tt_image *image,
-                          const struct tt_session_module *modules, size_t n);
+bool tt_kernel_call_watch(struct tt_recorder *rec, struct tt_image *image);
 /* Whether the function's first bytes in the process are the file's: one that begins with a jump of
  * an agent's is not probed. fd: of the file; -1: path says where it is. */
 bool tt_kernel_call_unchanged(pid_t pid, uint64_t address, const char *path, int fd,

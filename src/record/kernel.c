@@ -270,8 +270,7 @@ static void probe_image(struct tt_recorder *rec, struct tt_image *image)
     size_t n;
     bool counts = list_operations(rec, image);
     struct tt_session_module *modules = rec->kernel ? tt_modules_now(image, &n) : NULL;
-    if (modules)
-        tt_kernel_call_watch(rec, image, modules, n);
+    image->calls_step = 0;
     if (modules && rec->options->resolve) {
         image->handles_probed |=
             probe(rec, modules, n, (pid_t)image->pid, image->handles_probed, true);
@@ -295,6 +294,17 @@ static void read_modules(struct tt_recorder *rec, struct tt_image *image, uint64
     probe_image(rec, image);
 }
 
+/* Records that come meanwhile may bring images, and end them. */
+static void watch_libraries(struct tt_recorder *rec)
+{
+    for (size_t i = 0; i < rec->images.len; i++) {
+        struct tt_image *image = rec->images.data[i];
+        while (image->kernel && image->alive && image->id && !image->kernel_left &&
+               tt_kernel_call_watch(rec, image))
+            tt_kernel_consume(rec->kernel);
+    }
+}
+
 void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
 {
     if (!rec->kernel)
@@ -309,6 +319,7 @@ void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
         if (image->kernel && image->alive && image->id && !image->kernel_left)
             read_modules(rec, image, now_ns, held);
     }
+    watch_libraries(rec);
     if (held)
         tt_hold_answer(&rec->hold);
 }

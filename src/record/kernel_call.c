@@ -114,23 +114,22 @@ static size_t watch(const struct place *place, const struct tt_library *library,
     return n;
 }
 
-static void watch_all(const struct place *place, const struct tt_library *library)
+static const uint8_t told[] = {TT_KIND_THREAD, TT_KIND_LIBRARY, TT_KIND_STREAM, TT_KIND_DIRECTORY};
+#define TOLD (sizeof told / sizeof *told)
+
+static void watch_kind(const struct place *place, const struct tt_library *library, uint8_t which)
 {
-    static const uint8_t told[] = {TT_KIND_THREAD, TT_KIND_LIBRARY, TT_KIND_STREAM,
-                                   TT_KIND_DIRECTORY};
-    for (size_t i = 0; library->glibc && i < sizeof told / sizeof *told; i++) {
-        const struct tt_resource *kind = tt_resource_of(told[i]);
-        const char *why = NULL;
-        if (!is_chosen(place->rec, told[i]))
-            continue;
-        size_t gives = watch(place, library, kind, false, &why), takes = 0;
-        if (gives && !why)
-            takes = watch(place, library, kind, true, &why);
-        if (why)
-            say(place->rec, told[i], kind->many, place->pid, why);
-        else if (takes && place->at)
-            tt_kernel_watches(place->rec->kernel, place->pid, kind->space);
-    }
+    const struct tt_resource *kind = tt_resource_of(which);
+    const char *why = NULL;
+    if (!library->glibc || !is_chosen(place->rec, which))
+        return;
+    size_t gives = watch(place, library, kind, false, &why), takes = 0;
+    if (gives && !why)
+        takes = watch(place, library, kind, true, &why);
+    if (why)
+        say(place->rec, which, kind->many, place->pid, why);
+    else if (takes && place->at)
+        tt_kernel_watches(place->rec->kernel, place->pid, kind->space);
 }
 
 /* ---- before a command runs ---- */
@@ -157,8 +156,8 @@ static void watch_file(struct tt_recorder *rec, pid_t pid, const char *path, int
     tt_proc_build_id(fd, build_id);
     const struct place place = {.rec = rec, .pid = pid, .path = path, .fd = fd};
     const struct tt_library *library = tt_library_read(rec, path, build_id, fd, linked_in);
-    if (library)
-        watch_all(&place, library);
+    for (size_t i = 0; library && i < TOLD; i++)
+        watch_kind(&place, library, told[i]);
 }
 
 /* Which C library a program gets is known when it has it; most likely it is ours. If not, the
@@ -208,10 +207,13 @@ static void say_none(struct tt_recorder *rec, const struct tt_image *image,
                   : "it is a static program without names of glibc's functions");
 }
 
-void tt_kernel_call_watch(struct tt_recorder *rec, const struct tt_image *image,
-                          const struct tt_session_module *modules, size_t n)
+bool tt_kernel_call_watch(struct tt_recorder *rec, struct tt_image *image)
 {
     bool glibc = false;
+    size_t n, step = image->calls_step;
+    struct tt_session_module *modules = step < TOLD ? tt_modules_now(image, &n) : NULL;
+    if (!modules)
+        return false;
     for (size_t i = 0; i < n; i++) {
         const struct tt_library *library = tt_library_of(rec, image, &modules[i]);
         const struct tt_proc_map *map = tt_proc_map_at(&image->maps, modules[i].start);
@@ -224,9 +226,12 @@ void tt_kernel_call_watch(struct tt_recorder *rec, const struct tt_image *image,
         glibc |= library && library->glibc;
         if (fd < 0)
             continue;
-        watch_all(&place, library);
+        watch_kind(&place, library, told[step]);
         close(fd);
     }
     if (!glibc)
         say_none(rec, image, modules, n);
+    free(modules);
+    image->calls_step = glibc ? (uint8_t)(step + 1) : TOLD;
+    return image->calls_step < TOLD;
 }

@@ -336,8 +336,10 @@ static bool turn(struct tt_recorder *rec)
 void tt_loop(struct tt_recorder *rec, struct pollfd fds[TT_FDS])
 {
     const struct tt_record_options *o = rec->options;
+    /* the programs for the kernel took a while, in which nothing was recorded */
+    const uint64_t from = o->no_inject ? tt_clock_now() : rec->started_ns;
     uint64_t left_ns = 0,
-             until = o->duration > 0 ? rec->started_ns + (uint64_t)(o->duration * 1e9) : UINT64_MAX;
+             until = o->duration > 0 ? from + (uint64_t)(o->duration * 1e9) : UINT64_MAX;
     bool starting = false;
     unsigned stop = 0;
     for (;;) {

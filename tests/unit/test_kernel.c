@@ -326,6 +326,30 @@ struct seen {
     uint64_t sp;
 };
 
+/* The same with another address where that of the second caller stands, as when its return is
+ * probed. */
+static void look_again(struct tt_kernel_unwind *unwind, struct tt_kernel_stopped stopped,
+                       uint8_t *copy, const struct seen *seen)
+{
+    struct tt_kernel_return returns[TT_KERNEL_RETURNS] = {{0}};
+    static struct seen again; /* no part of the stack that is looked at */
+    uint64_t place = seen->sp, word = 0;
+    while (word != seen->frames.pc[2]) {
+        place += 8;
+        assert_true(place - stopped.base + 8 <= stopped.bytes);
+        memcpy(&word, copy + (place - stopped.base), sizeof word);
+    }
+    memset(copy + (place - stopped.base), 0x55, sizeof word);
+    returns[0] = (struct tt_kernel_return){place - 64, 1};
+    returns[1] = (struct tt_kernel_return){place, word};
+    tt_kernel_unwind(unwind, &stopped, &again.frames, &again.words);
+    assert_true(again.frames.cut && again.frames.n < seen->frames.n);
+    stopped.returns = returns;
+    tt_kernel_unwind(unwind, &stopped, &again.frames, &again.words);
+    assert_int_equal(again.frames.n, seen->frames.n);
+    assert_memory_equal(again.frames.pc, seen->frames.pc, seen->frames.n * sizeof(uint64_t));
+}
+
 static void look_at_child(size_t room, size_t bytes, struct seen *out)
 {
     int ready[2], go[2], status;
@@ -370,6 +394,8 @@ static void look_at_child(size_t room, size_t bytes, struct seen *out)
         memcpy(&word, copy + (regs.rsp - base) + (out->words.at[i] & ~7u), sizeof word);
         assert_int_equal(out->words.at[i] & 1 ? word - regs.rsp : word, out->words.word[i]);
     }
+    if (out->frames.n > 3 && !out->frames.cut)
+        look_again(unwind, stopped, copy, out);
     ptrace(PTRACE_DETACH, pid, NULL, NULL);
     assert_int_equal(write(go[1], "g", 1), 1);
     assert_int_equal(waitpid(pid, &status, 0), pid);
