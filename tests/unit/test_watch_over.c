@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -166,8 +167,11 @@ static void forked_child(void **state)
             child.pid = (pid_t)held(&w, i)->value;
     assert_true(child.pid > 0);
     snprintf(path, sizeof path, "%s/tape.%d.0", tape, (int)child.pid);
-    while (child.tape_fd < 0) {
-        child.tape_fd = open(path, O_RDWR | O_CLOEXEC);
+    struct stat made = {0}; /* it is there before it has its size */
+    while (child.tape_fd < 0 || fstat(child.tape_fd, &made) != 0 ||
+           made.st_size < (off_t)TT_TAPE_OFF_FRAMES) {
+        if (child.tape_fd < 0)
+            child.tape_fd = open(path, O_RDWR | O_CLOEXEC);
         usleep(1000);
     }
     child.tape = mmap(NULL, TT_TAPE_OFF_FRAMES, PROT_READ, MAP_SHARED, child.tape_fd, 0);
