@@ -402,19 +402,26 @@ static uint64_t make_pad(uint64_t near)
     return at;
 }
 
+/* Without a thread's text, at a start. */
+static int read_maps(void)
+{
+    char *text = tt_sys_mmap(NULL, TT_TEXT, TT_PROT_RW, TT_MAP_PRIVATE | TT_MAP_ANONYMOUS, -1);
+    if (tt_sys_bad(text))
+        return -1;
+    int error = tt_maps_read(text);
+    tt_sys_munmap(text, TT_TEXT);
+    return error;
+}
+
 /* Before the large mappings, which would take the free places near the libraries. */
 static void make_pads(uint64_t pads[2])
 {
-    char *text = tt_sys_mmap(NULL, TT_TEXT, TT_PROT_RW, TT_MAP_PRIVATE | TT_MAP_ANONYMOUS, -1);
     pads[0] = pads[1] = 0;
-    if (tt_sys_bad(text))
+    if (read_maps() != 0)
         return;
-    if (tt_maps_read(text) == 0) {
-        pads[0] = make_pad(tt_agent.host.near_exe);
-        pads[1] = make_pad(tt_agent.host.near_libc);
-        tt_agent.maps_valid = 0;
-    }
-    tt_sys_munmap(text, TT_TEXT);
+    pads[0] = make_pad(tt_agent.host.near_exe);
+    pads[1] = make_pad(tt_agent.host.near_libc);
+    tt_agent.maps_valid = 0;
 }
 
 static void point_entries(void)
@@ -559,8 +566,10 @@ int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, cons
         tt_row_again();
         error = equip(why);
     }
-    if (error == 0)
+    if (error == 0) {
+        read_maps(); /* else the first thread that allocates does, and all others wait for it */
         record(pad, pad_size);
+    }
     return error;
 }
 
