@@ -69,36 +69,49 @@ void tt_record_dir_clean(void)
             remove_stale(bases[i]);
 }
 
+/* A directory with a new name, and the file that says it has an owner, locked. -EAGAIN: another
+ * telltale that looks for stale ones saw the file before it was locked, and has taken the directory
+ * for one. */
+static int make_owned(struct tt_recorder *rec, char tail[12])
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
+    unsigned char random[12];
+    struct stat st;
+    if (getentropy(random, sizeof random) < 0)
+        return -errno;
+    for (size_t i = 0; i < sizeof random; i++)
+        tail[i] = letters[random[i] & 31];
+    if (mkdir(rec->dir, 0700) < 0)
+        return errno == EEXIST ? -EAGAIN : -errno;
+    rec->dir_fd = open(rec->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (rec->dir_fd < 0)
+        return -errno;
+    rec->owner_fd = openat(rec->dir_fd, OWNER, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (rec->owner_fd < 0)
+        return -errno;
+    /* who removes it holds the lock meanwhile: with the lock in hand, it is gone or it stays */
+    if (flock(rec->owner_fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    if (fstat(rec->owner_fd, &st) < 0)
+        return -errno;
+    if (st.st_nlink == 0)
+        return -EAGAIN;
+    return fchmod(rec->dir_fd, 01733) < 0 ? -errno : 0;
+}
+
 static int make_in(struct tt_recorder *rec, const char *base)
 {
     if (snprintf(rec->dir, sizeof rec->dir, "%s/" PREFIX "XXXXXXXXXXXX", base) >= 150)
         return -ENAMETOOLONG; /* the agent keeps the name in 200 bytes */
     if (strpbrk(rec->dir, ", \n"))
         return -EINVAL;
-    char *tail = rec->dir + strlen(rec->dir) - 12;
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz012345";
-    unsigned char random[12];
-    for (int tries = 0; tries < 16; tries++) {
-        if (getentropy(random, sizeof random) < 0)
-            return -errno;
-        for (size_t i = 0; i < sizeof random; i++)
-            tail[i] = letters[random[i] & 31];
-        if (mkdir(rec->dir, 0700) == 0)
-            break;
-        if (errno != EEXIST)
-            return -errno;
+    int code = -EAGAIN;
+    for (int tries = 0; code == -EAGAIN && tries < 16; tries++) {
+        code = make_owned(rec, rec->dir + strlen(rec->dir) - 12);
+        if (code)
+            tt_record_dir_remove(rec);
     }
-    rec->dir_fd = open(rec->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (rec->dir_fd < 0)
-        return -errno;
-    rec->owner_fd = openat(rec->dir_fd, OWNER, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (rec->owner_fd < 0 || flock(rec->owner_fd, LOCK_EX | LOCK_NB) < 0 ||
-        fchmod(rec->dir_fd, 01733) < 0) {
-        int code = -errno;
-        tt_record_dir_remove(rec);
-        return code;
-    }
-    return 0;
+    return code;
 }
 
 int tt_record_dir_make(struct tt_recorder *rec, struct tt_error *err)
