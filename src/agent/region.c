@@ -157,8 +157,17 @@ static int make_span(struct tt_region *r, uint32_t class, uint32_t hole)
     return 0;
 }
 
+static void unlist(struct tt_region *r, struct span *s, uint32_t hole)
+{
+    r->partial[hole][s->class] = s->next;
+    s->listed = 0;
+}
+
 static uint64_t take_small(struct tt_region *r, uint32_t class, uint32_t hole)
 {
+    /* Left by longjmp behind the mark of its last slot, a full one is listed still. */
+    while (r->partial[hole][class] && r->span[r->partial[hole][class] - 1].free == 0)
+        unlist(r, &r->span[r->partial[hole][class] - 1], hole);
     if (r->partial[hole][class] == 0 && make_span(r, class, hole) != 0)
         return 0;
     uint32_t index = r->partial[hole][class] - 1;
@@ -176,10 +185,8 @@ static uint64_t take_small(struct tt_region *r, uint32_t class, uint32_t hole)
     }
     s->free--; /* before the mark, and after it on release: never more than there are */
     s->used[word] |= 1ULL << bit;
-    if (s->free == 0) {
-        r->partial[hole][class] = s->next;
-        s->listed = 0;
-    }
+    if (s->free == 0)
+        unlist(r, s, hole);
     return at;
 }
 
