@@ -90,7 +90,7 @@ TT_HIDDEN void tt_mapping_put(const struct tt_where *at, const struct tt_tape_he
 /* ---- owner.c ---- */
 
 TT_HIDDEN void tt_owner_begin(void);
-/* Id of whom the thread works for now; 0 nobody, or one that has ended. */
+/* Id of whom the thread works for at this moment; 0 nobody, or one that has ended. */
 TT_HIDDEN uint32_t tt_owner_now(const struct tt_thread *t);
 /* The descriptor is a socket from now on, or anything else. */
 TT_HIDDEN void tt_owner_opened(uint64_t fd, int socket);
