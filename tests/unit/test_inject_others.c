@@ -62,25 +62,44 @@ static void death_while_attaching_harms_nobody(void **state)
     tt_target_finish(pid, report);
 }
 
+static bool telltale_holds(pid_t pid)
+{
+    struct tt_inject_attached a;
+    return attach(pid, &a) == 0;
+}
+
+static bool tracer_holds(pid_t pid)
+{
+    return ptrace(PTRACE_SEIZE, pid, 0, 0) == 0;
+}
+
+/* A process that has taken hold of `pid` and waits to be killed. */
+static pid_t hold_by(bool (*holds)(pid_t), pid_t pid)
+{
+    int ready[2];
+    char c;
+    assert_int_equal(pipe(ready), 0);
+    pid_t other = fork();
+    if (other == 0) {
+        if (!holds(pid))
+            _exit(1);
+        (void)!write(ready[1], "r", 1);
+        pause();
+        _exit(0);
+    }
+    close(ready[1]);
+    assert_int_equal(read(ready[0], &c, 1), 1);
+    close(ready[0]);
+    return other;
+}
+
 static void one_telltale_at_a_time(void **state)
 {
     (void)state;
     NEEDS_PTRACE();
     struct tt_target_report *report;
     pid_t pid = tt_target_spawn(TT_WORK_MALLOC, &report);
-    int ready[2];
-    assert_int_equal(pipe(ready), 0);
-    pid_t other = fork();
-    if (other == 0) {
-        struct tt_inject_attached a;
-        if (attach(pid, &a))
-            _exit(1);
-        (void)!write(ready[1], "r", 1);
-        pause();
-        _exit(0);
-    }
-    char c;
-    assert_int_equal(read(ready[0], &c, 1), 1);
+    pid_t other = hold_by(telltale_holds, pid);
     struct tt_inject_attached a;
     struct tt_inject_detached d;
     struct tt_error err = {0};
@@ -127,18 +146,7 @@ static void what_cannot_be_attached_is_said(void **state)
     /* A peer traces it. */
     struct tt_target_report *report;
     pid = tt_target_spawn(TT_WORK_MALLOC, &report);
-    int ready[2];
-    assert_int_equal(pipe(ready), 0);
-    pid_t peer = fork();
-    if (peer == 0) {
-        if (ptrace(PTRACE_SEIZE, pid, 0, 0))
-            _exit(1);
-        (void)!write(ready[1], "r", 1);
-        pause();
-        _exit(0);
-    }
-    char c;
-    assert_int_equal(read(ready[0], &c, 1), 1);
+    pid_t peer = hold_by(tracer_holds, pid);
     expect_refusal(pid, -EPERM, "traces it");
     kill(peer, SIGKILL);
     assert_int_equal(waitpid(peer, NULL, 0), peer);
