@@ -3,7 +3,8 @@
  * per thread control block, both in memory that only the agent owns. The hooks (hook_exact.c,
  * hook_sample.c) use: a thread (thread.c), its stack as a site id (stack.c, row.c, maps.c,
  * site.c), the live table (live.h, live.c) and, when sampling, the region (region.c).
- * start.c makes and replaces tapes. Start: struct tt_agent, then tt_agent_start. */
+ * start.c begins a recording on a tape, which tape.c makes. Start: struct tt_agent, then
+ * tt_agent_start. */
 #ifndef TT_AGENT_AGENT_H
 #define TT_AGENT_AGENT_H
 
@@ -259,6 +260,20 @@ static inline uint32_t tt_agent_tick(void)
 {
     return __atomic_load_n(&tt_agent.head->now_tick, __ATOMIC_RELAXED);
 }
+
+/* tape.c */
+/* Makes this process's tape, in `state` (enum tt_tape_state) for `reason` (NULL: none), in its
+ * directory or, attached, in memory. `at`: the place of the one before, which it takes (in a forked
+ * child, the parent's); NULL: anywhere. 0 or a negative errno. */
+TT_HIDDEN int tt_tape_make(uint8_t *at, uint32_t state, const char *reason);
+/* The same with a file that is there already. Where there is no room, its head says so. */
+TT_HIDDEN int tt_tape_use(int fd, uint8_t *at, uint32_t state, const char *reason);
+/* A file of `bytes` without a path, for a process that nobody started with a directory of tapes. A
+ * descriptor or a negative errno. */
+TT_HIDDEN int tt_tape_memory(uint64_t bytes);
+/* Fills the head of the mapped tape. */
+TT_HIDDEN void tt_tape_fill(uint32_t pid, uint32_t state, const char *reason);
+extern const char tt_tape_no_room[] TT_HIDDEN;
 
 /* thread.c */
 /* The state of this thread, made on first use; NULL when none can be had. */

@@ -292,17 +292,11 @@ static void raise_end(uint64_t fd)
         ;
 }
 
-/* The value under which the n-th further acquisition of a counted one is held. */
-static uint64_t further(uint64_t value, int32_t n)
-{
-    return value + ((uint64_t)n << 48);
-}
-
 static void acquire_again(const struct tt_where *at, const struct tt_unit *unit,
                           struct tt_tape_held *first)
 {
     struct tt_unit one = *unit;
-    one.value = further(unit->value, __atomic_add_fetch(&first->also, 1, __ATOMIC_RELAXED));
+    one.value = tt_tape_further(unit->value, __atomic_add_fetch(&first->also, 1, __ATOMIC_RELAXED));
     struct tt_tape_held *row = find(one.space, one.value);
     if (row)
         gone(row);
@@ -318,7 +312,7 @@ int tt_held_release_last(const struct tt_where *at, uint32_t space, uint64_t val
     while (n > 0 && !__atomic_compare_exchange_n(&first->also, &n, n - 1, 0, __ATOMIC_RELAXED,
                                                  __ATOMIC_RELAXED))
         ;
-    return n > 0 ? tt_held_release(at, space, further(value, n)) : tt_held_take(at, first);
+    return n > 0 ? tt_held_release(at, space, tt_tape_further(value, n)) : tt_held_take(at, first);
 }
 
 void tt_held_acquire(const struct tt_where *at, const struct tt_unit *unit)

@@ -7,12 +7,6 @@
  * tt_kernel_call_acquired. */
 #include "kernel/internal.h"
 
-/* As the agent's held.c: the value under which the n-th further unit of a counted one is held. */
-static uint64_t further(uint64_t value, int32_t n)
-{
-    return value + ((uint64_t)n << 48);
-}
-
 static void put_late(struct tt_kernel_image *image, const struct tt_kernel_late *late)
 {
     image->late[image->late_next++ % TT_KERNEL_LATE] = *late;
@@ -61,7 +55,7 @@ void tt_kernel_call_acquired(struct tt_kernel *kernel, struct tt_kernel_image *i
     bool counted = space == TT_SPACE_LIBRARY;
     if (held && counted) {
         held->also++; /* of the first; the site of this one may need the table */
-        born(kernel, image, e, further(value, held->also));
+        born(kernel, image, e, tt_tape_further(value, held->also));
         return;
     }
     if (held && held->tid == e->tid && began < held->reserved[0])
@@ -104,7 +98,7 @@ void tt_kernel_call_released(struct tt_kernel_image *image, const struct tt_kern
     }
     if (space == TT_SPACE_LIBRARY && held->also > 0) {
         struct tt_tape_held *last =
-            tt_kernel_tape_find(&image->tape, space, further(value, held->also));
+            tt_kernel_tape_find(&image->tape, space, tt_tape_further(value, held->also));
         held->also--;
         held = last ? last : held;
     }

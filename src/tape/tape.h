@@ -185,8 +185,8 @@ enum tt_watch_valid {
 
 enum tt_watch_flags {
     TT_WATCH_COUNTED = 1,  /* a value that is held counts up, and down at RELEASE: dlopen. Each time
-                              is  a unit of its own: the n-th further one has value + (n << 48), and
-                              `also` of the first row says how many there are; the last goes first */
+                              is a unit of its own (tt_tape_further), `also` of the first row says
+                              how many further ones there are, and the last goes first */
     TT_WATCH_ONCE = 2,     /* a value that is held stays as it is: shmget of the same key */
     TT_WATCH_PAIR = 4,     /* two values side by side behind the pointer: pipe, socketpair */
     TT_WATCH_LIKE = 8,     /* the unit is of the kind of the one in argument 0, if held: dup */
@@ -266,6 +266,11 @@ struct tt_tape_held {
 };
 enum { TT_HELD_BOUND = 1 /* a descriptor to which a unit of TT_SPACE_PORT belongs, or did */ };
 
+/* The value of the n-th further unit of one counted value. */
+static inline uint64_t tt_tape_further(uint64_t value, int32_t n)
+{
+    return value + ((uint64_t)n << 48);
+}
 /* Small values (ids) keep their order, so that few of them touch few pages. */
 #define TT_TAPE_HELD_SMALL (1u << 15)
 #define TT_TAPE_HELD_BUCKETS ((TT_TAPE_HELD - TT_TAPE_HELD_FDS) / TT_TAPE_BUCKET)
