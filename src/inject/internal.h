@@ -83,6 +83,8 @@ bool tt_target_rests(long number);
 uint64_t tt_target_switches(pid_t pid, pid_t tid);
 /* n bytes of its memory; 0 or a negative errno. Writing goes to read-only pages too. */
 int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t n);
+/* Up to n - 1 bytes, ended by a 0: the string that begins there; "" for address 0. */
+void tt_target_read_text(const struct tt_target *target, uint64_t at, char *to, size_t n);
 int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n);
 
 /* ---- remote.c ---- */

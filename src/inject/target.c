@@ -373,6 +373,12 @@ int tt_target_read(const struct tt_target *target, uint64_t at, void *to, size_t
     return got == (ssize_t)n ? 0 : got < 0 ? -errno : -EIO;
 }
 
+void tt_target_read_text(const struct tt_target *target, uint64_t at, char *to, size_t n)
+{
+    ssize_t got = at ? pread(target->mem, to, n - 1, (off_t)at) : 0;
+    to[got > 0 ? got : 0] = '\0';
+}
+
 int tt_target_write(const struct tt_target *target, uint64_t at, const void *from, size_t n)
 {
     ssize_t put = pwrite(target->mem, from, n, (off_t)at);

@@ -7,14 +7,11 @@
 #include <dwarf.h>
 #include <elfutils/libdw.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <gelf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "kernel/internal.h"
+#include "kernel/files.h"
 
 #define REG_DI 5u
 #define REG_BP 6u /* DWARF numbers, System V ABI x86-64, figure 3.36 */
@@ -22,100 +19,6 @@
 #define REG_IP 16u
 #define OPS_MOST 32u
 #define EVAL_DEEP 16u
-
-/* ---- files ---- */
-
-struct segment {
-    uint64_t offset, end, address; /* of an executable PT_LOAD: in the file, in memory */
-};
-struct file {
-    uint64_t device, inode;
-    Elf *elf;
-    Dwarf *dwarf;
-    Dwarf_CFI *eh, *debug;
-    bool asked_debug;
-    TT_VEC(struct segment) segments;
-    int fd;
-};
-struct tt_kernel_files {
-    TT_VEC(struct file *) list;
-};
-
-struct tt_kernel_files *tt_kernel_files_new(void)
-{
-    elf_version(EV_CURRENT);
-    return calloc(1, sizeof(struct tt_kernel_files));
-}
-
-static void close_file(struct file *f)
-{
-    if (f->eh)
-        dwarf_cfi_end(f->eh);
-    if (f->dwarf)
-        dwarf_end(f->dwarf); /* and its .debug_frame */
-    elf_end(f->elf);
-    if (f->fd >= 0)
-        close(f->fd);
-    tt_vec_free(&f->segments);
-    free(f);
-}
-
-void tt_kernel_files_free(struct tt_kernel_files *files)
-{
-    for (size_t i = 0; files && i < files->list.len; i++)
-        close_file(files->list.data[i]);
-    if (files)
-        tt_vec_free(&files->list);
-    free(files);
-}
-
-static void read_segments(struct file *f)
-{
-    size_t n = 0;
-    if (!f->elf || elf_getphdrnum(f->elf, &n))
-        return;
-    for (size_t i = 0; i < n; i++) {
-        GElf_Phdr p;
-        if (!gelf_getphdr(f->elf, (int)i, &p) || p.p_type != PT_LOAD || !(p.p_flags & PF_X))
-            continue;
-        struct segment segment = {p.p_offset & ~4095ULL, p.p_offset + p.p_filesz,
-                                  p.p_vaddr - (p.p_offset & 4095)};
-        if (tt_vec_push(&f->segments, segment))
-            return;
-    }
-}
-
-static struct file *file_of(struct tt_kernel_files *files, pid_t pid, const struct tt_proc_map *map,
-                            const char *path)
-{
-    for (size_t i = 0; i < files->list.len; i++)
-        if (files->list.data[i]->device == map->device && files->list.data[i]->inode == map->inode)
-            return files->list.data[i];
-    struct file *f = calloc(1, sizeof *f);
-    /* a list of pointers: files do not move */
-    if (!f || tt_vec_push(&files->list, f)) { /* NOLINT(bugprone-sizeof-expression) */
-        free(f);
-        return NULL;
-    }
-    f->device = map->device;
-    f->inode = map->inode;
-    f->fd = tt_proc_map_open(pid, map, path);
-    f->elf = f->fd < 0 ? NULL : elf_begin(f->fd, ELF_C_READ_MMAP, NULL);
-    read_segments(f);
-    f->eh = f->elf ? dwarf_getcfi_elf(f->elf) : NULL;
-    return f;
-}
-
-/* .debug_frame costs reading all debug sections' headers: only where .eh_frame has nothing. */
-static Dwarf_CFI *debug_frame(struct file *f)
-{
-    if (!f->asked_debug) {
-        f->asked_debug = true;
-        f->dwarf = f->elf ? dwarf_begin_elf(f->elf, DWARF_C_READ, NULL) : NULL;
-        f->debug = f->dwarf ? dwarf_getcfi(f->dwarf) : NULL;
-    }
-    return f->debug;
-}
 
 /* ---- rows ---- */
 
@@ -251,38 +154,25 @@ static void describe(struct row *row, Dwarf_Frame *frame)
     }
 }
 
-/* A program counter as the file's own address. */
-static bool address_in(const struct file *f, const struct tt_proc_map *map, uint64_t pc,
-                       uint64_t *address)
+static struct tt_kernel_file *file_at(const struct tt_kernel_unwind *u,
+                                      const struct tt_proc_map *map)
 {
-    uint64_t at = pc - map->start + map->offset;
-    for (size_t i = 0; i < f->segments.len; i++) {
-        const struct segment *s = &f->segments.data[i];
-        if (at >= s->offset && at < s->end) {
-            *address = at - s->offset + s->address;
-            return true;
-        }
-    }
-    return false;
+    return map && map->inode
+               ? tt_kernel_files_get(u->files, u->pid, map, tt_proc_map_path(&u->maps, map))
+               : NULL;
 }
 
 static struct row *compute(struct tt_kernel_unwind *u, uint64_t pc)
 {
     const struct tt_proc_map *map = code_at(u, pc);
     struct row *row = calloc(1, sizeof *row);
-    struct file *file = NULL;
     if (!row)
         return NULL;
-    if (map && map->inode)
-        file = file_of(u->files, u->pid, map, tt_proc_map_path(&u->maps, map));
-    Dwarf_Addr address;
-    Dwarf_Frame *frame = NULL;
-    if (file && address_in(file, map, pc, &address) &&
-        ((file->eh && dwarf_cfi_addrframe(file->eh, address, &frame) == 0) ||
-         (debug_frame(file) && dwarf_cfi_addrframe(file->debug, address, &frame) == 0))) {
-        describe(row, frame);
-        row->frame = frame;
-    }
+    struct tt_kernel_file *file = file_at(u, map);
+    uint64_t address;
+    if (file && tt_kernel_file_address(file, map, pc, &address) &&
+        (row->frame = tt_kernel_file_frame(file, address)) != NULL)
+        describe(row, row->frame);
     return row;
 }
 
@@ -484,29 +374,6 @@ static int step(struct walk *w, const struct row *row)
     return ip ? 1 : 0;
 }
 
-/* Whether the function at an address is also known by a name of the C library's own: so are its
- * wrappers of system calls ("open" is __libc_open64), and what is written for it is not. */
-static bool reserved(const struct file *f, uint64_t address)
-{
-    for (Elf_Scn *scn = NULL; f->elf && (scn = elf_nextscn(f->elf, scn)) != NULL;) {
-        GElf_Shdr head;
-        Elf_Data *data;
-        if (!gelf_getshdr(scn, &head) || head.sh_type != SHT_SYMTAB || !head.sh_entsize ||
-            !(data = elf_getdata(scn, NULL)))
-            continue;
-        for (int i = 0; i < (int)(head.sh_size / head.sh_entsize); i++) {
-            GElf_Sym s;
-            const char *name;
-            if (gelf_getsym(data, i, &s) && GELF_ST_TYPE(s.st_info) == STT_FUNC &&
-                address > s.st_value && address - s.st_value <= s.st_size &&
-                (name = elf_strptr(f->elf, head.sh_link, s.st_name)) != NULL && name[0] == '_' &&
-                name[1] == '_')
-                return true;
-        }
-    }
-    return false;
-}
-
 static bool begins(const char *name, const char *const *with)
 {
     for (; *with; with++)
@@ -541,9 +408,10 @@ static void name_place(struct tt_kernel_unwind *u, uint64_t pc, struct tt_kernel
         frames->wrapper = *known;
         return;
     }
-    const struct file *f = file_of(u->files, u->pid, map, tt_proc_map_path(&u->maps, map));
+    const struct tt_kernel_file *f = file_at(u, map);
     uint64_t address;
-    frames->wrapper = f && address_in(f, map, pc, &address) && reserved(f, address);
+    frames->wrapper =
+        f && tt_kernel_file_address(f, map, pc, &address) && tt_kernel_file_reserved(f, address);
     tt_map_put(&u->wrapper_at, pc, frames->wrapper);
 }
 
