@@ -129,10 +129,14 @@ const struct tt_case_snapshot *tt_case_snapshot_of(const struct tt_case *c, size
     return latest;
 }
 
+double tt_case_sample_mean(const struct tt_case *c, const struct tt_case_site *site)
+{
+    return strcmp(site->resource, "heap") == 0 ? c->processes.data[site->process].sample_mean : 0;
+}
+
 double tt_case_inclusion(const struct tt_case *c, const struct tt_case_site *site, double size)
 {
-    return tt_stats_p_thin(site->thin) *
-           tt_stats_p_bytes(size, c->processes.data[site->process].sample_mean);
+    return tt_stats_p_thin(site->thin) * tt_stats_p_bytes(size, tt_case_sample_mean(c, site));
 }
 
 void tt_case_label(const struct tt_case *c, char *buf, size_t size)

@@ -112,7 +112,8 @@ struct tt_case_process {
     size_t target; /* the first image of the same running program: an attached process has a new
                       image each time its mode is switched */
     char exe[256], build_id[48], allocator[64];
-    double sample_mean; /* bytes between samples when sampled by bytes; 0: every unit, or thinned */
+    double sample_mean; /* of heap blocks, bytes between samples when sampled by bytes; else 0. Of a
+                           site: tt_case_sample_mean */
     double started;
     bool ended; /* the process went away while it was recorded */
     double ended_at;
@@ -234,6 +235,11 @@ double tt_case_operation_at(const struct tt_case_operation *op, double t);
 /* The latest detailed snapshot of a target (tt_case_process.target) not after t, or NULL. */
 const struct tt_case_snapshot *tt_case_snapshot_of(const struct tt_case *c, size_t target,
                                                    double t);
+
+/* Bytes between samples at this site, 0: every unit or thinned. Only heap blocks are sampled by
+ * bytes; descriptors, mappings and all other units are few and followed one by one in every mode.
+ */
+double tt_case_sample_mean(const struct tt_case *c, const struct tt_case_site *site);
 
 /* Probability with which a unit of `size` bytes at this site is followed. */
 double tt_case_inclusion(const struct tt_case *c, const struct tt_case_site *site, double size);

@@ -203,7 +203,7 @@ static bool every_unit_seen(const struct tt_dossiers *all, const struct tt_dossi
 {
     for (size_t i = 0; i < d->members.len; i++) {
         const struct tt_case_site *s = &all->c->sites.data[d->members.data[i].site];
-        if (s->thin || all->c->processes.data[s->process].sample_mean > 0)
+        if (s->thin || tt_case_sample_mean(all->c, s) > 0)
             return false;
     }
     return true;

@@ -11,13 +11,20 @@
 #include "report/material_internal.h"
 #include "session/snapshot.h"
 
+/* Only heap blocks are sampled by bytes; all other units are followed one by one in every mode. */
+static bool sampled_by_bytes(const struct tt_session_process *process,
+                             const struct tt_session_site *row)
+{
+    return process && !strcmp(process->mode, "sampled") && !strcmp(row->resource, "heap");
+}
+
 /* Units that one followed unit of this size stands for: the inverse of its inclusion probability,
  * 1 - exp(-size / mean gap) in sampled mode, 2^-thin in adaptive mode. */
 static double weight_of(const struct tt_session_process *process, const struct tt_session_site *row,
                         double size)
 {
     double weight = ldexp(1, (int)row->thin);
-    if (process && !strcmp(process->mode, "sampled") && process->sample_mean && size > 0)
+    if (sampled_by_bytes(process, row) && process->sample_mean && size > 0)
         weight /= -expm1(-size / (double)process->sample_mean);
     return weight;
 }
@@ -140,7 +147,7 @@ int tt_report_material_sites(struct tt_report_material *m, size_t max, struct tt
             .births = (uint64_t)llround((double)row->births * weight_of(process, row, mean)),
             .oldest = NAN,
             .youngest = NAN,
-            .estimated = row->thin || (process && !strcmp(process->mode, "sampled")),
+            .estimated = row->thin || sampled_by_bytes(process, row),
             .function = "",
             .file = "",
             .module = "",

@@ -108,8 +108,8 @@ int tt_session_stack(struct tt_session *session, int64_t process, int64_t id,
 
 /* ---- sites ---- */
 
-/* Totals are those of the site's last sample. In sampled and adaptive sessions they count sampled
- * units; with thin they stand for 2^thin times as many. */
+/* Totals are those of the site's last sample. In sampled sessions those of heap sites count sampled
+ * units, the others' every unit; with thin (adaptive) they stand for 2^thin times as many. */
 struct tt_session_site {
     int64_t process, id;
     const char *resource; /* "heap", "fd", ... */

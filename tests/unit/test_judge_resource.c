@@ -114,6 +114,27 @@ static void leaked_descriptors_reach_their_limit(void **state)
     assert_true(found >= SEEDS - 1);
 }
 
+/* Sampling by bytes is of heap blocks: what else is held was followed one by one. */
+static void units_that_are_not_blocks_count_one_each(void **state)
+{
+    static const char *const kinds[] = {"fd", "mapping", "heap"};
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct sim sim;
+        struct tt_findings out;
+        bool heap = strcmp(kinds[k], "heap") == 0;
+        begin(&sim, 1, 5);
+        sim.c.processes.data[0].sample_mean = 65536;
+        for (size_t i = 0; i < 100; i++)
+            sim_unit(&sim, 2 + (double)i, SIM_NEVER, 4096);
+        const struct tt_finding *f = judged(&sim, kinds[k], &out);
+        assert_non_null(f);
+        assert_true(heap ? f->live > 1000 : f->live == 100 && f->births == 100);
+        assert_true(heap ? f->estimate_sd > 0 : f->estimate_sd == 0);
+        end(&sim, &out);
+    }
+}
+
 /* A pool of threads or connections that grows to its size and stays. */
 static void pools_are_no_leaks(void **state)
 {
@@ -455,6 +476,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leaked_descriptors_reach_their_limit),
+        cmocka_unit_test(units_that_are_not_blocks_count_one_each),
         cmocka_unit_test(pools_are_no_leaks),
         cmocka_unit_test(places_are_never_leaks),
         cmocka_unit_test(sockets_without_a_peer_are_leaks),

@@ -59,8 +59,8 @@ static struct tt_session_module own_module(char path[4096])
     return module;
 }
 
-/* One session: a server and its forked child, one leaking site, one freed one. With `gone` the
- * program's file cannot be found any more. */
+/* One session: a server and its forked child, one leaking site of blocks, one of sockets that were
+ * closed. With `gone` the program's file cannot be found any more. */
 static void write_session(const char *name, bool gone, const char *mode, char path[600])
 {
     struct tt_error err;
@@ -107,7 +107,7 @@ static void write_session(const char *name, bool gone, const char *mode, char pa
     for (int64_t id = 1; id <= 2; id++) {
         struct tt_session_site site = {.process = 1,
                                        .id = id,
-                                       .resource = "heap",
+                                       .resource = id == 1 ? "heap" : "socket",
                                        .stack = id == 1 ? 5 : 0,
                                        .size_min = 40,
                                        .size_max = 40};
@@ -241,6 +241,8 @@ static void test_sites(void **state)
         assert_true(top->youngest == 10);
         assert_string_equal(top->function, "acquiring");
         assert_int_equal(sites.list[1].live, 0);
+        assert_int_equal(sites.list[1].births, 100); /* only blocks are sampled */
+        assert_false(sites.list[1].estimated);
         assert_true(isnan(sites.list[1].oldest));
         assert_int_equal(tt_report_material_sites(m, 1, &sites, NULL), 0);
         assert_int_equal(sites.n, 1);
