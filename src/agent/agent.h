@@ -107,8 +107,9 @@ struct tt_thread {
     uint32_t owner; /* id of whom it works for */
     uint32_t early_left; /* early deaths until the next sampled release */
     uint32_t tid;
-    uint32_t depth; /* frames in the cache; check[depth - 1] is the innermost */
-    uint32_t site;  /* of the whole cached stack, 0: not looked up */
+    uint32_t depth;         /* frames in the cache; check[depth - 1] is the innermost */
+    uint32_t site;          /* of the whole cached stack, 0: not looked up */
+    struct tt_place *place; /* NULL: none, count where all do */
     /* See count_call in watch.c. */
     _Alignas(64) uint8_t watched[TT_TAPE_WATCHES];
     uint32_t root;  /* enum tt_root: why the outermost frame is the last */
@@ -130,6 +131,13 @@ struct tt_thread {
     char text[TT_TEXT]; /* scratch: /proc/self/maps */
 };
 #define TT_THREAD_BYTES 0x24000u
+/* Where and on what stack a thread may count operations for itself, see place.c. */
+struct tt_place {
+    uint64_t lo, hi; /* stack pointers; hi 0: nowhere yet */
+    struct tt_tape_thread *slot;
+    uint64_t reserved;
+};
+#define TT_PLACES (TT_TAPE_THREADS - 1) /* as many as there are slots beside the shared one */
 _Static_assert(sizeof(struct tt_thread) <= TT_THREAD_BYTES, "a thread state fits its place");
 
 /* ---- per process ---- */
@@ -201,6 +209,7 @@ struct tt_agent {
     uint8_t *pool;
     uint32_t pool_limit, pool_made, pool_used, pool_open, sweep_at, pool_free;
     struct tt_range main_stack;
+    struct tt_place *places; /* TT_PLACES; NULL: none to be had */
 
     struct tt_region *region; /* sampled and adaptive modes */
     struct tt_adapt *adapt;
@@ -293,6 +302,16 @@ static inline struct tt_thread *tt_thread_get(void)
 TT_HIDDEN uint64_t tt_thread_random(struct tt_thread *t);
 /* Moves a tally to its site and gives the place to `site`. */
 TT_HIDDEN void tt_thread_tally(struct tt_thread *t, struct tt_tape_tally *place, uint32_t site);
+
+/* place.c */
+/* The places of all threads, wiped in forked children; without them all count where all do. */
+TT_HIDDEN void tt_place_make(void);
+/* Tells the tape where a stub finds them. */
+TT_HIDDEN void tt_place_say(void);
+/* The state has a new owner, or a new slot: its place is nobody's. */
+TT_HIDDEN void tt_place_leave(struct tt_thread *t);
+/* The thread runs within `r`. */
+TT_HIDDEN void tt_place_claim(struct tt_thread *t, struct tt_range r);
 
 /* maps.c: call with row_lock held. */
 TT_HIDDEN int tt_maps_read(char *text); /* scratch of TT_TEXT bytes */

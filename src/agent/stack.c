@@ -42,6 +42,7 @@ static __attribute__((noinline)) struct tt_range *range_make(struct tt_thread *t
     for (; at > 0; at--)
         t->range[at] = t->range[at - 1];
     t->range[0] = r;
+    tt_place_claim(t, r);
     return &t->range[0];
 }
 

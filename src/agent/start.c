@@ -105,6 +105,7 @@ static int make_pool(void)
             tt_agent.pool = pool;
             tt_agent.pool_limit = n;
             tt_agent.sweep_at = 64;
+            tt_place_make();
             return 0;
         }
     }
@@ -280,7 +281,9 @@ int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, cons
     if (*fd < 0)
         return *fd;
     if (at && host->granule_shift != tt_agent.granule_shift) {
-        tt_sys_munmap(at + TT_TAPE_OFF_RING, tt_agent.bytes - TT_TAPE_OFF_RING);
+        /* As the head, the slots of threads stay: one may stand in a stub that adds to its own. */
+        tt_sys_munmap(at + TT_TAPE_OFF_RING, TT_TAPE_OFF_THREADS - TT_TAPE_OFF_RING);
+        tt_sys_munmap(at + TT_TAPE_OFF_SITES, tt_agent.bytes - TT_TAPE_OFF_SITES);
         leave_head();
         at = NULL;
     }

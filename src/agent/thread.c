@@ -174,6 +174,7 @@ struct tt_thread *tt_thread_make(void)
         t->session = 0;
         seed(t);
         give_slot(t);
+        tt_place_leave(t);
         tt_arch_set_thread(t);
     }
     if (locked)
@@ -205,6 +206,8 @@ void tt_thread_forked(struct tt_thread *own)
         own->tid = tt_sandboxed ? 1 : tt_sys_gettid();
         seed(own);
         give_slot(own);
+        for (unsigned i = 0; i < TT_RANGES; i++)
+            tt_place_claim(own, own->range[i]);
     }
 }
 
@@ -265,6 +268,7 @@ void tt_thread_again(void)
     for (uint32_t i = 0, n = 0; i < tt_agent.pool_made; i++) {
         struct tt_thread *t = state(i);
         t->slot = NULL;
+        tt_place_leave(t);
         t->busy = 0;
         t->depth = t->site = t->inner = 0;
         t->owner = 0;

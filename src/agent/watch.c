@@ -78,6 +78,7 @@ void tt_watch_begin(void)
     tt_agent.head->probe_entry = (uint64_t)tt_watch_probe;
     tt_agent.head->open_entry = (uint64_t)tt_watch_open;
     tt_agent.head->close_entry = (uint64_t)tt_watch_close;
+    tt_place_say();
     __atomic_store_n(&tt_agent.watching, tt_agent.session, __ATOMIC_RELEASE);
     __atomic_store_n(&tt_agent.alive[1], tt_agent.session, __ATOMIC_RELEASE);
 }

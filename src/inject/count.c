@@ -3,7 +3,27 @@
  * a counter, does the moved first instructions and jumps back. Everything is written while all
  * threads stand still and none stands, or will return from a signal, inside the bytes that change.
  * The stub uses the stack below the return address (free at an entry) and the flags (dead there;
- * System V ABI for x86-64, 3.2.1). Start: tt_inject_count. */
+ * System V ABI for x86-64, 3.2.1).
+ *
+ * A locked addition to one counter for all costs some twenty cycles and waits for every store
+ * before it; so a thread adds to a counter of its own without a lock, and only where there is none
+ * to the common one with a lock. That is exact: one instruction adds, which no signal handler of
+ * the thread can cut in two, and nobody else adds to that word. The stub takes it only from a
+ * state of the agent's (its address must lie among them: a thread with a control block of another
+ * library's has anything there) whose place says that the thread runs on the stack that this state
+ * has for its own (agent/place.c):
+ * - threads of clone(2) that share one control block run on different stacks, coroutines and
+ *   handlers on stacks of their own: all but one of these take the lock;
+ * - a forked child finds the places wiped, also one that shares the tape still: it takes the lock,
+ *   until it has a tape and a place of its own. A vfork child adds for its parent, which waits;
+ * - the word of an ended thread is the next owner's of that state. It is never set back nor moved
+ *   while the tape lasts, so the sum of all words grows with each entry by one, and a reader that
+ *   reads them one after another never sees the sum fall;
+ * - a new recording begins with a new tape at the same address, after all threads were stopped; one
+ *   that stood amid a stub adds to the new tape, with a lock or without, as to the old one.
+ * What is left: two threads with one control block of which the second runs on an array in the
+ * first one's stack; and a handler amid these few instructions that forks, or hands the interrupted
+ * code to another thread. Start: tt_inject_count. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,8 +35,64 @@
 #include "base/clock.h"
 #include "inject/inject.h"
 #include "inject/stub.h"
+#include "tape/tape.h"
 
-#define HEAD_BYTES 16u /* push rax; mov rax, imm64; lock inc qword [rax]; pop rax */
+/* For all threads: push rax; mov rax, counter; lock inc qword [rax]; pop rax. */
+static const uint8_t locked[] = {0x50, 0x48, 0xb8, 0,    0,    0,    0,    0,
+                                 0,    0,    0,    0xf0, 0x48, 0xff, 0x00, 0x58};
+#define LOCKED_COUNTER 3u
+
+/* Each thread for itself; the entry leads behind the first jump. */
+static const uint8_t own[] = {
+    0x48, 0xb8,
+    0,    0,
+    0,    0,
+    0,    0,
+    0,    0, /* mov rax, counter */
+    0xf0, 0x48,
+    0xff, 0x00,
+    0xeb, 63, /* lock inc qword [rax]; jmp to the pop */
+    0x50, 0x48,
+    0xb8, 0,
+    0,    0,
+    0,    0,
+    0,    0,
+    0, /* push rax; mov rax, -states */
+    0x64, 0x48,
+    0x03, 0x04,
+    0x25, TT_TAPE_STATE_WORD,
+    0,    0,
+    0, /* add rax, fs:[WORD] */
+    0x48, 0x3d,
+    0,    0,
+    0,    0,
+    0x73, 0xd4, /* cmp rax, bytes; jae to the lock */
+    0x64, 0x48,
+    0x8b, 0x04,
+    0x25, TT_TAPE_STATE_WORD,
+    0,    0,
+    0, /* mov rax, fs:[WORD] */
+    0x48, 0x8b,
+    0x40, TT_TAPE_STATE_PLACE, /* mov rax, [rax + PLACE] */
+    0x48, 0x3b,
+    0x20, 0x72,
+    0xc2, /* cmp rsp, [rax]; jb to the lock */
+    0x48, 0x3b,
+    0x60, 0x08,
+    0x73, 0xbc, /* cmp rsp, [rax + 8]; jae to the lock */
+    0x48, 0x8b,
+    0x40, 0x10, /* mov rax, [rax + 16] */
+    0x48, 0xff,
+    0x80, 0,
+    0,    0,
+    0,    0x58, /* inc qword [rax + own]; pop rax */
+};
+#define OWN_COUNTER 2u
+#define OWN_ENTER 16u
+#define OWN_STATES 19u
+#define OWN_BYTES 38u
+#define OWN_OFFSET 75u
+_Static_assert(sizeof own == 80 && sizeof own <= TT_STUB_HEAD_MOST, "stub head");
 
 static int refuse(struct tt_inject_entry *e, int code, const char *why)
 {
@@ -27,18 +103,27 @@ static int refuse(struct tt_inject_entry *e, int code, const char *why)
 
 /* Works out stub and jump; reads the target, writes nothing. */
 static int make_plan(const struct tt_target *target, const struct tt_load *load,
-                     struct tt_inject_pad *pads, size_t n_pads, struct tt_inject_entry *e,
+                     struct tt_inject_pad *pads, size_t n_pads,
+                     const struct tt_inject_states *states, struct tt_inject_entry *e,
                      struct tt_stub *p)
 {
-    static const uint8_t head[] = {0x50, 0x48, 0xb8, 0,    0,    0,    0,    0,
-                                   0,    0,    0,    0xf0, 0x48, 0xff, 0x00, 0x58};
-    _Static_assert(sizeof head == HEAD_BYTES, "stub head");
+    bool each = states && states->base && states->bytes <= INT32_MAX;
     const char *why = "";
-    int r = tt_stub_plan(target, load, pads, n_pads, e->function, e->size, HEAD_BYTES, p, &why);
+    int r = tt_stub_plan(target, load, pads, n_pads, e->function, e->size,
+                         each ? sizeof own : sizeof locked, each ? OWN_ENTER : 0, p, &why);
     if (r)
         return refuse(e, r, why);
-    memcpy(p->code, head, sizeof head);
-    memcpy(p->code + 3, &e->counter, 8);
+    if (each) {
+        uint64_t minus = -states->base;
+        memcpy(p->code, own, sizeof own);
+        memcpy(p->code + OWN_COUNTER, &e->counter, 8);
+        memcpy(p->code + OWN_STATES, &minus, 8);
+        memcpy(p->code + OWN_BYTES, &states->bytes, 4);
+        memcpy(p->code + OWN_OFFSET, &e->own, 4);
+    } else {
+        memcpy(p->code, locked, sizeof locked);
+        memcpy(p->code + LOCKED_COUNTER, &e->counter, 8);
+    }
     return 0;
 }
 
@@ -67,8 +152,8 @@ static void apply(const struct tt_target *target, struct tt_load *load, const st
 }
 
 int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
-                    struct tt_inject_entry *entries, size_t n_entries, uint64_t *stopped_ns,
-                    struct tt_error *err)
+                    const struct tt_inject_states *states, struct tt_inject_entry *entries,
+                    size_t n_entries, uint64_t *stopped_ns, struct tt_error *err)
 {
     struct tt_target target = {.pid = pid, .handles = true};
     char path[64];
@@ -90,8 +175,8 @@ int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
     size_t ready = 0;
     for (size_t i = 0; i < n_entries; i++) {
         entries[i].result = -EINPROGRESS;
-        ready +=
-            make_plan(&target, attached ? &load : NULL, pads, n_pads, &entries[i], &plans[i]) == 0;
+        ready += make_plan(&target, attached ? &load : NULL, pads, n_pads, states, &entries[i],
+                           &plans[i]) == 0;
     }
     if (ready == 0)
         goto out;

@@ -20,11 +20,19 @@ struct tt_inject_pad {
     uint64_t base, size, used;
 };
 
+/* Where the states of the target's threads lie, as the head of its tape says (tape.h, at
+ * TT_TAPE_STATE_WORD). base 0: none. */
+struct tt_inject_states {
+    uint64_t base;
+    uint32_t bytes;
+};
+
 /* One function whose entries are to be counted. */
 struct tt_inject_entry {
     uint64_t function; /* run-time address of the entry */
     uint64_t size;     /* of its code, from the symbol table; needed to see loops to the entry */
-    uint64_t counter;  /* address in the target of a u64 that the stub adds to */
+    uint64_t counter;  /* address in the target of a u64 that threads without a place add to */
+    uint32_t own;      /* offset in the slot of a thread of the u64 that it alone adds to */
     int result;        /* out: 0 counted; -EAGAIN a thread stood in the way: try again later;
                           -EOPNOTSUPP cannot be moved; -ENOSPC no pad in reach; other errno */
     char why[120];     /* out: one phrase when result is not 0 */
@@ -34,10 +42,11 @@ struct tt_inject_entry {
  * a stub in front of each entry, lets go. *stopped_ns, if not NULL, is how long the target stood.
  * 0 when the target was stopped and looked at (see each entry's result), else a negative errno with
  * err saying cause and remedy and nothing changed. Must not be called for the caller's own
- * process. Signals that arrive meanwhile are passed on; the exit status of pid is not consumed. */
+ * process. states NULL: all threads add to `counter`. Signals that arrive meanwhile are passed on;
+ * the exit status of pid is not consumed. */
 int tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
-                    struct tt_inject_entry *entries, size_t n_entries, uint64_t *stopped_ns,
-                    struct tt_error *err);
+                    const struct tt_inject_states *states, struct tt_inject_entry *entries,
+                    size_t n_entries, uint64_t *stopped_ns, struct tt_error *err);
 
 /* A place in the program that does nothing (0f 1f 44 00 00) and can be made a jump. */
 struct tt_inject_jump {

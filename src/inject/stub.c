@@ -39,7 +39,7 @@ static int move(const uint8_t *code, uint64_t size, struct tt_stub *s, const cha
     memcpy(s->original, code, sizeof s->original);
     s->len = s->head + moved + TT_STUB_BACK;
     put_jump(s->code + s->head + moved, s->at + s->head + moved, s->function + s->taken);
-    put_jump(s->jump, s->function, s->at);
+    put_jump(s->jump, s->function, s->at + s->enter);
     return 0;
 }
 
@@ -64,9 +64,9 @@ static bool again(const struct tt_target *target, const struct tt_load *load, co
 
 int tt_stub_plan(const struct tt_target *target, const struct tt_load *load,
                  struct tt_inject_pad *pads, size_t n_pads, uint64_t function, uint64_t size,
-                 size_t head, struct tt_stub *out, const char **why)
+                 size_t head, size_t enter, struct tt_stub *out, const char **why)
 {
-    *out = (struct tt_stub){.function = function, .head = head};
+    *out = (struct tt_stub){.function = function, .head = head, .enter = enter};
     *why = "its size is unknown, too small or too large";
     if (size < TT_RELOCATE_NEED || size > SCAN_FUNCTION)
         return -EOPNOTSUPP;

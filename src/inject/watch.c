@@ -151,7 +151,7 @@ static int prepare(struct watching *s, struct tt_inject_pad *pads, size_t n_pads
             "an exception may pass through it, which ends a process that was attached to: "
             "say :nothrow if none does");
     int code = tt_stub_plan(&s->target, s->attached ? &s->load : NULL, pads, n_pads, w->row.address,
-                            w->size, head_bytes(&w->row), stub, &why);
+                            w->size, head_bytes(&w->row), 0, stub, &why);
     if (code)
         return refuse(w, code, why);
     fill_head(s, w, stub);

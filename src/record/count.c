@@ -2,7 +2,8 @@
 /* Operations: how often functions of the target are entered, the clock against which losses are
  * stated. Declared ones are looked up by name as soon as the image is known; the others are the
  * functions on the stacks of the sites that grow most, found while it runs. The counting itself is
- * a stub in the target (inject/count.c) that adds to this image's tape. What cannot be counted
+ * a stub in the target (inject/count.c) that adds to this image's tape, for each thread in its own
+ * slot, which tt_tape_read_totals adds up. What cannot be counted
  * stays in the list with the reason. Start: tt_count_visit. */
 #include <errno.h>
 #include <fcntl.h>
@@ -94,12 +95,15 @@ static void patch(struct tt_image *image)
         entries[n].counter = image->map_base + offsetof(struct tt_tape_head, ops) +
                              (image->slots + n) * sizeof(struct tt_tape_op) +
                              offsetof(struct tt_tape_op, count);
+        entries[n].own =
+            (uint32_t)(offsetof(struct tt_tape_thread, ops) + (image->slots + n) * 8);
         n++;
     }
     if (!n)
         return;
     struct tt_error err = {0};
-    int code = tt_inject_count((pid_t)image->pid, image->pads, 2, entries, n, NULL, &err);
+    const struct tt_inject_states states = {image->tape.head.states, image->tape.head.states_bytes};
+    int code = tt_inject_count((pid_t)image->pid, image->pads, 2, &states, entries, n, NULL, &err);
     uint64_t now = tt_clock_now();
     uint32_t taken = 0;
     for (size_t i = 0; i < n; i++) {
@@ -282,7 +286,7 @@ void tt_count_read(struct tt_image *image)
         struct tt_operation *op = &image->operations.data[i];
         if (op->slot < 0)
             continue;
-        uint64_t seen = image->tape.head.ops[op->slot].count;
+        uint64_t seen = image->tape.ops[op->slot];
         if (seen > op->count && seen <= 1ULL << 60)
             op->count = seen;
     }
@@ -305,7 +309,7 @@ static bool inherited(const struct tt_image *image, const struct tt_operation *o
     uint8_t code[8];
     if (image->visible && image->map_base && read_code(image, op->address, code))
         return memcmp(code, op->code, 8) == 0;
-    return image->row.started_ns >= op->patched_ns || image->tape.head.ops[op->slot].count;
+    return image->row.started_ns >= op->patched_ns || image->tape.ops[op->slot];
 }
 
 static void take_over(struct tt_image *image, const struct tt_operation *ops, size_t n,

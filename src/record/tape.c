@@ -7,6 +7,7 @@
  * in places and wrap, so what is read counts modulo 2^32 and only the difference to the last
  * reading is added. Sites are read before tallies: an entry moved in between is missed for once,
  * never counted twice, and a total that seems to fall is left as it was until it has caught up.
+ * Counts of operations are never moved: each word only grows, and so does their sum.
  * Start: tt_tape_read_totals. */
 #include <errno.h>
 #include <stdlib.h>
@@ -169,6 +170,8 @@ static bool read_tallies(struct tt_tape *tape)
                      TT_TAPE_OFF_THREADS + (uint64_t)first * sizeof *slots))
             return false;
         for (uint32_t i = 0; i < count; i++) {
+            for (uint32_t k = 0; k < TT_TAPE_OPS; k++)
+                tape->ops[k] += slots[i].ops[k];
             for (uint32_t k = 0; k < TT_TAPE_TALLIES; k++) {
                 const struct tt_tape_tally *t = &slots[i].tally[k];
                 if (t->site == 0 || t->site >= tape->sums.len)
@@ -221,6 +224,8 @@ int tt_tape_read_totals(struct tt_tape *tape)
         if (code)
             return code;
         memset(tape->sums.data, 0, tape->sums.len * sizeof *tape->sums.data);
+        for (uint32_t k = 0; k < TT_TAPE_OPS; k++)
+            tape->ops[k] = tape->head.ops[k].count;
         if (!read_moving(tape, &before, &odd_before) || !read_sites(tape) || !read_tallies(tape) ||
             !read_moving(tape, &after, &odd_after))
             return -EIO;

@@ -63,6 +63,7 @@ struct tt_tape {
     struct tt_tape_head head;
     TT_VEC(struct tt_site) sites;
     TT_VEC(struct tt_sum) sums; /* scratch */
+    uint64_t ops[TT_TAPE_OPS];  /* entries of counted functions, all threads */
     uint32_t ring_tail;
     unsigned ring_stuck; /* visits that found the next release not published */
     TT_VEC(struct tt_release) releases;
@@ -76,7 +77,8 @@ struct tt_tape {
 /* 0 when magic, version and bounds are right; -EAGAIN while the agent is still filling it in;
  * -EBADMSG. Reads head. */
 int tt_tape_read_head(struct tt_tape *tape);
-/* Adds up site records and thread tallies into sites[].now. 0 or a negative errno. */
+/* Adds up site records and thread tallies into sites[].now, and what was counted into ops. 0 or a
+ * negative errno. */
 int tt_tape_read_totals(struct tt_tape *tape);
 /* Takes what is new from the ring of sampled releases. */
 void tt_tape_read_ring(struct tt_tape *tape, uint64_t origin_ns);

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define TT_TAPE_MAGIC 0x3170617474746c74ULL /* "tlttapt1" */
-#define TT_TAPE_VERSION 3u
+#define TT_TAPE_VERSION 4u
 
 /* Time: the recorder writes the tick; the agent only loads it, since rdtsc costs 9 ns
  * (MECHANISMS.md) and a load nothing. 24 bits of 1/8 s are 24 days; then ticks stay at the maximum
@@ -72,11 +72,18 @@ enum tt_tape_drop {
 };
 
 /* A counted function entry (an "operation"). The recorder fills address and patches the entry with
- * the target stopped; the stub in the target adds to count. */
+ * the target stopped; the stub in the target adds to the slot of its thread (struct
+ * tt_tape_thread), or to `count` where that cannot be. The reader adds them all up. */
 struct tt_tape_op {
     uint64_t address; /* 0: unused */
     uint64_t count;
 };
+
+/* How a stub finds the slot: the word of the thread control block that is the agent's is the
+ * address of a thread's state, if it lies in head.states; in there, at TT_TAPE_STATE_PLACE, is the
+ * address of three words: bounds of the stack pointer, and where the slot lies. */
+#define TT_TAPE_STATE_WORD 0x40 /* offset from fs */
+#define TT_TAPE_STATE_PLACE 56
 
 /* ---- watches: resources other than heap blocks ---- */
 
@@ -347,6 +354,9 @@ struct tt_tape_head {
                              flags and r11 pushed */
     uint64_t open_entry;  /* as watch_entry, for rows that are tt_watch_plain_open */
     uint64_t close_entry; /* the same for tt_watch_plain_close */
+    uint64_t states;      /* where the states of the threads that have places lie; 0: none has */
+    uint32_t states_bytes;
+    uint32_t reserved0;
 
     /* R: written by the recorder, own cache lines. */
     __attribute__((aligned(64))) uint32_t now_tick; /* R: ticks since recorder's origin */
@@ -409,12 +419,13 @@ struct tt_tape_tally {
     uint32_t last_size; /* agent: skips the min/max update while sizes repeat */
     uint64_t birth_bytes, death_bytes;
 };
-#define TT_TAPE_TALLIES 252u
+#define TT_TAPE_TALLIES 236u
 struct tt_tape_thread {
     uint32_t tid; /* 0: free */
     uint32_t moving;
     uint64_t foreign_frees;
     uint64_t reserved[14];
+    uint64_t ops[TT_TAPE_OPS]; /* of head.ops, what this thread counted; never taken back */
     struct tt_tape_tally tally[TT_TAPE_TALLIES];
 };
 
@@ -509,7 +520,7 @@ static inline uint32_t tt_tape_bin(uint32_t age)
 
 _Static_assert(sizeof(struct tt_tape_site) == 256, "site record is four cache lines");
 _Static_assert(sizeof(struct tt_tape_tally) == 32, "tally is half a cache line");
-_Static_assert(sizeof(struct tt_tape_thread) == 128 + 32 * TT_TAPE_TALLIES, "thread slot");
+_Static_assert(sizeof(struct tt_tape_thread) == 8192, "thread slot");
 _Static_assert(sizeof(struct tt_tape_release) == 32, "release sample");
 _Static_assert(sizeof(struct tt_tape_watch) == 64, "watch row");
 _Static_assert(sizeof(struct tt_tape_held) == 64, "held unit is a cache line");

@@ -225,7 +225,7 @@ static void entries_are_counted_exactly(void **state)
         for (int i = 0; i < 2; i++) {
             if (!left[i])
                 continue;
-            int r = tt_inject_count(pid, &pad, 1, &e[i], 1, NULL, &err);
+            int r = tt_inject_count(pid, &pad, 1, NULL, &e[i], 1, NULL, &err);
             if (r == -EPERM) {
                 kill(pid, SIGKILL);
                 waitpid(pid, NULL, 0);

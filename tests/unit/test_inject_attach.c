@@ -312,7 +312,7 @@ static void counted_operations_are_given_back(void **state)
             .result = -EAGAIN,
         };
         for (int tries = 0; e.result == -EAGAIN && tries < 1000; tries++)
-            assert_int_equal(tt_inject_count(pid, &pad, 1, &e, 1, NULL, &err), 0);
+            assert_int_equal(tt_inject_count(pid, &pad, 1, NULL, &e, 1, NULL, &err), 0);
         if (e.result)
             fail_msg("%s", e.why);
         uint64_t count = report->rounds[7];

@@ -24,13 +24,13 @@ static struct {
 } world;
 
 int __wrap_tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
-                           struct tt_inject_entry *entries, size_t n_entries, uint64_t *stopped_ns,
-                           struct tt_error *err);
+                           const struct tt_inject_states *states, struct tt_inject_entry *entries,
+                           size_t n_entries, uint64_t *stopped_ns, struct tt_error *err);
 int __wrap_tt_inject_count(pid_t pid, struct tt_inject_pad *pads, size_t n_pads,
-                           struct tt_inject_entry *entries, size_t n_entries, uint64_t *stopped_ns,
-                           struct tt_error *err)
+                           const struct tt_inject_states *states, struct tt_inject_entry *entries,
+                           size_t n_entries, uint64_t *stopped_ns, struct tt_error *err)
 {
-    (void)pid, (void)pads, (void)n_pads, (void)stopped_ns;
+    (void)pid, (void)pads, (void)n_pads, (void)states, (void)stopped_ns;
     if (world.calls++ < world.failures)
         return tt_error_set(err, world.code, "not now");
     for (size_t i = 0; i < n_entries; i++) {
