@@ -7,9 +7,8 @@
 #include "agent/live.h"
 
 _Static_assert(offsetof(struct tt_thread, place) == TT_TAPE_STATE_PLACE &&
-                   TT_FS_THREAD == TT_TAPE_STATE_WORD &&
-                   offsetof(struct tt_place, lo) == 0 && offsetof(struct tt_place, hi) == 8 &&
-                   offsetof(struct tt_place, slot) == 16 &&
+                   TT_FS_THREAD == TT_TAPE_STATE_WORD && offsetof(struct tt_place, lo) == 0 &&
+                   offsetof(struct tt_place, hi) == 8 && offsetof(struct tt_place, slot) == 16 &&
                    (TT_PLACES * (uint64_t)TT_THREAD_BYTES) >> 31 == 0,
                "the stubs of inject/count.c know these");
 

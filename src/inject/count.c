@@ -5,13 +5,13 @@
  * The stub uses the stack below the return address (free at an entry) and the flags (dead there;
  * System V ABI for x86-64, 3.2.1).
  *
- * A locked addition to one counter for all costs some twenty cycles and waits for every store
- * before it; so a thread adds to a counter of its own without a lock, and only where there is none
- * to the common one with a lock. That is exact: one instruction adds, which no signal handler of
- * the thread can cut in two, and nobody else adds to that word. The stub takes it only from a
- * state of the agent's (its address must lie among them: a thread with a control block of another
- * library's has anything there) whose place says that the thread runs on the stack that this state
- * has for its own (agent/place.c):
+ * A locked addition to one counter for all waits for every store before it, and for the line of
+ * whoever added last; so a thread adds to a counter of its own without a lock, and only where there
+ * is none to the common one with a lock. That is exact: one instruction adds, which no signal
+ * handler of the thread can cut in two, and nobody else adds to that word. The stub takes it only
+ * from a state of the agent's (its address must lie among them: a thread with a control block of
+ * another library's has anything there) whose place says that the thread runs on the stack that
+ * this state has for its own (agent/place.c):
  * - threads of clone(2) that share one control block run on different stacks, coroutines and
  *   handlers on stacks of their own: all but one of these take the lock;
  * - a forked child finds the places wiped, also one that shares the tape still: it takes the lock,
@@ -21,9 +21,10 @@
  *   reads them one after another never sees the sum fall;
  * - a new recording begins with a new tape at the same address, after all threads were stopped; one
  *   that stood amid a stub adds to the new tape, with a lock or without, as to the old one.
- * What is left: two threads with one control block of which the second runs on an array in the
- * first one's stack; and a handler amid these few instructions that forks, or hands the interrupted
- * code to another thread. Start: tt_inject_count. */
+ * What is left: two threads with one control block of which the second runs on memory that goes on
+ * from the first one's stack without a gap, or lies in it; and a handler amid these few
+ * instructions that forks, or hands the interrupted code to another thread. Start: tt_inject_count.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
