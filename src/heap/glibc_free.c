@@ -60,7 +60,7 @@ static int read_tcache(struct glibc_heap *heap, uint64_t chunk, enum links kind)
     size_t before = heap->free.len;
     if (!chunk_size(heap, chunk, &size) || !tt_glibc_tcache_size(size))
         return 0;
-    const struct tcache_layout *l = &layouts[size != 0x290];
+    const struct tcache_layout *l = &layouts[size >= 0x300];
     const uint8_t *bytes = tt_heap_bytes(heap->image, chunk + CHUNK_HEADER, l->bins * 10ull);
     unsigned odd = 0;
     for (unsigned i = 0; bytes && i < l->bins; i++) {

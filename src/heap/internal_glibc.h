@@ -67,11 +67,12 @@ int tt_glibc_collect_free(struct glibc_heap *heap);
 /* Whether the chunk holds a tcache in use; then its entries are appended to heap->free (unsorted).
  * 1 yes, 0 no, -ENOMEM. */
 int tt_glibc_tcache(struct glibc_heap *heap, uint64_t chunk);
-/* Its size: 64 bins; 76 since 2.42, then aligned, which can leave a remainder too small to split.
- */
+/* Its size: 64 bins, which a free chunk of 16 bytes more serves too, as what is left would be too
+ * small to split off (_int_malloc: a thread that starts in an arena of others); 76 since 2.42, then
+ * aligned, with the same remainder. */
 static inline bool tt_glibc_tcache_size(uint64_t size)
 {
-    return size == 0x290 || (size >= 0x300 && size <= 0x320);
+    return size == 0x290 || size == 0x2a0 || (size >= 0x300 && size <= 0x320);
 }
 /* The piece that holds address, or NULL. */
 const struct glibc_piece *tt_glibc_piece_at(const struct glibc_heap *heap, uint64_t address);

@@ -113,6 +113,41 @@ static void ambiguous_links(void **state)
     tt_vec_free(&heap.free);
 }
 
+/* A thread's cache is where the arena had room, which may be a free chunk that is 16 bytes larger.
+ */
+static void caches_of_all_sizes(void **state)
+{
+    static const uint64_t sizes[] = {0x280, 0x290, 0x2a0, 0x2b0, 0x300, 0x320, 0x330};
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        enum { RANGE = 1 << 16, CACHE = 0x40, FREED = 0x8000 };
+        static uint64_t memory[RANGE / 8];
+        const uint64_t here = 0x7f0418000000, user = here + FREED + 16;
+        const uint64_t bins = sizes[i] < 0x300 ? 64 : 76;
+        const uint16_t count = sizes[i] < 0x300 ? 1 : 6; /* how many; how many may follow */
+        memset(memory, 0, sizeof memory);
+        memory[(CACHE + 8) / 8] = sizes[i] | 5;
+        memcpy((char *)memory + CACHE + 16, &count, sizeof count);
+        memory[(CACHE + 16) / 8 + bins / 4] = user;
+        memory[(FREED + 8) / 8] = 32 | 5;
+        memory[(FREED + 16) / 8] = user >> 12; /* the end of the list, mangled */
+        struct tt_heap_range range = {.start = here,
+                                      .end = here + RANGE,
+                                      .bytes = (uint8_t *)memory,
+                                      .write = true,
+                                      .kind = TT_HEAP_ANON};
+        struct glibc_piece piece = {.start = here, .end = here + RANGE};
+        struct tt_heap_image image = {.ranges = {.data = &range, .len = 1}, .read_bytes = RANGE};
+        struct glibc_heap heap = {
+            .image = &image, .pieces = {.data = &piece, .len = 1}, .budget = 1 << 20};
+        bool known =
+            sizes[i] == 0x290 || sizes[i] == 0x2a0 || (sizes[i] >= 0x300 && sizes[i] <= 0x320);
+        assert_int_equal(tt_glibc_tcache(&heap, here + CACHE), known);
+        assert_int_equal(heap.free.len, known);
+        tt_vec_free(&heap.free);
+    }
+}
+
 static void nothing(void **state)
 {
     (void)state;
@@ -126,9 +161,8 @@ static void nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exact),
-        cmocka_unit_test(written_over),
-        cmocka_unit_test(ambiguous_links),
+        cmocka_unit_test(exact),           cmocka_unit_test(written_over),
+        cmocka_unit_test(ambiguous_links), cmocka_unit_test(caches_of_all_sizes),
         cmocka_unit_test(nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
