@@ -224,7 +224,7 @@ static __always_inline int bound(long ret, int asked)
     if (fd >= TT_KERNEL_FDS ||
         (__sync_fetch_and_or(word_of((__u32)slot, fd), TT_KERNEL_HAS_PORT) & TT_KERNEL_HAS_PORT))
         return 0;
-    return report(HEAD(slot, TT_KERNEL_ACQUIRE, TT_KERNEL_PORT, 1), fd,
+    return report(HEAD(slot, TT_KERNEL_ACQUIRE, TT_KERNEL_PORT), fd,
                   asked ? __builtin_bswap16(head[1]) : 0, 0, 0);
 }
 EXIT(bind_port)

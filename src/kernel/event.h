@@ -202,4 +202,20 @@ static inline __u32 tt_kernel_place(__u64 ip, __u64 sp, __u64 key)
     return (__u32)(x >> 40) & (TT_KERNEL_CACHE - TT_KERNEL_WAYS);
 }
 
+/* tt_tape_bin of an age in ticks, without branches: the kernel proves every way through a program.
+ */
+static inline __u32 tt_kernel_bin(__u32 age)
+{
+    __u64 v = age, log = 0;
+    for (__u32 step = 16; step; step >>= 1) {
+        __u64 high = (((1ULL << step) - 1 - v) >> 63) * step; /* step if v has it, else 0 */
+        v >>= high;
+        log += high;
+    }
+    if (age < 2)
+        return 0;
+    __u32 bin = (__u32)(2 * log - 1 + ((__u64)age * age >> (2 * log + 1) != 0));
+    return bin < TT_KERNEL_BINS ? bin : TT_KERNEL_BINS - 1;
+}
+
 #endif

@@ -79,7 +79,7 @@ static __always_inline void look_at_peer(struct tt_kernel_owner *row, __u32 fd)
 
 #define ROWS_TRIED 16
 /* A new owner, its row empty but for what is given; 0: all rows that were tried are in use. */
-static __always_inline __u32 new_owner(__u32 slot, __u32 fd, __u32 how)
+__noinline __u32 new_owner(__u32 slot, __u32 fd, __u32 how)
 {
     for (int i = 0; i < ROWS_TRIED; i++) {
         __u32 id = (__sync_fetch_and_add(&shared.owner_count, 1) + 1) & TT_KERNEL_OWNER_ID;

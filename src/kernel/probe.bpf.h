@@ -35,13 +35,7 @@ static __always_inline int through(__u64 at, __u64 cookie, __u64 *value)
 static __noinline int report_call(struct pt_regs *ctx, __u64 head, __u64 value, __u64 since,
                                   __u64 also)
 {
-    struct tt_kernel_event e = {
-        .slot = (__u32)head,
-        .what = head >> 32 & 0xff,
-        .kind = head >> 40 & 0xff,
-        .n = 1,
-        .value = {value, since, bpf_ktime_get_ns(), also},
-    };
+    struct tt_kernel_event e = EVENT(head, value, since, bpf_ktime_get_ns(), also);
     if (e.what == TT_KERNEL_ACQUIRE) {
         e.ip = ctx->ip;
         e.sp = ctx->sp;
@@ -82,8 +76,8 @@ int handle_enter(struct pt_regs *ctx)
                 return 0;
             kept.value = narrow(kept.value, cookie);
             if ((cookie >> 24 & 0xff) == TT_KERNEL_ALWAYS)
-                return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, kind, 0), kept.value,
-                                   kept.since, 0);
+                return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, kind), kept.value, kept.since,
+                                   0);
         } else if (kind == TT_KERNEL_JOINED) {
             start_thread(key.thread, 1);
             if (detached(ctx->si))
@@ -118,7 +112,7 @@ int handle_return(struct pt_regs *ctx)
         (valid == TT_KERNEL_HANDLE && (!ret || ret == -1)))
         return 0;
     if (cookie >> 8 & 0xff)
-        return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, cookie & 0xff, 0),
+        return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, cookie & 0xff),
                            from == TT_KERNEL_FROM_RETURN ? (__u64)ret : value, since, 0);
     if (from == TT_KERNEL_FROM_RETURN)
         value = (__u64)ret;
@@ -128,7 +122,7 @@ int handle_return(struct pt_regs *ctx)
     __s32 fd;
     if (in && !bpf_probe_read_user(&fd, sizeof fd, (void *)(value + in - 1)))
         also = (__u64)(__s64)fd;
-    return report_call(ctx, HEAD(slot, TT_KERNEL_ACQUIRE, cookie & 0xff, 0), value, since, also);
+    return report_call(ctx, HEAD(slot, TT_KERNEL_ACQUIRE, cookie & 0xff), value, since, also);
 }
 
 /* ---- operations: a probe at the entry, which counts ---- */

@@ -17,7 +17,7 @@ int forked(struct bpf_raw_tracepoint_args *ctx)
         return 0;
     int slot = take_slot(pid, -1);
     if (slot >= 0)
-        report(HEAD(slot, TT_KERNEL_FORK, 0, 0), pid, (__u32)parent, 0, 0);
+        tell(HEAD(slot, TT_KERNEL_FORK, 0), pid, (__u32)parent, 0, 0);
     return 0;
 }
 
@@ -56,7 +56,7 @@ int exited(struct bpf_raw_tracepoint_args *ctx)
     int slot = slot_of((__u32)(id >> 32));
     if (slot >= 0 && (__u32)id != (__u32)(id >> 32) &&
         !(BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT))
-        report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_THREAD, 0), (__u32)id, 0, 0, 0);
+        tell(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_THREAD), (__u32)id, 0, 0, 0);
     return 0;
 }
 

@@ -70,9 +70,10 @@ __noinline int put_back_returns(__u64 base)
 }
 
 /* Whether the words of a known stack stand in the copy of this one. */
-static __noinline __u32 same_words(const struct stack *stack, const struct tt_kernel_known *k,
-                                   __u64 sp)
+__noinline __u32 same_words(const struct stack *stack, const struct tt_kernel_known *k, __u64 sp)
 {
+    if (!stack || !k)
+        return 0;
     __u32 n = READ(k->n);
 #pragma clang loop unroll(disable)
     for (__u32 i = 0; i < TT_KERNEL_WORDS; i++) {
@@ -80,7 +81,7 @@ static __noinline __u32 same_words(const struct stack *stack, const struct tt_ke
             return 1;
         __u32 at = k->at[i];
         __u64 word = *(const __u64 *)&stack->byte[at & (TT_KERNEL_SPAN - 8)];
-        if ((at & 1 ? word - sp : word) != k->word[i])
+        if (word - (sp & -(__u64)(at & 1)) != k->word[i])
             return 0;
     }
     return 1;
@@ -161,17 +162,23 @@ static __always_inline void copy_returns(struct returns *to)
         *to = (struct returns){0};
 }
 
+static __always_inline int send_short(const struct tt_kernel_event *from)
+{
+    struct tt_kernel_event *e = bpf_ringbuf_reserve(&ring, sizeof *e, 0);
+    if (!e)
+        return 0;
+    fill(e, from);
+    bpf_ringbuf_submit(e, from->what == TT_KERNEL_FORK ? BPF_RB_FORCE_WAKEUP : wake());
+    return 1;
+}
+
 /* Sends a record; with the raw stack if its site is not known. False: no room. The entries of
  * descriptors are put before it can be read. */
-static __always_inline int send(struct tt_kernel_event *from)
+static __always_inline int send(const struct tt_kernel_event *from)
 {
-    if (from->site || !from->ip) {
-        struct tt_kernel_event *e = bpf_ringbuf_reserve(&ring, sizeof *e, 0);
-        if (!e)
-            return 0;
-        fill(e, from);
-        bpf_ringbuf_submit(e, from->what == TT_KERNEL_FORK ? BPF_RB_FORCE_WAKEUP : wake());
-    } else if (READ(shared.deep)) {
+    if (from->site || !from->ip)
+        return send_short(from);
+    if (READ(shared.deep)) {
         struct raw_deep *raw = bpf_ringbuf_reserve(&ring, sizeof *raw, 0);
         if (!raw)
             return 0;
@@ -191,27 +198,31 @@ static __always_inline int send(struct tt_kernel_event *from)
     return 1;
 }
 
-/* head: slot, what, kind, and whether the stack is wanted. */
-#define HEAD(slot, what, kind, stack)                                                              \
-    ((__u64)(__u32)(slot) | (__u64)(what) << 32 | (__u64)(kind) << 40 | (__u64)(stack) << 48)
+/* A record: without the stack, and with it. Two functions, since each is proven with all that it
+ * calls, in every program that calls it. */
+#define HEAD(slot, what, kind) ((__u64)(__u32)(slot) | (__u64)(what) << 32 | (__u64)(kind) << 40)
+#define EVENT(head, ...)                                                                           \
+    {                                                                                              \
+        .slot = (__u32)(head), .what = (head) >> 32 & 0xff, .kind = (head) >> 40 & 0xff, .n = 1,   \
+        .value = {__VA_ARGS__},                                                                    \
+    }
+__noinline int tell(__u64 head, __u64 a, __u64 b, __u64 c, __u64 d)
+{
+    const struct tt_kernel_event e = EVENT(head, a, b, c, d);
+    if (!send_short(&e))
+        __sync_fetch_and_add(&shared.lost_events, 1);
+    return 0;
+}
 __noinline int report(__u64 head, __u64 a, __u64 b, __u64 c, __u64 d)
 {
-    struct tt_kernel_event e = {
-        .slot = (__u32)head,
-        .what = head >> 32 & 0xff,
-        .kind = head >> 40 & 0xff,
-        .n = 1,
-        .value = {a, b, c, d},
-    };
-    if (head >> 48) {
-        e.owner = owner_here();
-        struct pt_regs *regs = regs_here();
-        e.ip = regs->ip;
-        e.sp = regs->sp;
-        e.bp = regs->bp;
-        e.di = regs->di;
-        e.site = known_site(e.ip, e.sp, e.bp, (__u64)e.slot << 8 | e.kind);
-    }
+    struct tt_kernel_event e = EVENT(head, a, b, c, d);
+    struct pt_regs *regs = regs_here();
+    e.owner = owner_here();
+    e.ip = regs->ip;
+    e.sp = regs->sp;
+    e.bp = regs->bp;
+    e.di = regs->di;
+    e.site = known_site(e.ip, e.sp, e.bp, (__u64)e.slot << 8 | e.kind);
     if (!send(&e))
         __sync_fetch_and_add(&shared.lost_events, 1);
     return 0;

@@ -17,27 +17,13 @@ struct {
     __type(value, __u64);
 } far SEC(".maps");
 
-static __always_inline __u32 bin_of(__u32 age)
-{
-    __u32 log = 0, v = age;
-    if (age < 2)
-        return 0;
-    for (__u32 step = 16; step; step >>= 1)
-        if (v >> step) {
-            v >>= step;
-            log += step;
-        }
-    __u32 bin = 2 * log - 1 + ((__u64)age * age >= 1ULL << (2 * log + 1));
-    return bin < TT_KERNEL_BINS ? bin : TT_KERNEL_BINS - 1;
-}
-
 /* A unit that the table had is gone. A pending one is counted by the loader, which will miss it. */
 static __always_inline void died(__u64 entry)
 {
     __u32 site = (__u32)(entry >> 44);
     if (site == TT_KERNEL_PENDING || site >= TT_KERNEL_SITES)
         return;
-    __u32 age = (READ(shared.tick) - (__u32)entry) & 0xffffff, bin = bin_of(age);
+    __u32 bin = tt_kernel_bin((READ(shared.tick) - (__u32)entry) & 0xffffff);
     if (bin < TT_KERNEL_BINS)
         __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].deaths[bin], 1);
 }
@@ -48,7 +34,7 @@ __noinline int end_word(__u32 slot, __u32 fd, __u32 keep)
     __u32 w = __sync_lock_test_and_set(word_of(slot, fd), keep);
     end_owner(w & TT_KERNEL_OWNER_ID);
     if (w & TT_KERNEL_HAS_PORT)
-        report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_PORT, 0), fd, 0, 0, 0);
+        tell(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_PORT), fd, 0, 0, 0);
     return 0;
 }
 
@@ -124,7 +110,14 @@ static __always_inline void take_fd(__u32 slot, __u32 fd)
         __sync_fetch_and_add(&shared.foreign, 1);
 }
 
-/* The same where the stack is not known: pending until the loader has unwound it. */
+/* The same as a function of its own, for all but the most frequent callers. */
+__noinline int put_one(__u32 slot, __u32 fd, __u64 entry, __u32 kind)
+{
+    put_fd(slot, fd, entry, kind);
+    return 0;
+}
+
+/* A descriptor came where the stack is not known: pending until the loader has unwound it. */
 __noinline int acquired_raw(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 second)
 {
     struct pt_regs *regs = regs_here();
@@ -142,18 +135,18 @@ __noinline int acquired_raw(__u32 slot, __u32 kind, __u32 n, __u32 first, __u32 
         .bp = regs->bp,
         .di = regs->di,
     };
-    put_fd(slot, first, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial, tick), kind);
+    put_one(slot, first, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial, tick), kind);
     if (n > 1)
-        put_fd(slot, second, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial + 1, tick), kind);
+        put_one(slot, second, TT_KERNEL_ENTRY(TT_KERNEL_PENDING, e.serial + 1, tick), kind);
     if (e.owner)
         __sync_fetch_and_add(&shared.owner[e.owner & (TT_KERNEL_OWNERS - 1)].births, n);
     if (send(&e))
         return 0;
     __u32 site =
         READ(shared.slot[slot & (TT_KERNEL_SLOTS - 1)].unknown[e.kind == TT_KERNEL_SOCKET]);
-    put_fd(slot, first, TT_KERNEL_ENTRY(site, e.owner, tick), MET);
+    put_one(slot, first, TT_KERNEL_ENTRY(site, e.owner, tick), MET);
     if (n > 1)
-        put_fd(slot, second, TT_KERNEL_ENTRY(site, e.owner, tick), MET);
+        put_one(slot, second, TT_KERNEL_ENTRY(site, e.owner, tick), MET);
     __sync_fetch_and_add(&shared.lost_stacks, n);
     __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);
     return 0;
@@ -170,7 +163,7 @@ static __always_inline int acquired_at(const struct pt_regs *regs, __u32 slot, _
     __u64 entry = TT_KERNEL_ENTRY(site, owner, READ(shared.tick));
     put_fd(slot, first, entry, kind);
     if (n > 1)
-        put_fd(slot, second, entry, kind);
+        put_one(slot, second, entry, kind);
     if (owner)
         __sync_fetch_and_add(&shared.owner[owner & (TT_KERNEL_OWNERS - 1)].births, n);
     __sync_fetch_and_add(&shared.count[site & (TT_KERNEL_SITES - 1)].births, n);

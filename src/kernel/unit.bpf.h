@@ -17,7 +17,7 @@ EXIT(map)
     if (slot < 0 || FAILED(ctx->ret) || starts_thread())
         return 0;
     struct pt_regs *regs = regs_here();
-    report(HEAD(slot, regs->dx & PROT_EXEC ? TT_KERNEL_CODE : TT_KERNEL_MAP, TT_KERNEL_MAPPING, 1),
+    report(HEAD(slot, regs->dx & PROT_EXEC ? TT_KERNEL_CODE : TT_KERNEL_MAP, TT_KERNEL_MAPPING),
            (__u64)ctx->ret, regs->si, regs->r10 & MAP_FIXED, 0);
     return 0;
 }
@@ -26,8 +26,8 @@ EXIT(unmap)
 {
     int slot = slot_here();
     if (slot >= 0 && !ctx->ret)
-        report(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING, 0), regs_here()->di, regs_here()->si,
-               0, 0);
+        tell(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING), regs_here()->di, regs_here()->si, 0,
+             0);
     return 0;
 }
 
@@ -37,7 +37,7 @@ EXIT(remap)
     if (slot < 0 || FAILED(ctx->ret))
         return 0;
     struct pt_regs *regs = regs_here();
-    report(HEAD(slot, TT_KERNEL_REMAP, TT_KERNEL_MAPPING, 1), (__u64)ctx->ret, regs->dx, regs->di,
+    report(HEAD(slot, TT_KERNEL_REMAP, TT_KERNEL_MAPPING), (__u64)ctx->ret, regs->dx, regs->di,
            regs->si);
     return 0;
 }
@@ -46,7 +46,7 @@ EXIT(grow)
 {
     int slot = slot_here();
     if (slot >= 0)
-        report(HEAD(slot, TT_KERNEL_BRK, TT_KERNEL_MAPPING, 1), (__u64)ctx->ret, 0, 0, 0);
+        report(HEAD(slot, TT_KERNEL_BRK, TT_KERNEL_MAPPING), (__u64)ctx->ret, 0, 0, 0);
     return 0;
 }
 
@@ -54,7 +54,7 @@ EXIT(map_segment)
 {
     int slot = slot_here();
     if (slot >= 0 && !FAILED(ctx->ret)) /* the length is the segment's, which the loader looks up */
-        report(HEAD(slot, TT_KERNEL_MAP, TT_KERNEL_MAPPING, 1), (__u64)ctx->ret, 0,
+        report(HEAD(slot, TT_KERNEL_MAP, TT_KERNEL_MAPPING), (__u64)ctx->ret, 0,
                regs_here()->dx & SHM_REMAP, 0);
     return 0;
 }
@@ -63,7 +63,7 @@ EXIT(unmap_segment)
 {
     int slot = slot_here();
     if (slot >= 0 && !ctx->ret)
-        report(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING, 0), regs_here()->di, 0, 0, 0);
+        tell(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING), regs_here()->di, 0, 0, 0);
     return 0;
 }
 
@@ -74,7 +74,7 @@ static __always_inline int cloned(int slot, __u64 flags, long ret)
     __u32 kind = flags & CLONE_THREAD ? TT_KERNEL_THREAD : TT_KERNEL_CHILD;
     if (kind == TT_KERNEL_THREAD && starts_thread())
         return 0;
-    report(HEAD(slot, TT_KERNEL_ACQUIRE, kind, 1), (__u32)ret, 0, 0, 0);
+    report(HEAD(slot, TT_KERNEL_ACQUIRE, kind), (__u32)ret, 0, 0, 0);
     return 0;
 }
 EXIT(fork_clone)
@@ -107,7 +107,7 @@ EXIT(reap)
     if (!bpf_probe_read_user(&status, sizeof status, (void *)regs_here()->si) &&
         ((status & 0xff) == 0x7f || status == 0xffff))
         return 0;
-    report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_CHILD, 0), (__u32)ctx->ret, 0, 0, 0);
+    tell(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_CHILD), (__u32)ctx->ret, 0, 0, 0);
     return 0;
 }
 
@@ -125,7 +125,7 @@ EXIT(reap_by_id)
         bpf_probe_read_user(&pid, sizeof pid, (void *)(at + 16)) || !pid || info[2] < 1 ||
         info[2] > CLD_DUMPED)
         return 0;
-    report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_CHILD, 0), pid, 0, 0, 0);
+    tell(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_CHILD), pid, 0, 0, 0);
     return 0;
 }
 
@@ -134,14 +134,14 @@ EXIT(make_timer)
 {
     int slot = slot_here(), id;
     if (slot >= 0 && ctx->ret == 0 && !bpf_probe_read_user(&id, sizeof id, (void *)regs_here()->dx))
-        report(HEAD(slot, TT_KERNEL_ACQUIRE, TT_KERNEL_TIMER, 1), (__u32)id, 0, 0, 0);
+        report(HEAD(slot, TT_KERNEL_ACQUIRE, TT_KERNEL_TIMER), (__u32)id, 0, 0, 0);
     return 0;
 }
 EXIT(drop_timer)
 {
     int slot = slot_here();
     if (slot >= 0 && !ctx->ret)
-        report(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_TIMER, 0), (__u32)regs_here()->di, 0, 0, 0);
+        tell(HEAD(slot, TT_KERNEL_RELEASE, TT_KERNEL_TIMER), (__u32)regs_here()->di, 0, 0, 0);
     return 0;
 }
 
@@ -153,7 +153,7 @@ static __always_inline int made(long ret, __u32 kind, __u64 key, __u64 flags)
 {
     int slot = slot_here();
     if (slot >= 0 && ret >= 0 && ((__u32)key == IPC_PRIVATE || (flags & IPC_CREAT)))
-        report(HEAD(slot, TT_KERNEL_ACQUIRE, kind, 1), (__u64)ret, 0, 0, 0);
+        report(HEAD(slot, TT_KERNEL_ACQUIRE, kind), (__u64)ret, 0, 0, 0);
     return 0;
 }
 EXIT(make_shm)
@@ -173,7 +173,7 @@ static __always_inline int dropped(long ret, __u64 id, __u64 command, __u32 kind
 {
     int slot = slot_here();
     if (slot >= 0 && !ret && (__u32)command == IPC_RMID)
-        report(HEAD(slot, TT_KERNEL_RELEASE, kind, 0), (__u32)id, 0, 0, 0);
+        tell(HEAD(slot, TT_KERNEL_RELEASE, kind), (__u32)id, 0, 0, 0);
     return 0;
 }
 EXIT(drop_shm)

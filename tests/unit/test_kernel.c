@@ -443,9 +443,17 @@ static void a_stack_beyond_its_copy_is_cut(void **state)
     assert_false(seen.words.whole); /* too far apart to be compared in the kernel */
 }
 
+static void ages_have_the_tapes_bins(void **state)
+{
+    (void)state;
+    for (uint32_t age = 0; age <= TT_TAPE_TICK_MAX; age += 1 + age / 4096)
+        assert_int_equal(tt_kernel_bin(age), tt_tape_bin(age));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ages_have_the_tapes_bins),
         cmocka_unit_test(same_stack_same_site),
         cmocka_unit_test(held_units_are_found_again),
         cmocka_unit_test(mappings_keep_their_account),
