@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network of the test's own: a namespace with nothing but its loopback interface, so that tests which
+"""A network of the test's own, and System V objects (of which a machine has 4096 segments for all): a namespace with nothing but its loopback interface, so that tests which
 run side by side with fixed ports (a list of ports for rpcssd, SIPp's 5060) can't meet, and captures show
 only what the test sent. Needs root; without it the test shares the host's network. Start: enter, before any thread
 or socket is made."""
@@ -10,6 +10,7 @@ import socket
 import struct
 
 CLONE_NEWNET = 0x40000000
+CLONE_NEWIPC = 0x08000000
 SIOCSIFFLAGS = 0x8914  # netdevice(7)
 IFF_UP_LOOPBACK_RUNNING = 0x1 | 0x8 | 0x40
 entered = False
@@ -26,6 +27,7 @@ def new_namespace():
     host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     libc = ctypes.CDLL(None, use_errno=True)
     try:
+        libc.unshare(CLONE_NEWIPC)
         if libc.unshare(CLONE_NEWNET):
             return False
         try:

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Calls of probed functions that are under way. What a thread does while it starts another one is
- * the C library's: the stack it maps, the clone. Start: calls, starts_thread. */
+/* Calls of probed functions that are under way. What a thread does while it starts another one or
+ * opens a semaphore is the C library's: the stack it maps, the clone. Start: calls, inside_call. */
 #ifndef TT_KERNEL_CALL_BPF_H
 #define TT_KERNEL_CALL_BPF_H
 
 #include "stack.bpf.h"
 
-/* By thread and the place of the return address; sp 0: the thread is in pthread_create. */
+/* By thread and the place of the return address; sp 0: the thread is in one of these. */
 struct call {
     __u64 thread, sp;
 };
@@ -21,7 +21,7 @@ struct {
     __type(value, struct kept);
 } calls SEC(".maps");
 
-static __always_inline void start_thread(__u64 thread, int begins)
+static __always_inline void go_inside(__u64 thread, int begins)
 {
     struct call key = {thread, 0};
     struct kept kept = {0, 0};
@@ -31,7 +31,7 @@ static __always_inline void start_thread(__u64 thread, int begins)
         bpf_map_delete_elem(&calls, &key);
 }
 
-static __always_inline int starts_thread(void)
+static __always_inline int inside_call(void)
 {
     struct call key = {bpf_get_current_pid_tgid(), 0};
     return bpf_map_lookup_elem(&calls, &key) != NULL;

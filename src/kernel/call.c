@@ -7,6 +7,11 @@
  * tt_kernel_call_acquired. */
 #include "kernel/internal.h"
 
+bool tt_kernel_is_counted(uint32_t space)
+{
+    return space == TT_SPACE_LIBRARY || space == TT_SPACE_NAMED_SEMAPHORE;
+}
+
 static void put_late(struct tt_kernel_image *image, const struct tt_kernel_late *late)
 {
     image->late[image->late_next++ % TT_KERNEL_LATE] = *late;
@@ -52,7 +57,7 @@ void tt_kernel_call_acquired(struct tt_kernel *kernel, struct tt_kernel_image *i
     uint32_t space = tt_kernel_space(e->kind);
     uint64_t value = e->value[0], began = e->value[1], now = e->value[2];
     struct tt_tape_held *held = tt_kernel_tape_find(&image->tape, space, value);
-    bool counted = space == TT_SPACE_LIBRARY;
+    bool counted = tt_kernel_is_counted(space);
     if (held && counted) {
         held->also++; /* of the first; the site of this one may need the table */
         born(kernel, image, e, tt_tape_further(value, held->also));
@@ -96,7 +101,7 @@ void tt_kernel_call_released(struct tt_kernel_image *image, const struct tt_kern
         put_late(image, &early);
         return;
     }
-    if (space == TT_SPACE_LIBRARY && held->also > 0) {
+    if (tt_kernel_is_counted(space) && held->also > 0) {
         struct tt_tape_held *last =
             tt_kernel_tape_find(&image->tape, space, tt_tape_further(value, held->also));
         held->also--;

@@ -63,6 +63,7 @@ enum tt_kernel_kind {
     TT_KERNEL_LIBRARY,
     TT_KERNEL_STREAM,
     TT_KERNEL_DIRECTORY,
+    TT_KERNEL_NAMED, /* a POSIX semaphore that is open */
     TT_KERNEL_KINDS,
     TT_KERNEL_DECLARED = 32, /* + index of the declared handle */
     TT_KERNEL_DECLARED_END = 64,
@@ -97,6 +98,7 @@ enum tt_kernel_what {
     TT_KERNEL_REMAP,    /* [value[2], + value[3]) became [value[0], + value[1]) */
     TT_KERNEL_BRK,      /* the heap ends at value[0] */
     TT_KERNEL_CODE,     /* an executable mapping came: modules are to be read again */
+    TT_KERNEL_PROTECT,  /* [value[0], + value[1]) became executable */
     TT_KERNEL_FORK, /* value[0]: process id of the child, which has `slot`; value[1]: parent's slot
                      */
     TT_KERNEL_EXEC, /* `slot` is the new image's; value[1]: slot of the one before */

@@ -18,7 +18,7 @@ static void free_image(struct tt_kernel *kernel, struct tt_kernel_image *image)
         kernel->local[image->links.data[i].global] = 0;
         tt_vec_push(&kernel->free_sites, image->links.data[i].global);
     }
-    tt_kernel_forget_known(kernel, image->slot);
+    tt_kernel_forget_known(kernel, image->slot, 0, UINT64_MAX);
     tt_kernel_owners_clear(kernel, image);
     kernel->image[image->slot] = NULL;
     tt_kernel_tape_free(&image->tape);
@@ -138,10 +138,11 @@ static void released(struct tt_kernel_image *image, uint32_t space, uint64_t val
     tt_kernel_tape_take(held);
 }
 
-static void code_changed(struct tt_kernel *kernel, struct tt_kernel_image *image)
+/* Code came to an interval, or went. */
+static void code_changed(struct tt_kernel *kernel, struct tt_kernel_image *image, uint64_t start,
+                         uint64_t end)
 {
-    tt_kernel_forget_known(kernel, image->slot);
-    tt_kernel_unwind_again(image->unwind);
+    tt_kernel_forget_known(kernel, image->slot, start, end);
     image->tape.head->module_epoch++;
 }
 
@@ -155,8 +156,8 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
         if (!e->value[1]) /* shmdt */
             end = tt_kernel_spans_end(image, start);
         tt_kernel_spans_cut(image, start, end, e->tick);
-        if (tt_kernel_unwind_holds(image->unwind, start, end))
-            code_changed(kernel, image);
+        if (tt_kernel_unwind_gone(image->unwind, start, end))
+            code_changed(kernel, image, start, end);
         return;
     case TT_KERNEL_BRK:
         /* the heap is one mapping, however often it grows */
@@ -180,10 +181,17 @@ static void mapped(struct tt_kernel *kernel, struct tt_kernel_image *image,
         }
         image->brk = start;
         return;
+    case TT_KERNEL_PROTECT:
     case TT_KERNEL_CODE:
-        code_changed(kernel, image);
+        tt_kernel_unwind_code(image->unwind, start, end);
+        code_changed(kernel, image, start, end);
+        if (e->what == TT_KERNEL_PROTECT)
+            return;
         break;
     default:
+        if (e->what == TT_KERNEL_MAP && e->value[2] &&
+            tt_kernel_unwind_gone(image->unwind, start, end))
+            code_changed(kernel, image, start, end);
         break;
     }
     site = tt_kernel_site(kernel, image, e, &number);

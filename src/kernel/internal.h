@@ -10,6 +10,8 @@
  *   spans.c  mappings as intervals
  *   tape.c   writing a tape
  *   unwind.c stacks from copies of stack memory
+ *   rules.c  what leads from frame to frame: the code of a process
+ *   files.c  the files with that code
  * Start: struct tt_kernel_image. */
 #ifndef TT_KERNEL_INTERNAL_H
 #define TT_KERNEL_INTERNAL_H
@@ -88,7 +90,7 @@ struct tt_tape_held *tt_kernel_tape_put(struct tt_kernel_tape *tape, uint32_t sp
                                         uint32_t site, uint32_t tick, uint64_t size);
 void tt_kernel_tape_take(struct tt_tape_held *held);
 
-/* ---- unwind.c ---- */
+/* ---- unwind.c, rules.c ---- */
 
 /* The words that led through a stack, for tt_kernel_known. */
 struct tt_kernel_words {
@@ -123,12 +125,12 @@ struct tt_kernel_files *tt_kernel_files_new(void);
 void tt_kernel_files_free(struct tt_kernel_files *files);
 struct tt_kernel_unwind *tt_kernel_unwind_new(struct tt_kernel_files *files, pid_t pid);
 void tt_kernel_unwind_free(struct tt_kernel_unwind *unwind);
-/* The mappings have changed: they are read again; true if they could be. */
-bool tt_kernel_unwind_again(struct tt_kernel_unwind *unwind);
 /* The end of the mapping at `start`, read anew; start itself when there is none. */
 uint64_t tt_kernel_unwind_end(struct tt_kernel_unwind *unwind, uint64_t start);
-/* Whether the interval holds code that stacks were unwound through. */
-bool tt_kernel_unwind_holds(const struct tt_kernel_unwind *unwind, uint64_t start, uint64_t end);
+/* Code came to the interval. */
+void tt_kernel_unwind_code(struct tt_kernel_unwind *unwind, uint64_t start, uint64_t end);
+/* Whatever was in the interval is gone. Whether that was code. */
+bool tt_kernel_unwind_gone(struct tt_kernel_unwind *unwind, uint64_t start, uint64_t end);
 void tt_kernel_unwind(struct tt_kernel_unwind *unwind, const struct tt_kernel_stopped *stopped,
                       struct tt_kernel_frames *frames, struct tt_kernel_words *words);
 
@@ -229,8 +231,9 @@ uint32_t tt_kernel_space(uint32_t kind);
 #define TT_KERNEL_IGNORE UINT32_MAX
 uint32_t tt_kernel_site(struct tt_kernel *kernel, struct tt_kernel_image *image,
                         const struct tt_kernel_event *e, uint32_t *number);
-/* The stacks of a slot that were handed over are not valid any more. */
-void tt_kernel_forget_known(struct tt_kernel *kernel, uint32_t slot);
+/* The stacks of a slot that were handed over and that lead through an interval are not valid any
+ * more. */
+void tt_kernel_forget_known(struct tt_kernel *kernel, uint32_t slot, uint64_t start, uint64_t end);
 /* A number for a tape site of an image, by which the kernel side counts it; 0: none is free. */
 uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t site,
                           enum tt_kernel_kind kind);
@@ -247,6 +250,8 @@ void tt_kernel_owners_clear(struct tt_kernel *kernel, const struct tt_kernel_ima
 void tt_kernel_call_acquired(struct tt_kernel *kernel, struct tt_kernel_image *image,
                              const struct tt_kernel_event *e);
 void tt_kernel_call_released(struct tt_kernel_image *image, const struct tt_kernel_event *e);
+/* Whether one value is acquired several times, and counted. */
+bool tt_kernel_is_counted(uint32_t space);
 /* A unit of whatever kind is gone. */
 void tt_kernel_died(struct tt_kernel_image *image, struct tt_tape_held *held, uint32_t tick);
 

@@ -37,9 +37,10 @@ bool tt_kernel_built(void);
 struct tt_kernel *tt_kernel_open(const struct tt_kernel_options *options, struct tt_error *err);
 
 /* A function of the C library or of a declared handle: what a call of it does, where it stands in a
- * file. space: of THREAD, LIBRARY, STREAM and DIRECTORY or a declared one; what: TT_WATCH_ACQUIRE
- * (in THREAD unless it is started detached) or _RELEASE; also: as in TT_WATCH_ALSO_FD, below 255.
- * result: 0, -EOPNOTSUPP for what a probe cannot tell, or what the kernel said. */
+ * file. space: of THREAD, LIBRARY, STREAM, DIRECTORY, NAMED_SEMAPHORE or a declared one; what:
+ * TT_WATCH_ACQUIRE (in THREAD unless it is started detached) or _RELEASE; also: as in
+ * TT_WATCH_ALSO_FD, below 255. result: 0, -EOPNOTSUPP for what a probe cannot tell, or what the
+ * kernel said. */
 struct tt_kernel_function {
     uint64_t offset;
     uint8_t space, what, from, valid, flags, width;

@@ -48,6 +48,7 @@ static const struct {
     {"close_fds", "close_range"},
     {"map", "mmap"},
     {"unmap", "munmap"},
+    {"protect", "mprotect pkey_mprotect"},
     {"remap", "mremap"},
     {"grow", "brk"},
     {"map_segment", "shmat"},

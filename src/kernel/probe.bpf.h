@@ -58,6 +58,12 @@ static __always_inline int detached(__u64 attr)
            !bpf_probe_read_user(&flags, sizeof flags, (void *)(attr + ATTR_FLAGS)) && (flags & 1);
 }
 
+/* What the C library maps and starts for these is part of them. */
+static __always_inline int is_made_inside(__u32 kind)
+{
+    return kind == TT_KERNEL_JOINED || kind == TT_KERNEL_NAMED;
+}
+
 SEC("uprobe")
 int handle_enter(struct pt_regs *ctx)
 {
@@ -78,11 +84,12 @@ int handle_enter(struct pt_regs *ctx)
             if ((cookie >> 24 & 0xff) == TT_KERNEL_ALWAYS)
                 return report_call(ctx, HEAD(slot, TT_KERNEL_RELEASE, kind), kept.value, kept.since,
                                    0);
-        } else if (kind == TT_KERNEL_JOINED) {
-            start_thread(key.thread, 1);
-            if (detached(ctx->si))
-                return 0;
         }
+    }
+    if (!(cookie >> 8 & 0xff) && is_made_inside(kind)) {
+        go_inside(key.thread, 1);
+        if (kind == TT_KERNEL_JOINED && detached(ctx->si))
+            return 0;
     }
     bpf_map_update_elem(&calls, &key, &kept, BPF_ANY);
     return 0;
@@ -98,8 +105,8 @@ int handle_return(struct pt_regs *ctx)
     __u32 from = cookie >> 16 & 0xff, valid = cookie >> 24 & 0xff, in = cookie >> 48 & 0xff;
     __s64 ret = (__s64)narrow(ctx->ax, cookie);
     struct call key = {bpf_get_current_pid_tgid(), ctx->sp - 8};
-    if ((cookie & 0xffff) == TT_KERNEL_JOINED)
-        start_thread(key.thread, 0);
+    if (!(cookie >> 8 & 0xff) && is_made_inside(cookie & 0xff))
+        go_inside(key.thread, 0);
     struct kept *kept = bpf_map_lookup_elem(&calls, &key);
     if (!kept)
         return 0; /* it began before us, is told already, or need not be */

@@ -87,7 +87,8 @@ static const struct {
 } spaces[] = {{TT_SPACE_THREAD, TT_KERNEL_JOINED},
               {TT_SPACE_LIBRARY, TT_KERNEL_LIBRARY},
               {TT_SPACE_STREAM, TT_KERNEL_STREAM},
-              {TT_SPACE_DIRECTORY, TT_KERNEL_DIRECTORY}};
+              {TT_SPACE_DIRECTORY, TT_KERNEL_DIRECTORY},
+              {TT_SPACE_NAMED_SEMAPHORE, TT_KERNEL_NAMED}};
 
 /* 0: none that calls of functions are told of. */
 static uint32_t kind_of(uint8_t space)
@@ -103,7 +104,7 @@ static bool can_tell(const struct tt_kernel_function *f)
 {
     const unsigned known = TT_WATCH_WIDE | TT_WATCH_COUNTED | TT_WATCH_ALSO_FD;
     return (f->what == TT_WATCH_ACQUIRE || f->what == TT_WATCH_RELEASE) && !(f->flags & ~known) &&
-           !(f->flags & TT_WATCH_COUNTED) == (f->space != TT_SPACE_LIBRARY) && f->also < 255 &&
+           !(f->flags & TT_WATCH_COUNTED) == !tt_kernel_is_counted(f->space) && f->also < 255 &&
            kind_of(f->space);
 }
 

@@ -27,6 +27,7 @@ static const struct {
     [TT_KERNEL_LIBRARY] = {TT_KIND_LIBRARY, TT_SPACE_LIBRARY},
     [TT_KERNEL_STREAM] = {TT_KIND_STREAM, TT_SPACE_STREAM},
     [TT_KERNEL_DIRECTORY] = {TT_KIND_DIRECTORY, TT_SPACE_DIRECTORY},
+    [TT_KERNEL_NAMED] = {TT_KIND_IPC, TT_SPACE_NAMED_SEMAPHORE},
 };
 
 bool tt_kernel_kind_known(uint32_t kind)
@@ -69,11 +70,21 @@ uint32_t tt_kernel_number(struct tt_kernel *kernel, struct tt_kernel_image *imag
 
 /* ---- stacks ---- */
 
-void tt_kernel_forget_known(struct tt_kernel *kernel, uint32_t slot)
+static bool leads_through(const struct tt_kernel_known *k, uint64_t start, uint64_t end)
+{
+    if (k->ip >= start && k->ip < end)
+        return true;
+    for (uint32_t i = 0; i < k->n; i++)
+        if (!(k->at[i] & 1) && k->word[i] >= start && k->word[i] < end)
+            return true;
+    return false;
+}
+
+void tt_kernel_forget_known(struct tt_kernel *kernel, uint32_t slot, uint64_t start, uint64_t end)
 {
     for (uint32_t i = 0; i < TT_KERNEL_CACHE; i++) {
         struct tt_kernel_known *k = &kernel->shared->known[i];
-        if (k->ip && k->key >> 8 == slot) {
+        if (k->ip && k->key >> 8 == slot && leads_through(k, start, end)) {
             __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_RELEASE);
             k->ip = 0;
             __atomic_store_n(&k->seq, k->seq + 1, __ATOMIC_RELEASE);

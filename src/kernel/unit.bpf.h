@@ -14,7 +14,7 @@
 EXIT(map)
 {
     int slot = slot_here();
-    if (slot < 0 || FAILED(ctx->ret) || starts_thread())
+    if (slot < 0 || FAILED(ctx->ret) || inside_call())
         return 0;
     struct pt_regs *regs = regs_here();
     report(HEAD(slot, regs->dx & PROT_EXEC ? TT_KERNEL_CODE : TT_KERNEL_MAP, TT_KERNEL_MAPPING),
@@ -27,6 +27,16 @@ EXIT(unmap)
     int slot = slot_here();
     if (slot >= 0 && !ctx->ret)
         tell(HEAD(slot, TT_KERNEL_UNMAP, TT_KERNEL_MAPPING), regs_here()->di, regs_here()->si, 0,
+             0);
+    return 0;
+}
+
+/* Code that is written first and made executable then, as compilers at run time do. */
+EXIT(protect)
+{
+    int slot = slot_here();
+    if (slot >= 0 && !ctx->ret && (regs_here()->dx & PROT_EXEC))
+        tell(HEAD(slot, TT_KERNEL_PROTECT, TT_KERNEL_MAPPING), regs_here()->di, regs_here()->si, 0,
              0);
     return 0;
 }
@@ -72,7 +82,7 @@ EXIT(unmap_segment)
 static __always_inline int cloned(int slot, __u64 flags, long ret)
 {
     __u32 kind = flags & CLONE_THREAD ? TT_KERNEL_THREAD : TT_KERNEL_CHILD;
-    if (kind == TT_KERNEL_THREAD && starts_thread())
+    if (kind == TT_KERNEL_THREAD && inside_call())
         return 0;
     report(HEAD(slot, TT_KERNEL_ACQUIRE, kind), (__u32)ret, 0, 0, 0);
     return 0;

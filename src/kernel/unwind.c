@@ -1,197 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stacks of a process from copies of its stack memory. The rules are elfutils': .eh_frame, and
- * .debug_frame where there is no other (Go), looked up once per program counter and kept as the few
- * operations that they are. Code without rules is walked by its frame pointer, as long as that
- * leads up the stack. What was read on the way is noted: a stack whose words are the same again is
- * the same stack (event.h, struct tt_kernel_known). Start: tt_kernel_unwind. */
-#include <dwarf.h>
-#include <elfutils/libdw.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
+/* Stacks of a process from copies of its stack memory, by the rules of rules.c. Code without rules
+ * is walked by its frame pointer, as long as that leads up the stack. What was read on the way is
+ * noted: a stack whose words are the same again is the same stack (event.h, struct
+ * tt_kernel_known). Start: tt_kernel_unwind. */
 #include <string.h>
 
-#include "kernel/files.h"
+#include "kernel/rules.h"
 
-#define REG_DI 5u
-#define REG_BP 6u /* DWARF numbers, System V ABI x86-64, figure 3.36 */
-#define REG_SP 7u
-#define REG_IP 16u
 #define OPS_MOST 32u
 #define EVAL_DEEP 16u
-
-/* ---- rows ---- */
-
-/* The usual rules need no operations: CFA is a register plus an offset, the return address lies
- * right below it, and rbp is the same or saved at an offset from it. */
-enum { ROW_NONE, ROW_PLAIN, ROW_OPS, ROW_END };
-enum { BP_SAME, BP_SAVED, BP_OPS, BP_LOST };
-struct row {
-    uint8_t kind, bp, cfa_reg, signal;
-    bool ip_di;  /* the return address is in rdi: vfork, whose stack the child uses too */
-    bool ip_ops; /* the return address by operations, of memory */
-    int64_t cfa_off, bp_off;
-    Dwarf_Frame *frame; /* owns the operations; NULL for plain rows */
-    Dwarf_Op *cfa, *bp_at, *ip_at;
-    Dwarf_Op cfa_room[3], bp_room[3], ip_room[3];
-    size_t n_cfa, n_bp, n_ip;
-};
-
-struct tt_kernel_unwind {
-    struct tt_kernel_files *files;
-    pid_t pid;
-    struct tt_proc_maps maps;
-    TT_VEC(struct row *) rows;
-    struct tt_map row_at;     /* program counter to index */
-    struct tt_map wrapper_at; /* program counter to whether it is in a wrapper */
-};
-
-static void drop_rows(struct tt_kernel_unwind *u)
-{
-    for (size_t i = 0; i < u->rows.len; i++) {
-        free(u->rows.data[i]->frame);
-        free(u->rows.data[i]);
-    }
-    tt_vec_free(&u->rows);
-    tt_map_free(&u->row_at);
-    tt_map_free(&u->wrapper_at);
-}
-
-struct tt_kernel_unwind *tt_kernel_unwind_new(struct tt_kernel_files *files, pid_t pid)
-{
-    struct tt_kernel_unwind *u = calloc(1, sizeof *u);
-    if (!u)
-        return NULL;
-    u->files = files;
-    u->pid = pid;
-    tt_kernel_unwind_again(u);
-    return u;
-}
-
-void tt_kernel_unwind_free(struct tt_kernel_unwind *u)
-{
-    if (!u)
-        return;
-    drop_rows(u);
-    tt_proc_maps_free(&u->maps);
-    free(u);
-}
-
-bool tt_kernel_unwind_again(struct tt_kernel_unwind *u)
-{
-    struct tt_proc_maps now = {0};
-    if (tt_proc_maps_read(u->pid, &now) || !now.maps.len) {
-        tt_proc_maps_free(&now); /* it has ended: what is known stays */
-        return false;
-    }
-    tt_proc_maps_free(&u->maps);
-    u->maps = now;
-    return true;
-}
-
-static const struct tt_proc_map *code_at(const struct tt_kernel_unwind *u, uint64_t pc)
-{
-    const struct tt_proc_map *map = tt_proc_map_at(&u->maps, pc);
-    return map && map->exec ? map : NULL;
-}
-
-uint64_t tt_kernel_unwind_end(struct tt_kernel_unwind *u, uint64_t start)
-{
-    const struct tt_proc_map *map =
-        tt_kernel_unwind_again(u) ? tt_proc_map_at(&u->maps, start) : NULL;
-    return map && map->start == start ? map->end : start;
-}
-
-bool tt_kernel_unwind_holds(const struct tt_kernel_unwind *u, uint64_t start, uint64_t end)
-{
-    for (size_t i = 0; i < u->maps.maps.len; i++) {
-        const struct tt_proc_map *map = &u->maps.maps.data[i];
-        if (map->exec && map->start < end && start < map->end)
-            return true;
-    }
-    return false;
-}
-
-/* Takes the rule of one register, if it is a plain one: 1 saved at *off from the CFA, 0 same,
- * 2 undefined, -1 other. */
-static int plain_rule(const Dwarf_Op *ops, size_t n, const Dwarf_Op *room, int64_t *off)
-{
-    if (n == 0)
-        return ops == room ? 2 : 0;
-    if (ops[0].atom != DW_OP_call_frame_cfa || n > 2 ||
-        (n == 2 && ops[1].atom != DW_OP_plus_uconst))
-        return -1;
-    *off = n == 2 ? (int64_t)ops[1].number : 0;
-    return 1;
-}
-
-static void describe(struct row *row, Dwarf_Frame *frame)
-{
-    bool signal = false;
-    int64_t off;
-    dwarf_frame_info(frame, NULL, NULL, &signal);
-    row->signal = signal;
-    if (dwarf_frame_cfa(frame, &row->cfa, &row->n_cfa) || !row->n_cfa ||
-        dwarf_frame_register(frame, REG_IP, row->ip_room, &row->ip_at, &row->n_ip) ||
-        dwarf_frame_register(frame, REG_BP, row->bp_room, &row->bp_at, &row->n_bp))
-        return;
-    int rule = plain_rule(row->ip_at, row->n_ip, row->ip_room, &off);
-    if (rule == 2 || rule == 0) {
-        row->kind = rule == 2 ? ROW_END : ROW_NONE;
-        return;
-    }
-    row->ip_di =
-        row->n_ip == 1 && row->ip_at[0].atom == DW_OP_regx && row->ip_at[0].number == REG_DI;
-    row->ip_ops = rule < 0 || off != -8;
-    rule = plain_rule(row->bp_at, row->n_bp, row->bp_room, &row->bp_off);
-    row->bp = rule == 0 ? BP_SAME : rule == 1 ? BP_SAVED : rule == 2 ? BP_LOST : BP_OPS;
-    row->kind = ROW_OPS;
-    if (row->n_cfa == 1 && row->cfa[0].atom == DW_OP_bregx &&
-        (row->cfa[0].number == REG_SP || row->cfa[0].number == REG_BP)) {
-        row->kind = ROW_PLAIN;
-        row->cfa_reg = (uint8_t)row->cfa[0].number;
-        row->cfa_off = (int64_t)row->cfa[0].number2;
-    }
-}
-
-static struct tt_kernel_file *file_at(const struct tt_kernel_unwind *u,
-                                      const struct tt_proc_map *map)
-{
-    return map && map->inode
-               ? tt_kernel_files_get(u->files, u->pid, map, tt_proc_map_path(&u->maps, map))
-               : NULL;
-}
-
-static struct row *compute(struct tt_kernel_unwind *u, uint64_t pc)
-{
-    const struct tt_proc_map *map = code_at(u, pc);
-    struct row *row = calloc(1, sizeof *row);
-    if (!row)
-        return NULL;
-    struct tt_kernel_file *file = file_at(u, map);
-    uint64_t address;
-    if (file && tt_kernel_file_address(file, map, pc, &address) &&
-        (row->frame = tt_kernel_file_frame(file, address)) != NULL)
-        describe(row, row->frame);
-    return row;
-}
-
-static struct row *row_of(struct tt_kernel_unwind *u, uint64_t pc)
-{
-    uint64_t *at = tt_map_get(&u->row_at, pc);
-    if (at)
-        return u->rows.data[*at];
-    struct row *row = compute(u, pc);
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): a list of pointers */
-    if (!row || tt_vec_push(&u->rows, row)) {
-        free(row);
-        return NULL;
-    }
-    tt_map_put(&u->row_at, pc, u->rows.len - 1);
-    return row;
-}
-
-/* ---- the walk ---- */
 
 struct walk {
     const struct tt_kernel_stopped *stopped;
@@ -263,11 +80,14 @@ static bool evaluate(struct walk *w, const Dwarf_Op *ops, size_t n, uint64_t cfa
             return false;
         if (atom == DW_OP_bregx || (atom >= DW_OP_breg0 && atom <= DW_OP_breg31)) {
             uint64_t off = atom == DW_OP_bregx ? op->number2 : op->number;
-            if (reg != REG_SP && reg != REG_BP && reg != REG_IP)
+            if (reg != TT_KERNEL_REG_SP && reg != TT_KERNEL_REG_BP && reg != TT_KERNEL_REG_IP)
                 return false;
-            if (reg == REG_BP)
+            if (reg == TT_KERNEL_REG_BP)
                 need_bp(w);
-            stack[top++] = (reg == REG_SP ? w->sp : reg == REG_BP ? w->bp : w->pc) + off;
+            stack[top++] = (reg == TT_KERNEL_REG_SP   ? w->sp
+                            : reg == TT_KERNEL_REG_BP ? w->bp
+                                                      : w->pc) +
+                           off;
         } else if (atom == DW_OP_call_frame_cfa) {
             stack[top++] = cfa;
         } else if (atom >= DW_OP_lit0 && atom <= DW_OP_lit31) {
@@ -315,10 +135,10 @@ static int step_by_pointer(struct walk *w)
 
 /* A stub around a system call may have neither rules nor a frame: glibc's clone3 ends its rules
  * before the call, since they would be wrong in the child; Go's Syscall6 is assembly. */
-static bool step_out_of_stub(const struct tt_kernel_unwind *u, struct walk *w)
+static bool step_out_of_stub(struct tt_kernel_unwind *u, struct walk *w)
 {
     uint64_t ip;
-    if (!peek(w, w->sp, &ip) || !code_at(u, ip))
+    if (!peek(w, w->sp, &ip) || !tt_kernel_is_code(u, ip))
         return false;
     note(w, w->sp, ip, false);
     w->sp += 8;
@@ -327,7 +147,7 @@ static bool step_out_of_stub(const struct tt_kernel_unwind *u, struct walk *w)
 }
 
 /* To the caller's frame. 1: done; 0: this was the outermost; -1: lost. */
-static int step(struct walk *w, const struct row *row)
+static int step(struct walk *w, const struct tt_kernel_row *row)
 {
     uint64_t cfa, at, bp = w->bp, bp_from = w->bp_from;
     if (!row || row->kind == ROW_NONE)
@@ -335,9 +155,9 @@ static int step(struct walk *w, const struct row *row)
     if (row->kind == ROW_END)
         return 0;
     if (row->kind == ROW_PLAIN) {
-        if (row->cfa_reg == REG_BP)
+        if (row->cfa_reg == TT_KERNEL_REG_BP)
             need_bp(w);
-        cfa = (row->cfa_reg == REG_BP ? w->bp : w->sp) + (uint64_t)row->cfa_off;
+        cfa = (row->cfa_reg == TT_KERNEL_REG_BP ? w->bp : w->sp) + (uint64_t)row->cfa_off;
     } else if (!evaluate(w, row->cfa, row->n_cfa, 0, &cfa)) {
         return -1;
     }
@@ -374,47 +194,6 @@ static int step(struct walk *w, const struct row *row)
     return ip ? 1 : 0;
 }
 
-static bool begins(const char *name, const char *const *with)
-{
-    for (; *with; with++)
-        if (strncmp(name, *with, strlen(*with)) == 0)
-            return true;
-    return false;
-}
-
-static const char *name_at(const struct tt_kernel_unwind *u, uint64_t pc)
-{
-    const struct tt_proc_map *map = code_at(u, pc);
-    const char *path = map ? tt_proc_map_path(&u->maps, map) : "", *name = strrchr(path, '/');
-    return name ? name + 1 : path;
-}
-
-static bool in_loader(const struct tt_kernel_unwind *u, uint64_t pc)
-{
-    static const char *const loader[] = {"ld-linux", "ld-2.", NULL};
-    return begins(name_at(u, pc), loader);
-}
-
-static void name_place(struct tt_kernel_unwind *u, uint64_t pc, struct tt_kernel_frames *frames)
-{
-    static const char *const libc[] = {"libc.so", "libc-2.", "libpthread",
-                                       "ld-musl", "librt",   NULL};
-    const struct tt_proc_map *map = code_at(u, pc);
-    frames->wrapper = begins(name_at(u, pc), libc);
-    if (frames->wrapper || in_loader(u, pc) || !map || !map->inode)
-        return;
-    const uint64_t *known = tt_map_get(&u->wrapper_at, pc);
-    if (known) {
-        frames->wrapper = *known;
-        return;
-    }
-    const struct tt_kernel_file *f = file_at(u, map);
-    uint64_t address;
-    frames->wrapper =
-        f && tt_kernel_file_address(f, map, pc, &address) && tt_kernel_file_reserved(f, address);
-    tt_map_put(&u->wrapper_at, pc, frames->wrapper);
-}
-
 void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped *stopped,
                       struct tt_kernel_frames *frames, struct tt_kernel_words *words)
 {
@@ -426,28 +205,27 @@ void tt_kernel_unwind(struct tt_kernel_unwind *u, const struct tt_kernel_stopped
     bool exact = true; /* pc is the next instruction, not one behind a call */
     *words = (struct tt_kernel_words){.whole = true};
     *frames = (struct tt_kernel_frames){0};
-    if (!code_at(u, w.pc) && tt_kernel_unwind_again(u))
-        drop_rows(u);
-    name_place(u, w.pc, frames);
+    tt_kernel_becomes_code(u, w.pc);
+    frames->wrapper = tt_kernel_in_libc(u, w.pc);
     for (;;) {
         if (frames->n == TT_TAPE_DEPTH) {
             frames->cut = true;
             break;
         }
         frames->pc[frames->n++] = w.pc;
-        const struct row *row = row_of(u, exact ? w.pc : w.pc - 1);
+        const struct tt_kernel_row *row = tt_kernel_row(u, exact ? w.pc : w.pc - 1);
         exact = row && row->signal;
         bool stub = frames->n == 1 && (!row || row->kind == ROW_NONE);
         int went = stub && step_out_of_stub(u, &w) ? 1 : step(&w, row);
         if (went == 0)
             break;
-        if (went < 0 || !code_at(u, w.pc)) {
+        if (went < 0 || !tt_kernel_is_code(u, w.pc)) {
             /* the loader's first code has no rules that say so */
-            frames->cut = !in_loader(u, frames->pc[frames->n - 1]);
+            frames->cut = !tt_kernel_in_loader(u, frames->pc[frames->n - 1]);
             frames->short_copy = w.out;
             break;
         }
     }
-    frames->loader = in_loader(u, frames->pc[frames->n - 1]);
-    frames->loads = in_loader(u, frames->pc[0]);
+    frames->loader = tt_kernel_in_loader(u, frames->pc[frames->n - 1]);
+    frames->loads = tt_kernel_in_loader(u, frames->pc[0]);
 }

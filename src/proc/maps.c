@@ -89,6 +89,10 @@ int tt_proc_maps_read(pid_t pid, struct tt_proc_maps *maps)
             break;
         len += (size_t)n;
     }
+    /* The text ends early when the process ends meanwhile; then there is nothing to read at all. */
+    char first;
+    if (!code && pread(fd, &first, 1, 0) <= 0)
+        len = 0;
     close(fd);
     if (!code) {
         maps->text[len] = '\0';

@@ -133,7 +133,8 @@ struct tt_image {
     bool attached, attach_changed; /* it was attached to; its row changed */
     bool kernel;                   /* recorded from the kernel's side: no agent is in it */
     bool kernel_left;              /* and not any more */
-    uint8_t calls_step;            /* of tt_kernel_call_watch; 0 when the modules are new */
+    uint8_t calls_step;            /* of tt_kernel_call_watch; 0 when its modules are new */
+    uint64_t calls_places;         /* of tt_kernel_call_again */
     uint64_t handles_probed;       /* bit i: the i-th function of the declared handles */
     bool left;                     /* the agent was taken out, and its tape is empty */
 };
@@ -317,10 +318,13 @@ int tt_kernel_poll_fd(const struct tt_recorder *rec);
  * when there is more to do. */
 void tt_kernel_call_ahead(struct tt_recorder *rec, pid_t pid, const char *path);
 bool tt_kernel_call_watch(struct tt_recorder *rec, struct tt_image *image);
-/* Whether the function's first bytes in the process are the file's: one that begins with a jump of
- * an agent's is not probed. fd: of the file; -1: path says where it is. */
-bool tt_kernel_call_unchanged(pid_t pid, uint64_t address, const char *path, int fd,
-                              uint64_t offset, uint64_t size);
+/* The list of modules is new: they are looked at again if those with such functions are. */
+void tt_kernel_call_again(struct tt_image *image);
+/* 0: the function's first bytes in the process are the file's. -EEXIST: it begins with a jump of an
+ * agent's, and is not probed; -ESRCH: the process has ended. fd: of the file; -1: path says where
+ * it is. */
+int tt_kernel_call_changed(pid_t pid, uint64_t address, const char *path, int fd, uint64_t offset,
+                           uint64_t size);
 
 /* kernel.c, while it runs */
 /* What a refusal of the kernel's probes means. */

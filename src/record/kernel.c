@@ -124,16 +124,17 @@ const char *tt_kernel_why_not(int code)
     return code == -EOPNOTSUPP ? "a probe cannot tell what it does"
            : code == -ENOSPC   ? "too many probes"
            : code == -EINVAL   ? "the kernel puts no probe there (needs Linux 6.6)"
-           : code == -EEXIST   ? "it begins with another's jump"
+           : code == -EEXIST   ? "its code was changed by another tool (an agent's jump)"
+           : code == -ESRCH    ? "the process has ended"
                                : strerror(-code);
 }
 
-/* Whether a function may be probed in a process: not when it was changed there. */
-static bool is_ours(const struct place *place, pid_t pid, const struct tt_record_function *at,
-                    bool runs)
+/* Why a function may not be probed in a process. */
+static int refuses(const struct place *place, pid_t pid, const struct tt_record_function *at,
+                   bool runs)
 {
-    return !runs ||
-           tt_kernel_call_unchanged(pid, at->entry, place->path, -1, place->offset, at->size);
+    return runs ? tt_kernel_call_changed(pid, at->entry, place->path, -1, place->offset, at->size)
+                : 0;
 }
 
 /* Probes what of the declared handles is found in these modules and is not in `done` yet. Returns
@@ -159,13 +160,13 @@ static uint64_t probe(struct tt_recorder *rec, const struct tt_session_module *m
             if (!bit || (done & bit) || !place_of(rec, modules, n, f->function, &at, &place))
                 continue;
             function.offset = place.offset;
-            int code = is_ours(&place, pid, &at, runs) ? 0 : -EEXIST;
+            int code = refuses(&place, pid, &at, runs);
             if (!code && tt_kernel_declare(rec->kernel, pid, place.path, -1, &function, 1))
                 code = function.result;
             char line[320];
             snprintf(line, sizeof line, "handle %s (%s) is not watched: %s", o->handles[i].name,
                      f->function, tt_kernel_why_not(code));
-            if (code)
+            if (code && code != -ESRCH)
                 tt_loop_say(rec, line);
             found |= bit; /* to be said once */
         }
@@ -184,9 +185,9 @@ static void count(struct tt_recorder *rec, const struct tt_session_module *modul
         struct tt_record_function at;
         if ((op && op->address) || !place_of(rec, modules, n, o->operations[i].function, &at, &f))
             continue;
-        int code = is_ours(&f, pid, &at, image != NULL)
-                       ? tt_kernel_count(rec->kernel, f.path, f.offset, pid, (uint32_t)i)
-                       : -EEXIST;
+        int code = refuses(&f, pid, &at, image != NULL);
+        if (!code)
+            code = tt_kernel_count(rec->kernel, f.path, f.offset, pid, (uint32_t)i);
         if (!op)
             continue;
         op->row_written = false;
@@ -270,7 +271,7 @@ static void probe_image(struct tt_recorder *rec, struct tt_image *image)
     size_t n;
     bool counts = list_operations(rec, image);
     struct tt_session_module *modules = rec->kernel ? tt_modules_now(image, &n) : NULL;
-    image->calls_step = 0;
+    tt_kernel_call_again(image);
     if (modules && rec->options->resolve) {
         image->handles_probed |=
             probe(rec, modules, n, (pid_t)image->pid, image->handles_probed, true);
@@ -294,15 +295,19 @@ static void read_modules(struct tt_recorder *rec, struct tt_image *image, uint64
     probe_image(rec, image);
 }
 
-/* Records that come meanwhile may bring images, and end them. */
-static void watch_libraries(struct tt_recorder *rec)
+/* Records that come meanwhile may bring images, and end them. True: it took a while. */
+static bool watch_libraries(struct tt_recorder *rec)
 {
+    bool took = false;
     for (size_t i = 0; i < rec->images.len; i++) {
         struct tt_image *image = rec->images.data[i];
         while (image->kernel && image->alive && image->id && !image->kernel_left &&
-               tt_kernel_call_watch(rec, image))
+               tt_kernel_call_watch(rec, image)) {
             tt_kernel_consume(rec->kernel);
+            took = true;
+        }
     }
+    return took;
 }
 
 void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
@@ -319,7 +324,8 @@ void tt_kernel_turn(struct tt_recorder *rec, uint64_t now_ns)
         if (image->kernel && image->alive && image->id && !image->kernel_left)
             read_modules(rec, image, now_ns, held);
     }
-    watch_libraries(rec);
+    if (watch_libraries(rec)) /* what is compared with /proc now must not be older */
+        tt_kernel_visit(rec->kernel, tt_record_tick_at(rec, tt_clock_now()), false);
     if (held)
         tt_hold_answer(&rec->hold);
 }

@@ -5,6 +5,7 @@
  * acquires, and without it nothing is acquired. Only glibc's objects are known from inside; and a
  * program that has neither it nor names has no place for a probe. Start: tt_kernel_call_watch. */
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,26 +28,31 @@ struct place {
     uint64_t at;
 };
 
-bool tt_kernel_call_unchanged(pid_t pid, uint64_t address, const char *path, int fd,
-                              uint64_t offset, uint64_t size)
+int tt_kernel_call_changed(pid_t pid, uint64_t address, const char *path, int fd, uint64_t offset,
+                           uint64_t size)
 {
     uint8_t memory[LOOKED_AT], file[LOOKED_AT];
     char name[32];
     size_t n = size && size < LOOKED_AT ? (size_t)size : LOOKED_AT;
     int own = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
     if (fd < 0 && own < 0)
-        return true; /* which nobody can probe */
+        return 0; /* which nobody can probe */
     snprintf(name, sizeof name, "/proc/%d/mem", (int)pid);
     int mem = open(name, O_RDONLY | O_CLOEXEC);
-    bool same = mem >= 0 && pread(mem, memory, n, (off_t)address) == (ssize_t)n &&
-                pread(fd < 0 ? own : fd, file, n, (off_t)offset) == (ssize_t)n;
+    ssize_t got = mem < 0 ? -1 : pread(mem, memory, n, (off_t)address);
+    int code = got == (ssize_t)n                               ? 0
+               : got >= 0 || errno == ENOENT || errno == ESRCH ? -ESRCH /* it has no memory */
+                                                               : -errno;
+    /* a probe that stands already, of a parent's too, is a breakpoint */
+    if (!code &&
+        (pread(fd < 0 ? own : fd, file, n, (off_t)offset) != (ssize_t)n ||
+         (memory[0] != file[0] && memory[0] != BREAKPOINT) || memcmp(memory + 1, file + 1, n - 1)))
+        code = -EEXIST;
     if (mem >= 0)
         close(mem);
     if (own >= 0)
         close(own);
-    /* a probe that stands already, of a parent's too, is a breakpoint */
-    return same && (memory[0] == file[0] || memory[0] == BREAKPOINT) &&
-           memcmp(memory + 1, file + 1, n - 1) == 0;
+    return code;
 }
 
 /* ---- what is said, once ---- */
@@ -73,29 +79,41 @@ static bool is_chosen(const struct tt_recorder *rec, uint8_t kind)
     return false;
 }
 
-static bool is_of(const struct tt_library_function *f, const struct tt_resource *kind,
-                  bool acquires)
+/* What is told so. many: NULL the resource's own word. */
+static const struct told {
+    uint8_t kind, space;
+    const char *many;
+} told[] = {{TT_KIND_THREAD, TT_SPACE_THREAD, NULL},
+            {TT_KIND_LIBRARY, TT_SPACE_LIBRARY, NULL},
+            {TT_KIND_STREAM, TT_SPACE_STREAM, NULL},
+            {TT_KIND_DIRECTORY, TT_SPACE_DIRECTORY, NULL},
+            {TT_KIND_IPC, TT_SPACE_NAMED_SEMAPHORE, "named semaphores"}};
+#define TOLD (sizeof told / sizeof *told)
+
+static bool is_of(const struct tt_library_function *f, const struct told *t, bool acquires)
 {
     uint8_t what = f->row->what == TT_WATCH_THREAD ? TT_WATCH_ACQUIRE : f->row->what;
-    return f->kind == kind->kind && what == (acquires ? TT_WATCH_ACQUIRE : TT_WATCH_RELEASE);
+    return f->kind == t->kind && f->row->space == t->space &&
+           what == (acquires ? TT_WATCH_ACQUIRE : TT_WATCH_RELEASE);
 }
 
-/* Watches the functions of a kind that acquire it or that release it. Returns how many there are;
- * *why: of those that cannot be watched. */
-static size_t watch(const struct place *place, const struct tt_library *library,
-                    const struct tt_resource *kind, bool acquires, const char **why)
+/* Watches the functions of a kind that acquire it or that release it. Returns how many there are,
+ * or why one cannot be watched. */
+static int watch(const struct place *place, const struct tt_library *library, const struct told *t,
+                 bool acquires)
 {
     struct tt_kernel_function list[FUNCTIONS_MOST];
     size_t n = 0, bad;
+    int code = 0;
     for (size_t i = 0; i < library->functions.len && n < FUNCTIONS_MOST; i++) {
         const struct tt_library_function *f = &library->functions.data[i];
-        if (!is_of(f, kind, acquires))
+        if (!is_of(f, t, acquires))
             continue;
-        if (place->at && !tt_kernel_call_unchanged(place->pid, place->at + f->offset, place->path,
-                                                   place->fd, f->offset, f->size)) {
-            *why = "their functions begin with another's jump";
-            return 1;
-        }
+        if (place->at)
+            code = tt_kernel_call_changed(place->pid, place->at + f->offset, place->path, place->fd,
+                                          f->offset, f->size);
+        if (code)
+            return code;
         list[n++] = (struct tt_kernel_function){
             .offset = f->offset,
             .space = f->row->space,
@@ -110,26 +128,23 @@ static size_t watch(const struct place *place, const struct tt_library *library,
     bad = tt_kernel_declare(place->rec->kernel, place->pid, place->path, place->fd, list, n);
     for (size_t i = 0; bad && i < n; i++)
         if (list[i].result)
-            *why = tt_kernel_why_not(list[i].result);
-    return n;
+            code = list[i].result;
+    return code ? code : (int)n;
 }
 
-static const uint8_t told[] = {TT_KIND_THREAD, TT_KIND_LIBRARY, TT_KIND_STREAM, TT_KIND_DIRECTORY};
-#define TOLD (sizeof told / sizeof *told)
-
-static void watch_kind(const struct place *place, const struct tt_library *library, uint8_t which)
+static void watch_kind(const struct place *place, const struct tt_library *library,
+                       const struct told *t)
 {
-    const struct tt_resource *kind = tt_resource_of(which);
-    const char *why = NULL;
-    if (!library->glibc || !is_chosen(place->rec, which))
+    if (!library->glibc || !is_chosen(place->rec, t->kind))
         return;
-    size_t gives = watch(place, library, kind, false, &why), takes = 0;
-    if (gives && !why)
-        takes = watch(place, library, kind, true, &why);
-    if (why)
-        say(place->rec, which, kind->many, place->pid, why);
-    else if (takes && place->at)
-        tt_kernel_watches(place->rec->kernel, place->pid, kind->space);
+    int n = watch(place, library, t, false);
+    if (n > 0)
+        n = watch(place, library, t, true);
+    if (n > 0 && place->at)
+        tt_kernel_watches(place->rec->kernel, place->pid, t->space);
+    else if (n < 0 && n != -ESRCH) /* it has ended: nothing is missed */
+        say(place->rec, 1 + (unsigned)(t - told), t->many ? t->many : tt_resource_of(t->kind)->many,
+            place->pid, tt_kernel_why_not(n));
 }
 
 /* ---- before a command runs ---- */
@@ -157,7 +172,7 @@ static void watch_file(struct tt_recorder *rec, pid_t pid, const char *path, int
     const struct place place = {.rec = rec, .pid = pid, .path = path, .fd = fd};
     const struct tt_library *library = tt_library_read(rec, path, build_id, fd, linked_in);
     for (size_t i = 0; library && i < TOLD; i++)
-        watch_kind(&place, library, told[i]);
+        watch_kind(&place, library, &told[i]);
 }
 
 /* Which C library a program gets is known when it has it; most likely it is ours. If not, the
@@ -207,6 +222,26 @@ static void say_none(struct tt_recorder *rec, const struct tt_image *image,
                   : "it is a static program without names of glibc's functions");
 }
 
+/* What tells the modules with such functions from others: 0 for none. */
+static uint64_t places_of(const struct tt_image *image)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < image->modules.len; i++) {
+        const struct tt_session_module *m = &image->modules.data[i].row;
+        if (m->until_ns == 0 && (tt_library_is(m->path) || strcmp(m->path, image->exe) == 0))
+            sum += tt_map_mix(m->start ^ tt_map_hash(m->path, strlen(m->path)));
+    }
+    return sum;
+}
+
+void tt_kernel_call_again(struct tt_image *image)
+{
+    uint64_t places = places_of(image);
+    if (places != image->calls_places)
+        image->calls_step = 0;
+    image->calls_places = places;
+}
+
 bool tt_kernel_call_watch(struct tt_recorder *rec, struct tt_image *image)
 {
     bool glibc = false;
@@ -226,7 +261,7 @@ bool tt_kernel_call_watch(struct tt_recorder *rec, struct tt_image *image)
         glibc |= library && library->glibc;
         if (fd < 0)
             continue;
-        watch_kind(&place, library, told[step]);
+        watch_kind(&place, library, &told[step]);
         close(fd);
     }
     if (!glibc)
