@@ -56,7 +56,7 @@ static void add_client(client_vec *clients, struct tt_map *at, const struct tt_c
 {
     uint64_t key = owner->pid > 0 ? (uint64_t)owner->pid : NO_PID + which;
     const uint64_t *known = tt_map_get(at, key);
-    if (known) {
+    if (known && clients->data) {
         clients->data[*known].units += units;
         return;
     }

@@ -50,8 +50,8 @@ void tt_kernel_fds_clear(struct tt_kernel *kernel, uint32_t slot)
 {
     uint64_t key, next;
     memset(place(kernel, slot, 0), 0, TT_KERNEL_FDS * sizeof(uint64_t));
-    memset(&kernel->shared->word[slot * TT_KERNEL_FDS], 0, TT_KERNEL_FDS * sizeof(uint32_t));
-    memset(&kernel->shared->ops[slot * TT_KERNEL_OPS], 0, TT_KERNEL_OPS * sizeof(uint64_t));
+    memset(&kernel->shared->word[(size_t)slot * TT_KERNEL_FDS], 0, TT_KERNEL_FDS * sizeof(uint32_t));
+    memset(&kernel->shared->ops[(size_t)slot * TT_KERNEL_OPS], 0, TT_KERNEL_OPS * sizeof(uint64_t));
     kernel->shared->slot[slot] = (struct tt_kernel_slot){0};
     for (bool more = tt_kernel_far_next(&kernel->load, &key, true); more; key = next) {
         next = key;
