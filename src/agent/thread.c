@@ -184,30 +184,35 @@ struct tt_thread *tt_thread_make(void)
     return t;
 }
 
+/* The threads that are not here left their stacks, control blocks with our word included: the
+ * child's glibc gives them to new threads, so their states stay with them too. From the last one
+ * down, so that the first slot opens all. */
 void tt_thread_forked(struct tt_thread *own)
 {
     tt_agent.generation++;
-    tt_agent.pool_free = 0;
-    tt_agent.pool_used = own != NULL;
-    tt_agent.sweep_at = 64;
-    for (uint32_t i = 0; i < tt_agent.pool_made; i++) {
+    tt_agent.pool_free = tt_agent.pool_used = 0;
+    for (uint32_t i = tt_agent.pool_made; i-- > 0;) {
         struct tt_thread *t = state(i);
         t->slot = NULL;
-        if (t == own)
+        if (t->tcb == 0) {
+            t->next_free = tt_agent.pool_free;
+            tt_agent.pool_free = i + 1;
             continue;
-        t->tcb = 0;
-        t->next_free = tt_agent.pool_free;
-        tt_agent.pool_free = i + 1;
+        }
+        tt_agent.pool_used++;
+        t->busy = 0;
+        t->depth = t->site = 0;
+        t->vfork = t->owner = 0;
+        if (t != own)
+            t->inner = 0;
+        give_slot(t);
+        for (unsigned k = 0; k < TT_RANGES; k++)
+            tt_place_claim(t, t->range[k]);
     }
+    tt_agent.sweep_at = tt_agent.pool_used * 2 < 64 ? 64 : tt_agent.pool_used * 2;
     if (own) {
-        own->busy = 0;
-        own->depth = own->site = 0;
-        own->vfork = own->owner = 0;
         own->tid = tt_sandboxed ? 1 : tt_sys_gettid();
         seed(own);
-        give_slot(own);
-        for (unsigned i = 0; i < TT_RANGES; i++)
-            tt_place_claim(own, own->range[i]);
     }
 }
 

@@ -17,6 +17,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "tape/tape.h"
+
 enum { GENERATIONS = 10, THREADS = 4, EACH = 100000, CHILDREN = 12, SHARED = 1000000 };
 
 __attribute__((noinline)) void count_this(void); /* not static: none is made of it */
@@ -122,6 +124,70 @@ static void children(void)
     calls += 8ULL * CHILDREN * EACH;
 }
 
+/* ---- threads of a forked child ---- */
+
+static pthread_barrier_t barrier;
+static uint64_t word[6];
+
+static void *remain(void *arg)
+{
+    be_seen();
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    return arg;
+}
+
+static void *remember(void *arg)
+{
+    be_seen();
+    __asm__ volatile("mov %%fs:%c1, %0" : "=r"(*(uint64_t *)arg) : "i"(TT_TAPE_STATE_WORD));
+    pthread_barrier_wait(&barrier); /* all live at once */
+    enter(EACH);
+    return arg;
+}
+
+/* Every other thread gets the stack of one that the parent has and the child has not; none of them
+ * shares a state of the agent's with another. */
+static int distinct(void)
+{
+    pthread_t t[6];
+    pthread_attr_t large;
+    pthread_barrier_init(&barrier, NULL, 7);
+    pthread_attr_init(&large);
+    pthread_attr_setstacksize(&large, 16 << 20);
+    for (int i = 0; i < 6; i++)
+        if (pthread_create(&t[i], i % 2 ? NULL : &large, remember, &word[i]) != 0)
+            return 0;
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < 6; i++)
+        pthread_join(t[i], NULL);
+    for (int i = 0; i < 6; i++)
+        for (int k = 0; k < i; k++)
+            if (word[i] == word[k])
+                return 0;
+    return 1;
+}
+
+static void child_of_threads(void)
+{
+    pthread_t t[3];
+    int status = -1;
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 3; i++)
+        if (pthread_create(&t[i], NULL, remain, NULL) != 0)
+            abort();
+    pthread_barrier_wait(&barrier);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(!distinct());
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < 3; i++)
+        pthread_join(t[i], NULL);
+    if (waitpid(pid, &status, 0) != pid || status != 0)
+        abort();
+    calls += 6ULL * EACH;
+}
+
 /* ---- one control block for two ---- */
 
 static volatile int ended, begun;
@@ -193,6 +259,7 @@ int main(void)
     threads();
     signals();
     children();
+    child_of_threads();
     coroutines();
     shared_block();
     printf("%lu\n", (unsigned long)(calls + by_handlers));
