@@ -276,10 +276,14 @@ int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, cons
     uint8_t *at = tt_agent.base;
     tt_agent.attached = 1;
     open_locks();
-    *why = "no memory file can be made: raise RLIMIT_FSIZE (ulimit -f)";
     *fd = tt_tape_memory(TT_TAPE_FILE_BYTES(host->granule_shift));
-    if (*fd < 0)
+    if (*fd < 0) {
+        *why =
+            *fd == -TT_EMFILE  ? "it has no descriptor left: raise RLIMIT_NOFILE (prlimit --nofile)"
+            : *fd == -TT_EFBIG ? "no memory file can be made: raise RLIMIT_FSIZE (prlimit --fsize)"
+                               : "no memory file can be made";
         return *fd;
+    }
     if (at && host->granule_shift != tt_agent.granule_shift) {
         /* As the head, the slots of threads stay: one may stand in a stub that adds to its own. */
         tt_sys_munmap(at + TT_TAPE_OFF_RING, TT_TAPE_OFF_THREADS - TT_TAPE_OFF_RING);

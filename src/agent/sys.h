@@ -51,6 +51,8 @@ static inline long tt_sys(long number, long a, long b, long c, long d, long e, l
 #define TT_EEXIST 17
 #define TT_ENOMEM 12
 #define TT_EINVAL 22
+#define TT_EMFILE 24
+#define TT_EFBIG 27
 #define TT_ETIMEDOUT 110
 
 /* An mmap that failed: the kernel's answers -4095..-1. */

@@ -20,7 +20,7 @@ static int make_file(uint32_t pid, uint64_t bytes)
         return -1;
     char path[256], *end = path + sizeof path;
     if (tt_sys_limit(TT_RLIMIT_FSIZE) < bytes) /* ftruncate would raise SIGXFSZ */
-        return -27;
+        return -TT_EFBIG;
     for (uint64_t n = 0; n < 1000; n++) {
         char *at = tt_text_put(path, end, tt_agent.conf.dir);
         at = tt_text_put(at, end, "/tape.");
@@ -46,7 +46,7 @@ static int make_file(uint32_t pid, uint64_t bytes)
 int tt_tape_memory(uint64_t bytes)
 {
     if (tt_sys_limit(TT_RLIMIT_FSIZE) < bytes)
-        return -27;
+        return -TT_EFBIG;
     int fd = (int)tt_sys(__NR_memfd_create, (long)"telltale", TT_MFD_CLOEXEC, 0, 0, 0, 0);
     if (fd == -TT_EACCES) /* vm.memfd_noexec=2 */
         fd = (int)tt_sys(__NR_memfd_create, (long)"telltale", TT_MFD_CLOEXEC | TT_MFD_NOEXEC_SEAL,

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -269,6 +270,23 @@ static int64_t map(struct tt_remote *remote, uint64_t at, uint64_t size, struct 
     return result < 0 ? result : 0;
 }
 
+/* What mmap in the target refused, with what would help. */
+static int explain_map(pid_t pid, int code, struct tt_error *err)
+{
+    struct rlimit limit;
+    if (code != -ENOMEM)
+        return tt_error_sys(err, code, "cannot map memory in process %d", (int)pid);
+    if (prlimit(pid, RLIMIT_AS, NULL, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        return tt_error_set(err, code,
+                            "cannot attach to process %d: its limit on address space leaves no "
+                            "room: raise RLIMIT_AS (prlimit --as)",
+                            (int)pid);
+    return tt_error_set(err, code,
+                        "cannot map memory in process %d: it has too many mappings "
+                        "(vm.max_map_count), or the machine no memory (vm.overcommit_memory)",
+                        (int)pid);
+}
+
 static int place(struct tt_remote *remote, uint64_t near, uint64_t size, uint64_t *at, bool *again,
                  struct tt_error *err)
 {
@@ -291,7 +309,7 @@ static int place(struct tt_remote *remote, uint64_t near, uint64_t size, uint64_
     if (code == 0)
         return 0;
     *at = 0;
-    return tt_error_sys(err, (int)code, "cannot map memory in process %d", (int)t->pid);
+    return explain_map(t->pid, (int)code, err);
 }
 
 static int make_writable(struct tt_remote *remote, const struct tt_load_file *file,

@@ -88,6 +88,7 @@ static void name_site(struct tt_report_material *m, struct tt_report_site *site,
     site->module = top->module;
     site->file = top->file;
     site->line = top->line;
+    site->offset = top->offset;
 }
 
 static int by_lost_bytes(const void *a, const void *b)

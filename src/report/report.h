@@ -99,6 +99,7 @@ struct tt_report_site {
     unsigned line;
     const char *module;
     uint32_t size_min, size_max;
+    uint64_t offset; /* in the module, as addr2line counts; told where no function is known */
 };
 
 /* Blocks of one shape that nothing points to, by the latest snapshot of their process. */

@@ -17,7 +17,8 @@ static struct tt_symbol_frame frame_of(const struct tt_report_site *site)
     return (struct tt_symbol_frame){.function = tt_phrase_text(site->function),
                                     .module = tt_phrase_text(site->module),
                                     .file = tt_phrase_text(site->file),
-                                    .line = site->line};
+                                    .line = site->line,
+                                    .offset = site->offset};
 }
 
 static void write_lost(const struct tt_report_sites *sites, struct tt_text *out)

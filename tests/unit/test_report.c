@@ -352,16 +352,17 @@ static void test_sites(void **state)
     (void)state;
     static const struct tt_report_site list[] = {
         {1, 7, "heap", 2000, 4000, 80000, 88.2, 29.4, false, "owner_record_new", "/src/owner.c", 88,
-         "/srv/callowner", 40, 40},
+         "/srv/callowner", 40, 40, 0},
         {1, 8, "heap", 1234567, 99999999, 5e9, 0.25, 0.1, true,
          "lab::Book<lab::Order, std::less<unsigned long long const> >::add", "", 0, "/srv/lab", 16,
-         4096},
-        {1, 9, "fd", 3, 3, 0, NAN, NAN, false, "", "", 0, "", 0, 0},
+         4096, 0},
+        {1, 9, "fd", 3, 3, 0, NAN, NAN, false, "", "", 0, "", 0, 0, 0},
+        {1, 10, "mapping", 1, 1, 8192, 2, 2, false, "", "", 0, "/lib/libapr-1.so.0", 0, 0, 0x1b8e4},
     };
     static const struct tt_report_lost lost[] = {
         {1, 2000, 96000, 1990, 100, "48 bytes: text \"sip:\033\""}};
     struct tt_report_sites sites = {
-        .list = list, .n = 3, .lost = lost, .n_lost = 1, .more = 12, .seconds = 90};
+        .list = list, .n = 4, .lost = lost, .n_lost = 1, .more = 12, .seconds = 90};
     struct tt_text out = {0};
     assert_int_equal(tt_report_sites("text", &sites, &out, NULL), 0);
     expect_decent(out.data);
@@ -380,7 +381,7 @@ static void test_sites(void **state)
     assert_non_null(root);
     assert_string_equal(json_string_value(json_object_get(root, "schema")), "telltale.sites/1");
     json_t *rows = json_object_get(root, "sites");
-    assert_int_equal(json_array_size(rows), 3);
+    assert_int_equal(json_array_size(rows), 4);
     assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 0), "live")), 2000);
     assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "oldest_seconds")));
     assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "bytes")));
