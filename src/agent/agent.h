@@ -161,9 +161,15 @@ struct tt_row {
 };
 
 /* A mapping of the process, from /proc/self/maps. */
+enum tt_map_is { TT_IS_READ = 1, TT_IS_EXEC = 2, TT_IS_VDSO = 4, TT_IS_STACK = 8 };
 struct tt_map {
     uint64_t lo, hi, offset, file; /* file: device and inode mixed, 0 anonymous */
-    uint32_t read, exec, vdso, stack;
+    uint64_t is;                   /* enum tt_map_is */
+};
+struct tt_maps {
+    uint32_t turn; /* odd while it is written */
+    uint32_t count, room;
+    struct tt_map map[];
 };
 
 struct tt_agent {
@@ -202,8 +208,9 @@ struct tt_agent {
     /* rows: open-addressed, insert-only; replaced by a larger table when full */
     struct tt_row_table *rows;
     uint32_t row_count;
-    struct tt_map *maps; /* under row_lock */
-    uint32_t map_count, map_room, maps_valid;
+    uint32_t row_epoch;   /* moves when rows are forgotten */
+    struct tt_maps *maps; /* to look in: one of these two; NULL: neither is to be trusted */
+    struct tt_maps *maps_of[2];
 
     /* threads */
     uint8_t *pool;
@@ -313,12 +320,19 @@ TT_HIDDEN void tt_place_leave(struct tt_thread *t);
 /* The thread runs within `r`. */
 TT_HIDDEN void tt_place_claim(struct tt_thread *t, struct tt_range r);
 
-/* maps.c: call with row_lock held. */
-TT_HIDDEN int tt_maps_read(char *text); /* scratch of TT_TEXT bytes */
-TT_HIDDEN const struct tt_map *tt_maps_find(uint64_t address);
+/* maps.c */
+/* Reads the mappings anew; with row_lock held, or where nobody else is. Scratch of TT_TEXT bytes. 0
+ * or a negative errno. */
+TT_HIDDEN int tt_maps_read(char *text);
+/* What was read is not to be trusted any more. */
+TT_HIDDEN void tt_maps_drop(void);
+/* The mapping of `address` as it was read last, and the address of the ELF header of the module
+ * that it is of (0: not known); `header` may be NULL. 0: there is none. Waits for nobody. */
+TT_HIDDEN int tt_maps_find(uint64_t address, struct tt_map *m, uint64_t *header);
 /* Bounds of readable stack memory around `sp`, which is the stack pointer or read from a frame. */
 TT_HIDDEN struct tt_range tt_maps_stack(struct tt_thread *t, uint64_t sp);
-/* Free address space of `bytes` within 2 GiB of `near`, below it if possible; 0 if none. */
+/* Free address space of `bytes` within 2 GiB of `near`, below it if possible; 0 if none. Where
+ * nobody else is. */
 TT_HIDDEN uint64_t tt_maps_gap(uint64_t near, uint64_t bytes);
 
 /* row.c */
@@ -328,8 +342,7 @@ TT_HIDDEN struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra);
 TT_HIDDEN void tt_row_forget(struct tt_thread *t);
 /* After a time without the agent: nothing that was loaded or unloaded meanwhile was seen. */
 TT_HIDDEN void tt_row_again(void);
-/* dwarf.c: pure function of the module's memory; call with row_lock held. `pc` is an address
- * inside the call instruction. */
+/* dwarf.c: pure function of the module's memory. `pc` is an address inside the call instruction. */
 TT_HIDDEN struct tt_row tt_dwarf_row(uint64_t pc);
 
 /* stack.c */

@@ -109,28 +109,13 @@ static uint64_t take_pointer(struct cursor *c, uint8_t encoding)
 /* A cursor from `address` to the end of the readable mapping that holds it. */
 static struct cursor at(uint64_t address)
 {
-    const struct tt_map *m = tt_maps_find(address);
+    struct tt_map m;
     struct cursor c = {(const uint8_t *)address, (const uint8_t *)address, 1};
-    if (m && m->read) {
-        c.end = (const uint8_t *)m->hi;
+    if (tt_maps_find(address, &m, NULL) && m.is & TT_IS_READ) {
+        c.end = (const uint8_t *)m.hi;
         c.bad = 0;
     }
     return c;
-}
-
-/* The ELF header of the module that `code` is a mapping of: the nearest mapping at or below it of
- * the same file at offset 0. */
-static uint64_t module_header(const struct tt_map *code)
-{
-    const struct tt_map *m = code;
-    if (code->vdso)
-        return code->lo;
-    while (m->offset != 0 || m->file != code->file) {
-        if (m == tt_agent.maps || code->file == 0 || code - m > 16)
-            return 0;
-        m--;
-    }
-    return m->file == code->file ? m->lo : 0;
 }
 
 /* Finds .eh_frame_hdr (address) of the module with the header at `header`. */
@@ -460,18 +445,18 @@ static struct tt_row to_row(const struct state *s, uint64_t pc)
 struct tt_row tt_dwarf_row(uint64_t pc)
 {
     struct tt_row none = {TT_ROW_NONE, TT_RBP_LOST, 0, 0};
-    const struct tt_map *code = tt_maps_find(pc);
-    if (!code || !code->exec)
+    struct tt_map code;
+    uint64_t header;
+    if (!tt_maps_find(pc, &code, &header) || !(code.is & TT_IS_EXEC))
         return none;
     /* The restorer's FDE starts one byte early, and pc here is ra - 1: test the code at ra. */
     uint64_t word = 0;
-    if (code->read && code->hi - pc > 9)
+    if (code.is & TT_IS_READ && code.hi - pc > 9)
         __builtin_memcpy(&word, (const void *)(pc + 2), 8);
     if (word == TT_ARCH_RESTORER && *(const uint8_t *)(pc + 1) == 0x48) {
         none.kind = TT_ROW_SIGNAL;
         return none;
     }
-    uint64_t header = module_header(code);
     uint64_t hdr = header ? find_eh_frame_hdr(header) : 0;
     uint64_t address = hdr ? find_fde(hdr, pc) : 0;
     if (!address)

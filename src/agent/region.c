@@ -336,7 +336,7 @@ static int widen(struct tt_thread *t, struct tt_region *r)
     if (!tt_lock_take(&tt_agent.row_lock, t->index + 1))
         return -1;
     int code = tt_maps_read(t->text);
-    uint32_t count = tt_agent.map_count;
+    uint32_t count = code == 0 ? tt_agent.maps->count : 0;
     tt_lock_give(&tt_agent.row_lock, t->index + 1);
     if (code != 0 || count + 2 * more > r->maps_most - r->maps_most / 4) {
         r->budget_most = r->budget;
@@ -496,6 +496,7 @@ static void leave(struct tt_region *r)
 /* Takes back the slots whose objects the real allocator has unmapped meanwhile. */
 static void recover(struct tt_region *r, char *text)
 {
+    struct tt_map m;
     if (tt_maps_read(text) != 0)
         return;
     for (uint32_t i = 0; i < r->made[1]; i++) {
@@ -503,7 +504,7 @@ static void recover(struct tt_region *r, char *text)
         for (uint64_t left = s->used[LEFT]; left; left &= left - 1) {
             uint32_t slot = (uint32_t)__builtin_ctzl(left);
             uint64_t at = slot_start(i, slot, s->class), bit = 1ULL << slot;
-            if (tt_maps_find(at) ||
+            if (tt_maps_find(at, &m, NULL) ||
                 close_pages(at, (1ULL << s->class) - PAGE, TT_MAP_FIXED_NOREPLACE) != 0)
                 continue;
             s->used[0] &= ~bit;
@@ -516,7 +517,7 @@ static void recover(struct tt_region *r, char *text)
     }
     for (uint32_t i = 0; i < r->large_made >> UNIT_SHIFT; i++) {
         struct unit *u = &r->unit[i];
-        if (u->used != USED_LEFT || tt_maps_find(unit_start(r, i)) ||
+        if (u->used != USED_LEFT || tt_maps_find(unit_start(r, i), &m, NULL) ||
             close_pages(unit_start(r, i), (1ULL << u->class) - PAGE, TT_MAP_FIXED_NOREPLACE) != 0)
             continue;
         u->used = USED_NOT;
@@ -525,7 +526,7 @@ static void recover(struct tt_region *r, char *text)
         r->extents[1][u->class] = i + 1;
     }
     advise(r);
-    tt_agent.maps_valid = 0;
+    tt_maps_drop();
 }
 
 /* A new recording. */

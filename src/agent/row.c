@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One process-wide table of (return address, unwind row): insert-only, so that hot paths read it
- * without a lock; a fuller one replaces it as a whole (old ones stay, readers may be in them).
- * Rows of unloaded code are marked stale in place. Start: tt_row_get. */
+ * without a lock; a fuller one replaces it as a whole (old ones stay, readers may be in them). Rows
+ * are computed without a lock too, or after an attach all threads would wait for the first. Rows of
+ * unloaded code are marked stale in place. Start: tt_row_get. */
 #include "agent/agent.h"
 
 #define ROWS_FIRST 4096u
@@ -37,17 +38,19 @@ static int find(const struct tt_row_table *table, uint64_t ra, struct tt_row *ro
     return 0;
 }
 
+/* 1 put, 0 the address was there, -1 there is no room. */
 static int insert(struct tt_row_table *table, uint64_t ra, struct tt_row row)
 {
     uint64_t at = place(table, ra);
     for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & table->mask) {
-        if (table->slot[at].ra == 0 || table->slot[at].ra == ra) {
+        uint64_t seen = table->slot[at].ra;
+        if (seen == 0 || seen == ra) {
             __atomic_store(&table->slot[at].row, &row, __ATOMIC_RELAXED);
             __atomic_store_n(&table->slot[at].ra, ra, __ATOMIC_RELEASE);
-            return 1;
+            return seen == 0;
         }
     }
-    return 0;
+    return -1;
 }
 
 static struct tt_row_table *grow(void)
@@ -69,35 +72,56 @@ static struct tt_row_table *grow(void)
     return table;
 }
 
+/* Keeps a row that was computed from what was known at `epoch`. Waits for nobody: while somebody
+ * else is at the table the row is not kept, and computed again where it is needed. */
+static void keep(const struct tt_thread *t, uint64_t ra, struct tt_row row, uint32_t epoch)
+{
+    if (!tt_lock_try(&tt_agent.row_lock, t->index + 1))
+        return;
+    if (tt_agent.row_epoch == epoch) {
+        struct tt_row_table *table = tt_agent.rows;
+        if (!table || tt_agent.row_count * 2UL > table->mask)
+            table = grow();
+        int added = table ? insert(table, ra, row) : -1;
+        if (added > 0)
+            tt_agent.row_count++;
+        else if (added < 0)
+            tt_agent_drop(TT_DROP_ROWS);
+    }
+    tt_lock_give(&tt_agent.row_lock, t->index + 1);
+}
+
+/* Whether the mapping of an address is known, after a reading if need be. Those to whom it is do
+ * not wait for the others' reading. */
+static int known(struct tt_thread *t, uint64_t address)
+{
+    struct tt_map m;
+    if (tt_maps_find(address, &m, NULL))
+        return 1;
+    if (!tt_lock_take(&tt_agent.row_lock, t->index + 1)) {
+        tt_agent_drop(TT_DROP_ROWS);
+        return 0;
+    }
+    if (!tt_maps_find(address, &m, NULL)) /* or somebody else has read */
+        tt_maps_read(t->text);
+    tt_lock_give(&tt_agent.row_lock, t->index + 1);
+    return tt_maps_find(address, &m, NULL);
+}
+
+/* Without a lock: many threads may do the same at once, each in microseconds. */
 static __attribute__((noinline)) struct tt_row compute(struct tt_thread *t, uint64_t ra)
 {
     struct tt_row row = {TT_ROW_NONE, TT_RBP_LOST, 0, 0};
-    if (!tt_lock_take(&tt_agent.row_lock, t->index + 1)) {
-        tt_agent_drop(TT_DROP_ROWS);
+    uint32_t epoch = __atomic_load_n(&tt_agent.row_epoch, __ATOMIC_ACQUIRE);
+    /* An address outside of all code is a stray word; it may become code later. */
+    if (!known(t, ra - 1))
         return row;
-    }
-    struct tt_row_table *table = tt_agent.rows;
-    if (table && find(table, ra, &row)) {
-        tt_lock_give(&tt_agent.row_lock, t->index + 1);
-        return row;
-    }
-    if (!tt_agent.maps_valid || !tt_maps_find(ra - 1))
-        tt_maps_read(t->text);
     row = tt_dwarf_row(ra - 1);
     /* A function's first byte is no return address that a call leaves: makecontext and its kin put
      * it there by hand, below the first frame of a coroutine. */
     if (row.kind == TT_ROW_NONE && tt_dwarf_row(ra).kind != TT_ROW_NONE)
         row.kind = TT_ROW_END;
-    /* An address outside of all code is a stray word; it may become code later. */
-    if (tt_maps_find(ra - 1)) {
-        if (!table || tt_agent.row_count * 2UL > table->mask)
-            table = grow();
-        if (table && insert(table, ra, row))
-            tt_agent.row_count++;
-        else
-            tt_agent_drop(TT_DROP_ROWS);
-    }
-    tt_lock_give(&tt_agent.row_lock, t->index + 1);
+    keep(t, ra, row, epoch);
     return row;
 }
 
@@ -110,19 +134,22 @@ struct tt_row tt_row_get(struct tt_thread *t, uint64_t ra)
     return compute(t, ra);
 }
 
+/* A computing that began before it must not bring a row back: hence the epoch, last. */
 void tt_row_forget(struct tt_thread *t)
 {
+    struct tt_map m;
     if (!tt_lock_take(&tt_agent.row_lock, t->index + 1))
         return;
     if (tt_maps_read(t->text) == 0 && tt_agent.rows) {
         struct tt_row_table *table = tt_agent.rows;
         struct tt_row stale = {TT_ROW_STALE, TT_RBP_LOST, 0, 0};
         for (uint64_t i = 0; i <= table->mask; i++)
-            if (table->slot[i].ra && !tt_maps_find(table->slot[i].ra - 1))
+            if (table->slot[i].ra && !tt_maps_find(table->slot[i].ra - 1, &m, NULL))
                 __atomic_store(&table->slot[i].row, &stale, __ATOMIC_RELAXED);
     }
     tt_agent.head->module_epoch++;
     tt_agent.generation++;
+    __atomic_store_n(&tt_agent.row_epoch, tt_agent.row_epoch + 1, __ATOMIC_RELEASE);
     tt_lock_give(&tt_agent.row_lock, t->index + 1);
 }
 
@@ -135,6 +162,7 @@ void tt_row_again(void)
         table->mask = mask;
     }
     tt_agent.row_count = 0;
-    tt_agent.maps_valid = 0;
+    tt_agent.row_epoch++;
+    tt_maps_drop();
     tt_agent.generation++;
 }

@@ -27,11 +27,7 @@ static struct tt_range *range_of(struct tt_thread *t, uint64_t address)
 
 static __attribute__((noinline)) struct tt_range *range_make(struct tt_thread *t, uint64_t address)
 {
-    struct tt_range r = {address & ~0xfffULL, (address & ~0xfffULL) + 4096};
-    if (tt_lock_take(&tt_agent.row_lock, t->index + 1)) {
-        r = tt_maps_stack(t, address);
-        tt_lock_give(&tt_agent.row_lock, t->index + 1);
-    }
+    struct tt_range r = tt_maps_stack(t, address);
     /* Overlapping knowledge is older: replace it. */
     unsigned at = TT_RANGES - 1;
     for (unsigned i = 0; i < TT_RANGES; i++)

@@ -149,7 +149,7 @@ static void make_pads(uint64_t pads[2])
         return;
     pads[0] = make_pad(tt_agent.host.near_exe);
     pads[1] = make_pad(tt_agent.host.near_libc);
-    tt_agent.maps_valid = 0;
+    tt_maps_drop();
 }
 
 static void point_entries(void)
@@ -267,7 +267,6 @@ static void open_locks(void)
     struct tt_lock open = {0};
     tt_agent.site_lock = tt_agent.shadow_lock = tt_agent.row_lock = open;
     tt_agent.thread_lock = tt_agent.region_lock = tt_agent.map_lock = open;
-    tt_agent.maps_valid = 0; /* somebody may have been amid reading */
 }
 
 int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, const uint64_t pad[2],
