@@ -161,7 +161,13 @@ struct tt_row {
 };
 
 /* A mapping of the process, from /proc/self/maps. */
-enum tt_map_is { TT_IS_READ = 1, TT_IS_EXEC = 2, TT_IS_VDSO = 4, TT_IS_STACK = 8 };
+enum tt_map_is {
+    TT_IS_READ = 1,
+    TT_IS_EXEC = 2,
+    TT_IS_VDSO = 4,
+    TT_IS_STACK = 8,
+    TT_IS_WRITE = 16
+};
 struct tt_map {
     uint64_t lo, hi, offset, file; /* file: device and inode mixed, 0 anonymous */
     uint64_t is;                   /* enum tt_map_is */
@@ -295,6 +301,8 @@ extern const char tt_tape_no_room[] TT_HIDDEN;
 /* The state of this thread, made on first use; NULL when none can be had. */
 TT_HIDDEN struct tt_thread *tt_thread_make(void);
 TT_HIDDEN void tt_thread_forked(struct tt_thread *own);
+/* Opens places for so many threads ahead of their first calls. Where nobody else is. */
+TT_HIDDEN void tt_thread_expect(uint32_t threads);
 /* After a new tape in the same process: nothing of the old one stays in any state. A state stays
  * with its thread, which may be in the real allocator with a hook to come back to. */
 TT_HIDDEN void tt_thread_again(void);
@@ -354,12 +362,16 @@ TT_HIDDEN uint64_t tt_stack_capture(struct tt_thread *t, const uint64_t *slot, u
 TT_HIDDEN uint32_t tt_stack_site(struct tt_thread *t, const uint64_t *slot, uint64_t rbp,
                                  struct tt_memo *memo);
 /* site.c */
+#define TT_FRAME_PIECE (0x80000u / 8u) /* frames opened at a time */
 /* Site id of the captured stack with the given thin and flags (and the kind of its units << 8); 0
  * when the tables are full. */
 TT_HIDDEN uint32_t tt_site_of(struct tt_thread *t, uint64_t hash, uint32_t thin, uint32_t flags);
 
 /* live.c */
 TT_HIDDEN uint64_t *tt_live_open(struct tt_thread *t, uint64_t address);
+/* Opens the shadow of what may be heap by the list of mappings, ahead of the first blocks there.
+ * Where nobody else is. */
+TT_HIDDEN void tt_live_expect(void);
 TT_HIDDEN void tt_live_big_add(uint64_t address, uint64_t size);
 TT_HIDDEN uint64_t tt_live_big_take(uint64_t address, int forget);
 TT_HIDDEN void tt_live_sizes(uint32_t site, uint64_t size);

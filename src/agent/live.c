@@ -4,6 +4,25 @@
 #include "agent/live.h"
 
 #define BIG_PROBES 512u
+#define EXPECT_MOST 128u /* regions */
+
+static uint64_t region_bytes(void)
+{
+    return TT_TAPE_REGION_BYTES(tt_agent.granule_shift);
+}
+
+/* Gives the next region of the shadow, which is readable and writable, to a piece of the address
+ * space; shadow_lock held. */
+static void give_region(uint64_t piece)
+{
+    uint32_t region = tt_agent.head->region_count;
+    tt_agent.head->regions[region] = (uint32_t)piece;
+    __atomic_store_n(&tt_agent.head->region_count, region + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(
+        &tt_agent.l1[piece],
+        tt_live_piece(tt_agent.shadow + region * region_bytes(), piece, tt_agent.granule_shift),
+        __ATOMIC_RELEASE);
+}
 
 uint64_t *tt_live_open(struct tt_thread *t, uint64_t address)
 {
@@ -14,19 +33,46 @@ uint64_t *tt_live_open(struct tt_thread *t, uint64_t address)
     if (!tt_lock_take(&tt_agent.shadow_lock, t->index + 1))
         return NULL;
     uint32_t region = tt_agent.head->region_count;
-    if (tt_agent.l1[piece] == 0 && region < tt_agent.region_limit) {
-        uint64_t bytes = TT_TAPE_REGION_BYTES(tt_agent.granule_shift);
-        uint8_t *shadow = tt_agent.shadow + region * bytes;
-        if (tt_sys_mprotect(shadow, bytes, TT_PROT_RW) == 0) {
-            tt_agent.head->regions[region] = (uint32_t)piece;
-            __atomic_store_n(&tt_agent.head->region_count, region + 1, __ATOMIC_RELEASE);
-            __atomic_store_n(&tt_agent.l1[piece],
-                             tt_live_piece(shadow, piece, tt_agent.granule_shift),
-                             __ATOMIC_RELEASE);
-        }
-    }
+    if (tt_agent.l1[piece] == 0 && region < tt_agent.region_limit &&
+        tt_sys_mprotect(tt_agent.shadow + region * region_bytes(), region_bytes(), TT_PROT_RW) == 0)
+        give_region(piece);
     tt_lock_give(&tt_agent.shadow_lock, t->index + 1);
     return tt_live_find(address);
+}
+
+/* Whether blocks may lie in mapping i. A thread's stack stands above its guard; so does the heap of
+ * an arena above the rest of another one, but at a multiple of its size (glibc, HEAP_MAX_SIZE). */
+static int may_hold_blocks(const struct tt_map *map, uint32_t i)
+{
+    const struct tt_map *m = &map[i];
+    if (m->file || m->is != (TT_IS_READ | TT_IS_WRITE))
+        return 0;
+    return i == 0 || m[-1].hi != m->lo || m[-1].is & TT_IS_READ ||
+           m->lo % (1ULL << TT_TAPE_REGION_SHIFT) == 0;
+}
+
+void tt_live_expect(void)
+{
+    uint32_t piece[EXPECT_MOST], count = 0;
+    const struct tt_maps *list = tt_agent.maps;
+    uint32_t most =
+        tt_agent.region_limit / 4 < EXPECT_MOST ? tt_agent.region_limit / 4 : EXPECT_MOST;
+    uint64_t next = 0;
+    for (uint32_t i = 0; list && i < list->count; i++) {
+        const struct tt_map *m = &list->map[i];
+        if (!may_hold_blocks(list->map, i))
+            continue;
+        uint64_t at = m->lo >> TT_TAPE_REGION_SHIFT;
+        for (at = at < next ? next : at;
+             at < TT_TAPE_L1 && at <= (m->hi - 1) >> TT_TAPE_REGION_SHIFT && count < most; at++) {
+            piece[count++] = (uint32_t)at;
+            next = at + 1;
+        }
+    }
+    if (tt_sys_mprotect(tt_agent.shadow, count * region_bytes(), TT_PROT_RW) != 0)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        give_region(piece[i]);
 }
 
 static struct tt_tape_big *big_place(uint64_t address, uint32_t probe)

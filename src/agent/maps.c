@@ -36,7 +36,8 @@ static int take_line(const char *at, const char *end, struct tt_map *m)
     m->hi = take_hex(&at, end);
     if (end - at < 7)
         return -1;
-    m->is = (at[1] == 'r' ? TT_IS_READ : 0) | (at[3] == 'x' ? TT_IS_EXEC : 0);
+    m->is = (at[1] == 'r' ? TT_IS_READ : 0) | (at[2] == 'w' ? TT_IS_WRITE : 0) |
+            (at[3] == 'x' ? TT_IS_EXEC : 0);
     at += 6;
     m->offset = take_hex(&at, end);
     at++;

@@ -7,7 +7,6 @@
 
 #define PROBES 16u
 #define SITE_PIECE (0x10000u / (uint32_t)sizeof(struct tt_tape_site))
-#define FRAME_PIECE (0x80000u / 8u)
 
 static const uint32_t table_slots[3] = {TT_TAPE_HASH0, TT_TAPE_HASH1, TT_TAPE_HASH2};
 
@@ -68,9 +67,10 @@ static int open_frames(uint32_t upto)
     if (upto > TT_TAPE_FRAMES)
         return -1;
     while (upto > tt_agent.frames_open) {
-        if (tt_sys_mprotect(&tt_agent.frames[tt_agent.frames_open], FRAME_PIECE * 8UL, TT_PROT_RW))
+        if (tt_sys_mprotect(&tt_agent.frames[tt_agent.frames_open], TT_FRAME_PIECE * 8UL,
+                            TT_PROT_RW))
             return -1;
-        tt_agent.frames_open += FRAME_PIECE;
+        tt_agent.frames_open += TT_FRAME_PIECE;
     }
     return 0;
 }

@@ -300,7 +300,11 @@ int tt_agent_attach(const struct tt_host *host, const struct tt_conf *conf, cons
         error = equip(why);
     }
     if (error == 0) {
-        read_maps(); /* else the first thread that allocates does, and all others wait for it */
+        /* What the first calls of each thread would wait for, one behind the other. */
+        read_maps();
+        tt_thread_expect(tt_sys_threads());
+        if (conf->mode == TT_MODE_EXACT)
+            tt_live_expect();
         record(pad, pad_size);
     }
     return error;

@@ -230,7 +230,8 @@ static int open_fixed_parts(void)
     uint8_t *base = tt_agent.base;
     if (tt_sys_mprotect(base, TT_TAPE_OFF_HASH + TT_TAPE_HASH0 * 8ULL, TT_PROT_RW) ||
         tt_sys_mprotect(base + TT_TAPE_OFF_L1, TT_TAPE_L1 * 8ULL, TT_PROT_RW) ||
-        tt_sys_mprotect(base + TT_TAPE_OFF_SITES, 0x10000, TT_PROT_RW))
+        tt_sys_mprotect(base + TT_TAPE_OFF_SITES, 0x10000, TT_PROT_RW) ||
+        tt_sys_mprotect(base + TT_TAPE_OFF_FRAMES, TT_FRAME_PIECE * 8UL, TT_PROT_RW))
         return -TT_ENOMEM;
     tt_agent.head = (struct tt_tape_head *)base;
     tt_agent.l1 = (uint64_t *)(base + TT_TAPE_OFF_L1);
@@ -240,7 +241,8 @@ static int open_fixed_parts(void)
     tt_agent.sites[0].size_min = 0xffffffffu;
     tt_agent.hash_open = 1;
     tt_agent.sites_open = 0x10000 / (uint32_t)sizeof(struct tt_tape_site);
-    tt_agent.frames_open = tt_agent.threads_open = 0;
+    tt_agent.frames_open = TT_FRAME_PIECE;
+    tt_agent.threads_open = 0;
     return 0;
 }
 

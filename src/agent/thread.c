@@ -67,29 +67,35 @@ static void sweep(void)
     tt_agent.sweep_at = tt_agent.pool_used * 2 < 64 ? 64 : tt_agent.pool_used * 2;
 }
 
-/* A state from the free list or fresh from the pool; thread_lock held. */
-static struct tt_thread *take(void)
+/* Opens the states up to `index`. 0 or -1. */
+static int open_states(uint32_t index)
 {
+    uint32_t open = tt_agent.pool_open, more = (index / POOL_PIECE + 1) * POOL_PIECE - open;
+    if (index < open)
+        return 0;
+    if (tt_sys_mprotect(state(open), (size_t)more * TT_THREAD_BYTES, TT_PROT_RW) != 0)
+        return -1;
+    tt_agent.pool_open += more;
+    return 0;
+}
+
+/* The number of a state from the free list or fresh from the pool, ~0 if there is none; thread_lock
+ * held. */
+static uint32_t take(void)
+{
+    uint32_t index = tt_agent.pool_made;
     if (tt_agent.pool_used >= tt_agent.sweep_at)
         sweep();
     if (tt_agent.pool_free) {
-        struct tt_thread *t = state(tt_agent.pool_free - 1);
-        tt_agent.pool_free = t->next_free;
-        tt_agent.pool_used++;
-        return t;
+        index = tt_agent.pool_free - 1;
+        tt_agent.pool_free = state(index)->next_free;
+    } else if (index == tt_agent.pool_limit || open_states(index) != 0) {
+        return ~0u;
+    } else {
+        tt_agent.pool_made++;
     }
-    if (tt_agent.pool_made == tt_agent.pool_limit)
-        return NULL;
-    if (tt_agent.pool_made == tt_agent.pool_open) {
-        if (tt_sys_mprotect(state(tt_agent.pool_open), (size_t)POOL_PIECE * TT_THREAD_BYTES,
-                            TT_PROT_RW))
-            return NULL;
-        tt_agent.pool_open += POOL_PIECE;
-    }
-    struct tt_thread *t = state(tt_agent.pool_made);
-    t->index = tt_agent.pool_made++;
     tt_agent.pool_used++;
-    return t;
+    return index;
 }
 
 /* Of an earlier recording, or thread. Only where they are used: else this would be the first touch
@@ -118,21 +124,29 @@ static int open_slots(uint32_t index)
     return 0;
 }
 
-/* The state's slot in the tape, by the state's number; NULL beyond the last. It is not touched yet:
+/* The slot in the tape of the state with this number; NULL beyond the last. It is not touched yet:
  * a thread that counts nothing costs no page. thread_lock held. */
-static void give_slot(struct tt_thread *t)
+static struct tt_tape_thread *give_slot(uint32_t state_index)
 {
-    uint32_t index = t->index + 1; /* slot 0 is the shared one */
-    t->slot = NULL;
+    uint32_t index = state_index + 1; /* slot 0 is the shared one */
     if (index >= TT_TAPE_THREADS) {
         tt_agent_drop(TT_DROP_THREADS);
-        return;
+        return NULL;
     }
     if (open_slots(index) != 0)
-        return;
-    t->slot = slots() + index;
+        return NULL;
     if (index >= tt_agent.head->thread_count)
         __atomic_store_n(&tt_agent.head->thread_count, index + 1, __ATOMIC_RELEASE);
+    return slots() + index;
+}
+
+void tt_thread_expect(uint32_t threads)
+{
+    uint32_t most = threads < tt_agent.pool_limit ? threads : tt_agent.pool_limit;
+    if (most > 0)
+        open_states(most - 1);
+    if (most > 0 && most < TT_TAPE_THREADS)
+        open_slots(most);
 }
 
 static void seed(struct tt_thread *t)
@@ -147,38 +161,47 @@ static void seed(struct tt_thread *t)
     tt_agent.conf.seed += 0xda942042e4dd58b5ULL;
 }
 
+/* A state of this thread; thread_lock held, for whoever looks for states whose thread is gone. */
+static struct tt_thread *make(uint32_t tid)
+{
+    uint32_t index = take();
+    if (index == ~0u)
+        return NULL;
+    struct tt_thread *t = state(index);
+    t->index = index;
+    t->busy = 0;
+    t->depth = t->site = t->inner = 0;
+    t->vfork = t->owner = 0;
+    for (unsigned i = 0; i < TT_RANGES; i++)
+        t->range[i] = (struct tt_range){0, 0};
+    forget_keys(t);
+    t->never = (struct tt_check){(uint64_t)&t->never.slot, 0};
+    t->early_left = TT_EARLY_SKIP;
+    t->tcb = tt_arch_tcb();
+    t->tid = tid;
+    t->session = 0;
+    seed(t);
+    t->slot = give_slot(index);
+    tt_place_leave(t);
+    tt_arch_set_thread(t);
+    return t;
+}
+
 struct tt_thread *tt_thread_make(void)
 {
-    uint64_t tcb = tt_arch_tcb();
     /* Signals wait: a handler that allocates here would have no state to see that it is nested. */
     uint64_t all = ~0ULL, before = 0;
     int block = !tt_sandboxed;
     if (block)
         tt_sys(__NR_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&before, 8, 0, 0);
-    int locked = tt_lock_take(&tt_agent.thread_lock, TT_LOCK_MAKER);
-    struct tt_thread *t = locked ? take() : NULL;
-    if (!locked)
-        tt_agent_drop(TT_DROP_THREADS);
-    if (t) {
-        t->busy = 0;
-        t->depth = t->site = t->inner = 0;
-        t->vfork = t->owner = 0;
-        for (unsigned i = 0; i < TT_RANGES; i++)
-            t->range[i] = (struct tt_range){0, 0};
-        if (t->tcb == 0)
-            forget_keys(t);
-        t->never = (struct tt_check){(uint64_t)&t->never.slot, 0};
-        t->early_left = TT_EARLY_SKIP;
-        t->tcb = tcb;
-        t->tid = tt_sandboxed ? 1 : tt_sys_gettid();
-        t->session = 0;
-        seed(t);
-        give_slot(t);
-        tt_place_leave(t);
-        tt_arch_set_thread(t);
-    }
-    if (locked)
+    uint32_t tid = tt_sandboxed ? 1 : tt_sys_gettid();
+    struct tt_thread *t = NULL;
+    if (tt_lock_take(&tt_agent.thread_lock, TT_LOCK_MAKER)) {
+        t = make(tid);
         tt_lock_give(&tt_agent.thread_lock, TT_LOCK_MAKER);
+    } else {
+        tt_agent_drop(TT_DROP_THREADS);
+    }
     if (block)
         tt_sys(__NR_rt_sigprocmask, 2, (long)&before, 0, 8, 0, 0);
     return t;
@@ -205,7 +228,7 @@ void tt_thread_forked(struct tt_thread *own)
         t->vfork = t->owner = 0;
         if (t != own)
             t->inner = 0;
-        give_slot(t);
+        t->slot = give_slot(i);
         for (unsigned k = 0; k < TT_RANGES; k++)
             tt_place_claim(t, t->range[k]);
     }
@@ -261,7 +284,7 @@ static void go_on(struct tt_thread *t, int there)
     }
     tt_agent.pool_used++;
     seed(t);
-    give_slot(t);
+    t->slot = give_slot(t->index);
 }
 
 void tt_thread_again(void)

@@ -15,7 +15,7 @@
 #include "agent/maps.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define THREADS 3u
-#define READINGS 300u
+#define READINGS 100u
 #define PAGE 4096u
 #define PIECES (2u * MAPS_FIRST) /* mappings more, so that the list must grow */
 
