@@ -335,10 +335,9 @@ static int widen(struct tt_thread *t, struct tt_region *r)
         more = r->budget_most - r->budget;
     if (!tt_lock_take(&tt_agent.row_lock, t->index + 1))
         return -1;
-    int code = tt_maps_read(t->text);
-    uint32_t count = code == 0 ? tt_agent.maps->count : 0;
+    uint32_t count = tt_maps_read(t->text) == 0 ? tt_agent.maps->count : r->maps_most;
     tt_lock_give(&tt_agent.row_lock, t->index + 1);
-    if (code != 0 || count + 2 * more > r->maps_most - r->maps_most / 4) {
+    if (count + 2 * more > r->maps_most - r->maps_most / 4) {
         r->budget_most = r->budget;
         return -1;
     }
