@@ -79,7 +79,7 @@ int tt_heap_walk(const struct tt_heap_image *image, struct tt_heap_blocks *out,
         tt_heap_blocks_free(out);
         return tt_error_set(err, -ENOENT,
                             "no heap was found (looked for %s): what the program allocates with is "
-                            "not known; record it from its start instead",
+                            "not known; telltale attach and run record its calls instead",
                             looked_for);
     }
     memcpy(out->allocator, names, sizeof names);
