@@ -77,6 +77,11 @@ int tt_heap_walk(const struct tt_heap_image *image, struct tt_heap_blocks *out,
     }
     if (!names[0]) {
         tt_heap_blocks_free(out);
+        if (image->unread_bytes)
+            return tt_error_set(err, -ENOENT,
+                                "no heap was found (looked for %s) in what could be read: %.1f MB "
+                                "of the process are missing, as in a truncated core file",
+                                looked_for, (double)image->unread_bytes / 1e6);
         return tt_error_set(err, -ENOENT,
                             "no heap was found (looked for %s): what the program allocates with is "
                             "not known; telltale attach and run record its calls instead",

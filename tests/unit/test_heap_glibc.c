@@ -157,6 +157,9 @@ static void nothing(void **state)
     assert_int_equal(tt_heap_walk(&image, &blocks, &err), -ENOENT);
     assert_non_null(strstr(err.text, "glibc, jemalloc"));
     assert_non_null(strstr(err.text, "attach and run")); /* either follows other allocators too */
+    image.unread_bytes = 5000000;
+    assert_int_equal(tt_heap_walk(&image, &blocks, &err), -ENOENT);
+    assert_non_null(strstr(err.text, "5.0 MB of the process are missing"));
 }
 
 int main(void)
