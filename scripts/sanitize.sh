@@ -41,7 +41,7 @@ ASAN_OPTIONS=$may:detect_leaks=0 run call-sip call-api call-load rpc-codec rpc-s
 echo "telltale: building the threaded room with ThreadSanitizer" >&2
 threads=$build-tsan
 [ -f "$threads/build.ninja" ] || meson setup "$threads" -Db_sanitize=thread -Db_lundef=false >/dev/null
-searches="heap_roots heap_mark heap_group heap_attribute heap_retain"
+searches="heap_roots heap_mark heap_group heap_attribute heap_retain agent_row agent_maps"
 for test in $searches; do echo "tests/unit/test_$test"; done | xargs ninja -C "$threads" >/dev/null
 # Without randomized addresses: some kernels place more than the sanitizer of gcc 12 can bear.
 # shellcheck disable=SC2086

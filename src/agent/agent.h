@@ -234,8 +234,8 @@ _Static_assert(offsetof(struct tt_agent, host) == 8UL * TT_E_ALL &&
                    offsetof(struct tt_host, real) == 0,
                "entry_x86_64.S knows these offsets");
 
-/* 1 once the program has installed a seccomp filter: no system calls but those of allocators. */
-extern uint32_t tt_sandboxed TT_HIDDEN;
+/* sandbox.c. Before the program makes a call that may install a seccomp filter. */
+TT_HIDDEN void tt_sandbox_before(long call, long a, long b, long c);
 
 /* start.c */
 /* Reads the two environment values (see TT_TAPE_ENV_*) into `conf`; either may be NULL. Returns 0,

@@ -5,6 +5,7 @@
  * what those of entry_x86_64.S do. Start: tt_blob. */
 #include "agent/arch_x86_64.h"
 #include "agent/blob.h"
+#include "agent/entry_save.h"
 #include "agent/host.h"
 
         .text
@@ -24,7 +25,7 @@ stubs:
         .cfi_endproc
         .size   stubs, . - stubs
 
-/* As in the preload library: nothing but a look at the first argument, all registers as they were. */
+/* As in the preload library (sandbox.c). */
         .macro  WATCH name where option
         .p2align 4
         .type   \name, @function
@@ -32,7 +33,8 @@ stubs:
         .cfi_startproc
         cmp     $\option, %edi
         jne     1f
-        movl    $1, tt_sandboxed(%rip)
+        CALL_KEEPING tt_sandbox_before rdi rsi rdx rcx r8 r9
+        xor     %eax, %eax
 1:      jmp     *\where(%rip)
         .cfi_endproc
         .size   \name, . - \name

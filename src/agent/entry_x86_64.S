@@ -171,8 +171,7 @@ tt_preload_usable:
         STUB    free_aligned_sized TT_E_FREE_ALIGNED_SIZED
 
 #ifdef TT_PACK_PRELOAD
-/* A program that installs a seccomp filter may be killed for a system call that it did not foresee:
- * from then on the core makes none but those that allocators make. Jumps, since what syscall(2)
+/* Calls that may install a seccomp filter (sandbox.c). Jumps, since what syscall(2)
  * starts may return on another stack. */
         .macro WATCH name where option
         .p2align 4
@@ -182,7 +181,8 @@ tt_preload_usable:
         .cfi_startproc
         cmp     $\option, %edi
         jne     1f
-        movl    $1, tt_sandboxed(%rip)
+        CALL_KEEPING tt_sandbox_before rdi rsi rdx rcx r8 r9
+        xor     %eax, %eax
 1:      cmpq    $0, \where(%rip)
         je      2f
         jmp     *\where(%rip)

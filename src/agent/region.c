@@ -282,12 +282,11 @@ static void give(struct tt_region *r, const struct place *p)
         uint32_t index = (uint32_t)((p->start - TT_REGION_BASE - r->small) >> UNIT_SHIFT);
         struct unit *u = &r->unit[index];
         u->pages = PAGES_DIRTY;
-        if (r->dirty + (1ULL << p->class) <= DIRTY_MOST) {
-            r->dirty += 1ULL << p->class;
-        } else {
+        if (r->dirty + (1ULL << p->class) > DIRTY_MOST &&
+            tt_sys_madvise((void *)p->start, bytes, TT_MADV_DONTNEED) == 0)
             u->pages = PAGES_ZERO;
-            tt_sys_madvise((void *)p->start, bytes, TT_MADV_DONTNEED);
-        }
+        else /* also where the program has locked its memory: madvise(2), EINVAL */
+            r->dirty += 1ULL << p->class;
         u->used = USED_NOT;
         u->next = r->extents[p->hole][p->class];
         r->extents[p->hole][p->class] = index + 1;

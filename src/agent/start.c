@@ -15,7 +15,6 @@
     1000000000ULL /* an exit does not wait for a recorder that said nothing for so long */
 
 struct tt_agent tt_agent;
-uint32_t tt_sandboxed;
 
 /* Reads an unsigned number at *at. */
 static uint64_t number(const char **at)

@@ -61,21 +61,31 @@ static inline int tt_sys_bad(const void *p)
 {
     return (uintptr_t)p > (uintptr_t)-4096;
 }
+/* Not 0 once the program has installed a seccomp filter (sandbox.c): no system calls but those of
+ * allocators, or none at all: then these fail. */
+extern uint32_t tt_sandboxed __attribute__((visibility("hidden")));
+#define TT_SANDBOX_ALLOCATOR 1u
+#define TT_SANDBOX_SILENT 2u
+
+static inline long tt_sys_allocator(long number, long a, long b, long c, long d, long e)
+{
+    return tt_sandboxed == TT_SANDBOX_SILENT ? -TT_EACCES : tt_sys(number, a, b, c, d, e, 0);
+}
 static inline void *tt_sys_mmap(void *at, size_t bytes, int prot, int flags, int fd)
 {
-    return (void *)tt_sys(__NR_mmap, (long)at, (long)bytes, prot, flags, fd, 0);
+    return (void *)tt_sys_allocator(__NR_mmap, (long)at, (long)bytes, prot, flags, fd);
 }
 static inline int tt_sys_munmap(void *at, size_t bytes)
 {
-    return (int)tt_sys(__NR_munmap, (long)at, (long)bytes, 0, 0, 0, 0);
+    return (int)tt_sys_allocator(__NR_munmap, (long)at, (long)bytes, 0, 0, 0);
 }
 static inline int tt_sys_mprotect(void *at, size_t bytes, int prot)
 {
-    return (int)tt_sys(__NR_mprotect, (long)at, (long)bytes, prot, 0, 0, 0);
+    return (int)tt_sys_allocator(__NR_mprotect, (long)at, (long)bytes, prot, 0, 0);
 }
 static inline int tt_sys_madvise(void *at, size_t bytes, int advice)
 {
-    return (int)tt_sys(__NR_madvise, (long)at, (long)bytes, advice, 0, 0, 0);
+    return (int)tt_sys_allocator(__NR_madvise, (long)at, (long)bytes, advice, 0, 0);
 }
 static inline int tt_sys_open(const char *path, int flags, int mode)
 {

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "inject/attach.h"
 #include "inject/call.h"
+#include "inject/filter.h"
 #include "inject/patch.h"
 
 #define TRIES 50
@@ -196,6 +197,11 @@ static int redirect(struct attach *a, struct tt_inject_attached *out, struct tt_
             tt_call_breathe(tries);
         if ((code = tt_inject_stop(a->target.pid, &stopped, err)) != 0)
             return code;
+        code = tt_filter_check(&a->target, &stopped, err);
+        if (code) {
+            tt_inject_resume(&stopped);
+            return code;
+        }
         code = tt_patch_apply(&a->patch, &stopped, tries == TRIES - 1);
         out->stop_ns = tt_clock_now() - stopped.since_ns;
         tt_inject_resume(&stopped);

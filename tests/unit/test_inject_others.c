@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "inject/internal.h"
+#include "agent/filter.h"
 #include "test_inject_target.h"
 
 /* The controller is killed at random moments of attaching and detaching. */
@@ -181,6 +183,12 @@ static pid_t run(void (*work)(void))
     return pid;
 }
 
+static void end(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void allocate_for_ever(void)
 {
     (void)!write(100, "r", 1);
@@ -212,20 +220,113 @@ static void without_leader(void)
     syscall(SYS_exit, 0);
 }
 
-/* Kills the process for what the agent's start needs; mmap is an allocator's. */
-static void filtered(void)
+/* Answers two system calls with an action and allows all others. */
+static void filter(uint32_t first, uint32_t second, uint32_t action)
 {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ftruncate, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 1, 0),
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, first, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, second, 1, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, action),
     };
-    struct sock_fprog program = {sizeof filter / sizeof filter[0], filter};
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
     allocate_for_ever();
+}
+
+/* What the agent's start needs, but no allocator. */
+static void filtered(void)
+{
+    filter(SYS_ftruncate, SYS_memfd_create, SECCOMP_RET_KILL_PROCESS);
+}
+
+static void without_mprotect(void)
+{
+    filter(SYS_mprotect, SYS_mprotect, SECCOMP_RET_KILL_PROCESS);
+}
+
+static void trapped(void)
+{
+    filter(SYS_ftruncate, SYS_madvise, SECCOMP_RET_TRAP);
+}
+
+static void denied(void)
+{
+    filter(SYS_mprotect, SYS_madvise, SECCOMP_RET_ERRNO | EPERM);
+}
+
+static void attach_and_detach(pid_t pid)
+{
+    struct tt_inject_attached a;
+    struct tt_inject_detached d;
+    assert_int_equal(attach(pid, &a), 0);
+    assert_int_equal(detach(pid, &d), 0);
+    assert_int_equal(d.restored, a.entries);
+    assert_int_equal(kill(pid, 0), 0);
+    let_go(&a);
+    end(pid);
+}
+
+static void filters_that_would_end_it(void **state)
+{
+    (void)state;
+    NEEDS_PTRACE();
+    if (geteuid() != 0)
+        return; /* taking a filter off for the start needs CAP_SYS_ADMIN */
+    attach_and_detach(run(filtered));
+    attach_and_detach(run(denied));
+    pid_t pid = run(without_mprotect);
+    expect_refusal(pid, -EOPNOTSUPP, "its seccomp filter ends it for mprotect");
+    end(pid);
+    pid = run(trapped);
+    expect_refusal(pid, -EOPNOTSUPP, "its seccomp filter ends it for madvise");
+    end(pid);
+}
+
+/* Each instruction changes the answer; see linux/filter.h for the machine. */
+static void a_filter_is_run_as_the_kernel_does(void **state)
+{
+    (void)state;
+    const struct seccomp_data data = {.nr = 7, .args = {0x1122334455667788, 40}};
+    const uint32_t low = offsetof(struct seccomp_data, args);
+    const struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low),          /* 55667788 */
+        BPF_STMT(BPF_ST, 3),                              /* kept in memory */
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low + 4),      /* 11223344 */
+        BPF_STMT(BPF_MISC | BPF_TAX, 0),                  /* x is it */
+        BPF_STMT(BPF_LD | BPF_MEM, 3),                    /* 55667788 */
+        BPF_STMT(BPF_ALU | BPF_SUB | BPF_X, 0),           /* 44444444 */
+        BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 24),          /* 44 */
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x40, 1, 0), /* is set: over the next */
+        BPF_STMT(BPF_RET | BPF_K, 1),                     /* */
+        BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, 3),           /* cc */
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, 0xcc, 0, 1),  /* it is not greater */
+        BPF_STMT(BPF_RET | BPF_K, 2),                     /* */
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0xcc, 0, 1),  /* but as great */
+        BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0),              /* over one more */
+        BPF_STMT(BPF_RET | BPF_K, 3),                     /* */
+        BPF_STMT(BPF_ALU | BPF_DIV | BPF_K, 4),           /* 33 */
+        BPF_STMT(BPF_ALU | BPF_NEG, 0),                   /* ffffffcd */
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00ff),    /* ff00cd */
+        BPF_STMT(BPF_ALU | BPF_OR | BPF_K, 0x100),        /* ff01cd */
+        BPF_STMT(BPF_ALU | BPF_XOR | BPF_K, 1),           /* ff01cc */
+        BPF_STMT(BPF_ALU | BPF_LSH | BPF_K, 4),           /* ff01cc0 */
+        BPF_STMT(BPF_LDX | BPF_W | BPF_LEN, 0),           /* x is 64 */
+        BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),           /* ff01d00 */
+        BPF_STMT(BPF_STX, 15),                            /* */
+        BPF_STMT(BPF_LDX | BPF_MEM, 15),                  /* */
+        BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),           /* ff01d40 */
+        BPF_STMT(BPF_RET | BPF_A, 0),
+    };
+    size_t n = sizeof code / sizeof code[0];
+    assert_int_equal(tt_filter_run(code, n, &data), 0xff01d40);
+    assert_int_equal(tt_filter_run(code, n - 1, &data), SECCOMP_RET_KILL_PROCESS); /* no end */
+    const struct sock_filter nothing[] = {BPF_STMT(BPF_LD | BPF_IMM, 9),
+                                          BPF_STMT(BPF_ALU | BPF_DIV | BPF_X, 0),
+                                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    assert_int_equal(tt_filter_run(nothing, 3, &data), 0); /* divided by x, 0 */
 }
 
 static void in_a_namespace(void)
@@ -240,12 +341,6 @@ static void in_a_namespace(void)
         allocate_for_ever();
     }
     waitpid(pid, NULL, 0);
-}
-
-static void end(pid_t pid)
-{
-    kill(pid, SIGKILL);
-    assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
 /* Waits until a line of /proc/PID/status begins with `line`. */
@@ -280,14 +375,6 @@ static void unusual_processes(void **state)
     struct tt_inject_detached d;
     if (geteuid() != 0)
         return;
-    pid = run(filtered);
-    assert_int_equal(attach(pid, &a), 0);
-    assert_int_equal(detach(pid, &d), 0);
-    assert_int_equal(d.restored, a.entries);
-    assert_int_equal(kill(pid, 0), 0);
-    let_go(&a);
-    end(pid);
-
     pid = run(in_a_namespace);
     tt_proc_pid_vec all = {0};
     pid_t inner = 0;
@@ -320,6 +407,8 @@ int main(void)
         cmocka_unit_test(one_telltale_at_a_time),
         cmocka_unit_test(what_cannot_be_attached_is_said),
         cmocka_unit_test(unusual_processes),
+        cmocka_unit_test(filters_that_would_end_it),
+        cmocka_unit_test(a_filter_is_run_as_the_kernel_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
