@@ -101,7 +101,8 @@ enum tt_kernel_what {
     TT_KERNEL_PROTECT,  /* [value[0], + value[1]) became executable */
     TT_KERNEL_FORK, /* value[0]: process id of the child, which has `slot`; value[1]: parent's slot
                      */
-    TT_KERNEL_EXEC, /* `slot` is the new image's; value[1]: slot of the one before */
+    TT_KERNEL_EXEC, /* `slot` is the new image's; value[1]: slot of the one before;
+                        value[2]: a thread called it that was not the first */
 };
 
 struct tt_kernel_event {

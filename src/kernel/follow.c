@@ -226,6 +226,12 @@ static void executed(struct tt_kernel *kernel, const struct tt_kernel_exec *exec
         kernel->options.replaced(kernel->options.arg, old->pid);
     }
     free_slot(kernel, before);
+    /* A link puts no breakpoints into a program that another than the first thread began, and yet
+     * hears those of a new link: the old ones go first, however long that takes. */
+    if (e->value[2]) {
+        tt_kernel_probes_leave(kernel, (pid_t)e->value[0]);
+        tt_kernel_probes_close(kernel);
+    }
     make_image(kernel, e->slot, (pid_t)e->value[0], exec->path);
 }
 

@@ -260,6 +260,8 @@ void tt_kernel_probes_free(struct tt_kernel *kernel);
 /* The process has ended (0: all are left): its links go with the next part. */
 void tt_kernel_probes_leave(struct tt_kernel *kernel, pid_t pid);
 void tt_kernel_probes_part(struct tt_kernel *kernel);
+/* The same at once: none of them tells anything from then on. */
+void tt_kernel_probes_close(struct tt_kernel *kernel);
 /* The calls that were counted, into the tape. */
 void tt_kernel_ops_sync(struct tt_kernel *kernel, struct tt_kernel_image *image);
 

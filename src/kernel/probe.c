@@ -226,6 +226,13 @@ void tt_kernel_probes_leave(struct tt_kernel *kernel, pid_t pid)
     kernel->probes.len = kept;
 }
 
+void tt_kernel_probes_close(struct tt_kernel *kernel)
+{
+    for (size_t i = 0; i < kernel->parting.len; i++)
+        close(kernel->parting.data[i]);
+    kernel->parting.len = 0;
+}
+
 void tt_kernel_probes_part(struct tt_kernel *kernel)
 {
     tt_kernel_load_part(kernel->parting.data, kernel->parting.len);

@@ -37,8 +37,9 @@ int executed(struct bpf_raw_tracepoint_args *ctx)
         __sync_fetch_and_add(&shared.lost_slots, 1);
         return 0;
     }
-    const struct tt_kernel_event head = {
-        .what = TT_KERNEL_EXEC, .slot = (__u32)slot, .value = {pid, (__u32)before}};
+    const struct tt_kernel_event head = {.what = TT_KERNEL_EXEC,
+                                         .slot = (__u32)slot,
+                                         .value = {pid, (__u32)before, (__u32)ctx->args[1] != pid}};
     fill(&e->event, &head);
     if (bpf_probe_read_kernel_str(e->path, sizeof e->path, BPF_CORE_READ(bprm, filename)) < 0)
         e->path[0] = 0;
