@@ -27,7 +27,7 @@ struct tt_adapt {
 int tt_adapt_make(void)
 {
     if (tt_agent.adapt) { /* of an earlier recording */
-        tt_sys_madvise(tt_agent.adapt, sizeof *tt_agent.adapt, TT_MADV_DONTNEED);
+        tt_sys_clear(tt_agent.adapt, sizeof *tt_agent.adapt);
         return 0;
     }
     struct tt_adapt *a = tt_sys_mmap(NULL, sizeof *a, TT_PROT_RW,

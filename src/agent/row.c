@@ -158,7 +158,7 @@ void tt_row_again(void)
     struct tt_row_table *table = tt_agent.rows;
     if (table) { /* its pages come back empty when they are used again */
         uint64_t mask = table->mask;
-        tt_sys_madvise(table, sizeof *table + (mask + 1) * sizeof table->slot[0], TT_MADV_DONTNEED);
+        tt_sys_clear(table, sizeof *table + (mask + 1) * sizeof table->slot[0]);
         table->mask = mask;
     }
     tt_agent.row_count = 0;

@@ -87,6 +87,14 @@ static inline int tt_sys_madvise(void *at, size_t bytes, int advice)
 {
     return (int)tt_sys_allocator(__NR_madvise, (long)at, (long)bytes, advice, 0, 0);
 }
+/* Private anonymous memory back to zeros, and its pages to the kernel, which does not take those
+ * that the program has locked (madvise(2), EINVAL). */
+static inline void tt_sys_clear(void *at, size_t bytes)
+{
+    if (tt_sys_madvise(at, bytes, TT_MADV_DONTNEED) != 0)
+        for (size_t i = 0; i < bytes / sizeof(uint64_t); i++)
+            ((volatile uint64_t *)at)[i] = 0;
+}
 static inline int tt_sys_open(const char *path, int flags, int mode)
 {
     return (int)tt_sys(__NR_openat, TT_AT_FDCWD, (long)path, flags, mode, 0, 0);

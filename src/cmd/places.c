@@ -18,6 +18,7 @@
 #include "base/map.h"
 #include "base/text.h"
 #include "proc/proc.h"
+#include "symbol/symbol.h"
 
 #define DIES_MOST 3000000u /* of one file; beyond, variables stay without a type */
 #define TYPE_DEPTH 8
@@ -313,11 +314,13 @@ int tt_places_name(struct tt_places *places, const char *path, uint64_t file_off
     if (!low || address - f->symbols.data[low - 1].address >= f->symbols.data[low - 1].size)
         return -ENOENT;
     const struct symbol *symbol = &f->symbols.data[low - 1];
+    char *plain = tt_symbol_demangle(symbol->name, false);
+    const char *name = plain ? plain : symbol->name;
     if (address == symbol->address)
-        snprintf(out, size, "%s", symbol->name);
+        snprintf(out, size, "%s", name);
     else
-        snprintf(out, size, "%s+0x%llx", symbol->name,
-                 (unsigned long long)(address - symbol->address));
+        snprintf(out, size, "%s+0x%llx", name, (unsigned long long)(address - symbol->address));
+    free(plain);
     add_type_at(f, symbol->address, out, size);
     return 0;
 }

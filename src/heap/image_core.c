@@ -247,15 +247,44 @@ static void build_id_of(const struct tt_heap_image *image, uint64_t base,
     }
 }
 
+static const struct file_entry *beginning_of(const struct core *c, const char *path)
+{
+    for (size_t i = 0; i < c->files.len; i++)
+        if (c->files.data[i].offset == 0 && strcmp(c->files.data[i].path, path) == 0)
+            return &c->files.data[i];
+    return NULL;
+}
+
+/* Whether the program that was named is the one that dumped: by the build-id that the core holds.
+ */
+static int check_program(const struct tt_heap_image *image, const struct core *c, const char *core,
+                         struct tt_error *err)
+{
+    char there[TT_PROC_BUILD_ID] = "", here[TT_PROC_BUILD_ID] = "";
+    const struct file_entry *file = file_at(c, c->program),
+                            *first = file ? beginning_of(c, file->path) : NULL;
+    if (!c->exe || !first)
+        return 0;
+    build_id_of(image, first->start, there);
+    int fd = open(c->exe, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd >= 0) {
+        tt_proc_build_id(fd, here);
+        close(fd);
+    }
+    if (!there[0] || strcmp(here, there) == 0)
+        return 0;
+    return tt_error_set(err, -EINVAL,
+                        "%s is not the program that dumped %s: its build-id is %s, and the core's "
+                        "(%s) %s; name that one with --exe",
+                        c->exe, core, here[0] ? here : "missing", file->path, there);
+}
+
 /* Maps the range's bytes from its module's file. */
 static void fill_from_file(struct tt_heap_image *image, struct core *c, struct tt_heap_range *r)
 {
-    const struct file_entry *first = NULL;
+    const struct file_entry *first = beginning_of(c, r->path);
     char there[TT_PROC_BUILD_ID], here[TT_PROC_BUILD_ID] = "";
     struct stat st;
-    for (size_t i = 0; i < c->files.len && !first; i++)
-        if (c->files.data[i].offset == 0 && strcmp(c->files.data[i].path, r->path) == 0)
-            first = &c->files.data[i];
     bool program = first && c->exe && c->program >= first->start && c->program < first->end;
     uint64_t size = r->end - r->start;
     if (!first || (r->file_offset & 4095))
@@ -299,12 +328,16 @@ static int align(struct core *c, struct tt_heap_range *r)
 
 static int finish(struct tt_heap_image *image, struct core *c)
 {
+    /* first, as long as the pages that hold build-ids are there: they count as code */
+    for (size_t i = 0; i < image->ranges.len; i++) {
+        struct tt_heap_range *r = &image->ranges.data[i];
+        if (!r->bytes && r->kind == TT_HEAP_DATA && r->path[0] == '/')
+            fill_from_file(image, c, r);
+    }
     for (size_t i = 0; i < image->ranges.len; i++) {
         struct tt_heap_range *r = &image->ranges.data[i];
         if (r->kind == TT_HEAP_TEXT || r->kind == TT_HEAP_OURS)
             r->bytes = NULL;
-        else if (!r->bytes && r->kind == TT_HEAP_DATA && r->path[0] == '/')
-            fill_from_file(image, c, r);
         if (r->bytes && align(c, r))
             return -ENOMEM;
         if (r->bytes)
@@ -366,6 +399,8 @@ static int take(struct tt_heap_image *image, struct core *c, Elf *elf, const cha
                             core);
     if (!disjoint(image))
         return tt_error_set(err, -ENOEXEC, "segments of %s overlap: it is damaged", core);
+    if ((rc = check_program(image, c, core, err)) != 0)
+        return rc;
     rc = tt_heap_image_classify(image, read_core, image);
     if (rc == 0)
         rc = finish(image, c);

@@ -29,7 +29,8 @@
 static void refuse(struct tt_operation *op, const char *why)
 {
     op->slot = -1;
-    snprintf(op->source, sizeof op->source, "refused: %.140s", why);
+    snprintf(op->source, sizeof op->source,
+             op->declared ? "refused: %.140s" : "stack, refused: %.140s", why);
     op->row_written = false;
 }
 
@@ -95,8 +96,7 @@ static void patch(struct tt_image *image)
         entries[n].counter = image->map_base + offsetof(struct tt_tape_head, ops) +
                              (image->slots + n) * sizeof(struct tt_tape_op) +
                              offsetof(struct tt_tape_op, count);
-        entries[n].own =
-            (uint32_t)(offsetof(struct tt_tape_thread, ops) + (image->slots + n) * 8);
+        entries[n].own = (uint32_t)(offsetof(struct tt_tape_thread, ops) + (image->slots + n) * 8);
         n++;
     }
     if (!n)

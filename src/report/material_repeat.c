@@ -63,7 +63,7 @@ static void add_operations(struct tt_text *line, const struct tt_material_source
         tt_session_operations(s->from.session, s->rows.data[0].id, &rows, NULL) != 0)
         rows.len = 0;
     for (size_t i = 0; i < rows.len; i++) {
-        if (!strcmp(rows.data[i].source, "stack") || !*rows.data[i].name)
+        if (!strncmp(rows.data[i].source, "stack", 5) || !*rows.data[i].name)
             continue; /* found by the recorder itself */
         struct tt_text operation = {0};
         tt_text_add(&operation, "%s=%s", rows.data[i].name, rows.data[i].function);

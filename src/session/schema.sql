@@ -58,7 +58,8 @@ CREATE TABLE release_age (process INTEGER, site INTEGER, age INTEGER, samples IN
 
 CREATE TABLE operation (process INTEGER, id INTEGER, name TEXT, function TEXT, address INTEGER, source TEXT,
   since_ns INTEGER, PRIMARY KEY (process, id)) WITHOUT ROWID;
-  -- source: 'declared' (--operation NAME=FUNCTION) or 'stack' (a function on a surviving site's stack)
+  -- source: 'declared' (--operation NAME=FUNCTION) or 'stack' (a function on a surviving site's stack);
+  -- 'refused: why' or 'stack, refused: why' when it could not be counted
 
 CREATE TABLE operation_sample (process INTEGER, operation INTEGER, epoch INTEGER, count INTEGER,
   PRIMARY KEY (process, operation, epoch)) WITHOUT ROWID;

@@ -195,7 +195,7 @@ struct tt_session_operation {
     int64_t process, id;
     const char *name, *function;
     uint64_t address;   /* 0: not counted, source says why */
-    const char *source; /* "declared", "stack", "refused: ..." */
+    const char *source; /* "declared", "stack" (found), "[stack, ]refused: ..." */
     uint64_t since_ns;  /* counting began */
 };
 typedef TT_VEC(struct tt_session_operation) tt_session_operation_vec;

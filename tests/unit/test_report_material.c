@@ -128,9 +128,10 @@ static void write_session(const char *name, bool gone, const char *mode, char pa
     tt_session_put_dropped(w, &second);
     struct tt_session_operation operations[] = {
         {1, 1, "request", "serve", 0, "refused: it could not be stopped", 0},
-        {2, 1, "request", "serve", 0, "refused: it could not be stopped", 0}};
-    tt_session_put_operation(w, &operations[0]);
-    tt_session_put_operation(w, &operations[1]);
+        {2, 1, "request", "serve", 0, "refused: it could not be stopped", 0},
+        {1, 2, "found", "wrapper", 0, "stack, refused: its code is shared", 0}}; /* not asked for */
+    for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
+        tt_session_put_operation(w, &operations[i]);
     tt_session_commit(w);
     assert_int_equal(tt_session_failed(w, &err), 0);
     assert_int_equal(tt_session_finish(w, true, &err), 0);
