@@ -30,7 +30,7 @@ static struct {
     int images, tape, code;
 } world;
 
-__attribute__((noinline, noclone)) void counted_call(int n);
+__attribute__((noinline)) void counted_call(int n);
 void counted_call(int n)
 {
     __asm__ volatile("" : : "r"(n) : "memory");
