@@ -9,6 +9,7 @@
 
 #include "base/map.h"
 #include "report/material_internal.h"
+#include "session/resource.h"
 #include "session/snapshot.h"
 
 /* Only heap blocks are sampled by bytes; all other units are followed one by one in every mode. */
@@ -91,6 +92,19 @@ static void name_site(struct tt_report_material *m, struct tt_report_site *site,
     site->offset = top->offset;
 }
 
+/* What stands in the session where a site has no stack: "pipe: open before the recording began". */
+static void name_place(struct tt_session *session, struct tt_report_site *site)
+{
+    tt_session_place_vec places = {0};
+    if (*site->function || *site->module ||
+        tt_session_places(session, site->process, &places, NULL) != 0)
+        return;
+    for (size_t i = 0; i < places.len; i++)
+        if (places.data[i].site == site->site)
+            site->place = places.data[i].place;
+    tt_vec_free(&places);
+}
+
 static int by_lost_bytes(const void *a, const void *b)
 {
     const struct tt_report_lost *x = a, *y = b;
@@ -170,6 +184,7 @@ int tt_report_material_sites(struct tt_report_material *m, size_t max, struct tt
                 tt_map_get(&stacks, tt_map_mix((uint64_t)site->process) ^ (uint64_t)site->site);
             if (stack)
                 name_site(m, site, (int64_t)*stack);
+            name_place(s->from.session, site);
         }
         *out = (struct tt_report_sites){.list = m->sites.data,
                                         .n = shown,

@@ -99,7 +99,8 @@ struct tt_report_site {
     unsigned line;
     const char *module;
     uint32_t size_min, size_max;
-    uint64_t offset; /* in the module, as addr2line counts; told where no function is known */
+    uint64_t offset;   /* in the module, as addr2line counts; told where no function is known */
+    const char *place; /* of a site without a stack; NULL or "" unknown */
 };
 
 /* Blocks of one shape that nothing points to, by the latest snapshot of their process. */

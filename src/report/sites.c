@@ -45,6 +45,7 @@ static void write_text(const struct tt_report_sites *sites, struct tt_text *out)
         const char *about = site->estimated ? "~" : "";
         struct tt_symbol_frame frame = frame_of(site);
         struct tt_text name = {0}, place = {0};
+        char *known = tt_article_clean(site->place ? site->place : "");
         tt_phrase live, bytes, births;
         char live_cell[100], bytes_cell[100] = "-", births_cell[100], age[32] = "-", duration[32];
         if (isfinite(site->oldest) && site->oldest >= 0)
@@ -59,6 +60,8 @@ static void write_text(const struct tt_report_sites *sites, struct tt_text *out)
                  tt_phrase_number(births, (double)site->births));
         if (*frame.function || *frame.module)
             tt_stack_name(&name, &frame, PLACE_WIDTH);
+        else if (site->place && *site->place)
+            tt_text_add(&name, "(%s)", tt_phrase_text(known));
         else
             tt_text_add(&name, "(unknown, site %lld)", (long long)site->site);
         tt_stack_place(&place, &frame);
@@ -70,6 +73,7 @@ static void write_text(const struct tt_report_sites *sites, struct tt_text *out)
         out->failed |= name.failed;
         free(resource);
         free(where);
+        free(known);
         tt_text_free(&name);
         tt_text_free(&place);
     }
@@ -91,7 +95,7 @@ static int write_json(const struct tt_report_sites *sites, struct tt_text *out)
         json_array_append_new(
             list,
             json_pack(
-                "{so so so so so so so so so so so so so sb}", "process",
+                "{so so so so so so so so so so so so so so sb}", "process",
                 tt_json_number((double)site->process), "site", tt_json_number((double)site->site),
                 "resource", tt_json_text(site->resource), "live",
                 tt_json_number((double)site->live), "bytes",
@@ -103,7 +107,7 @@ static int write_json(const struct tt_report_sites *sites, struct tt_text *out)
                 site->line ? json_integer((json_int_t)site->line) : json_null(), "size",
                 sized ? json_pack("[II]", (json_int_t)site->size_min, (json_int_t)site->size_max)
                       : json_null(),
-                "estimated", (int)site->estimated));
+                "place", tt_json_text(site->place), "estimated", (int)site->estimated));
     }
     json_t *lost = json_array();
     for (size_t i = 0; i < sites->n_lost; i++) {

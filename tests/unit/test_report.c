@@ -357,12 +357,14 @@ static void test_sites(void **state)
          "lab::Book<lab::Order, std::less<unsigned long long const> >::add", "", 0, "/srv/lab", 16,
          4096, 0},
         {1, 9, "fd", 3, 3, 0, NAN, NAN, false, "", "", 0, "", 0, 0, 0},
+        {1, 11, "fd", 1, 1, 0, NAN, NAN, false, "", "", 0, "", 0, 0, 0,
+         "pipe: open before the recording began"},
         {1, 10, "mapping", 1, 1, 8192, 2, 2, false, "", "", 0, "/lib/libapr-1.so.0", 0, 0, 0x1b8e4},
     };
     static const struct tt_report_lost lost[] = {
         {1, 2000, 96000, 1990, 100, "48 bytes: text \"sip:\033\""}};
     struct tt_report_sites sites = {
-        .list = list, .n = 4, .lost = lost, .n_lost = 1, .more = 12, .seconds = 90};
+        .list = list, .n = 5, .lost = lost, .n_lost = 1, .more = 12, .seconds = 90};
     struct tt_text out = {0};
     assert_int_equal(tt_report_sites("text", &sites, &out, NULL), 0);
     expect_decent(out.data);
@@ -381,7 +383,9 @@ static void test_sites(void **state)
     assert_non_null(root);
     assert_string_equal(json_string_value(json_object_get(root, "schema")), "telltale.sites/1");
     json_t *rows = json_object_get(root, "sites");
-    assert_int_equal(json_array_size(rows), 4);
+    assert_int_equal(json_array_size(rows), 5);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 3), "place")),
+                        list[3].place);
     assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 0), "live")), 2000);
     assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "oldest_seconds")));
     assert_true(json_is_null(json_object_get(json_array_get(rows, 2), "bytes")));
