@@ -54,10 +54,10 @@ static uint32_t adopt(const struct tt_kernel_image *image, const struct tt_kerne
 
 uint32_t tt_kernel_owner(struct tt_kernel *kernel, struct tt_kernel_image *image, uint32_t id)
 {
-    const struct tt_kernel_owner *row = &kernel->shared->owner[id % TT_KERNEL_OWNERS];
-    struct tt_kernel_known_owner *known = &kernel->owners[id % TT_KERNEL_OWNERS];
     if (!id)
         return 0;
+    const struct tt_kernel_owner *row = &kernel->shared->owner[id % TT_KERNEL_OWNERS];
+    struct tt_kernel_known_owner *known = &kernel->owners[id % TT_KERNEL_OWNERS];
     if (known->kernel_id == id && known->pid == image->pid)
         return known->id;
     if (row->id != id || row->slot != image->slot)
