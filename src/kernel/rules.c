@@ -196,9 +196,8 @@ static void compute(struct tt_kernel_unwind *u, struct tt_kernel_row *row)
     if (map && map->inode)
         file = tt_kernel_files_get(u->files, u->pid, map, tt_proc_map_path(&u->maps, map));
     uint64_t address;
-    if (file && tt_kernel_file_address(file, map, row->pc, &address))
-        row->frame = tt_kernel_file_frame(file, address);
-    if (row->frame)
+    if (file && tt_kernel_file_address(file, map, row->pc, &address) &&
+        (row->frame = tt_kernel_file_frame(file, address)) != NULL)
         describe(row, row->frame);
 }
 

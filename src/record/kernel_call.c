@@ -31,7 +31,7 @@ struct place {
 int tt_kernel_call_changed(pid_t pid, uint64_t address, const char *path, int fd, uint64_t offset,
                            uint64_t size)
 {
-    uint8_t memory[LOOKED_AT], file[LOOKED_AT];
+    uint8_t memory[LOOKED_AT] = {0}, file[LOOKED_AT] = {0};
     char name[32];
     size_t n = size && size < LOOKED_AT ? (size_t)size : LOOKED_AT;
     int own = fd < 0 ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
@@ -44,9 +44,9 @@ int tt_kernel_call_changed(pid_t pid, uint64_t address, const char *path, int fd
                : got >= 0 || errno == ENOENT || errno == ESRCH ? -ESRCH /* it has no memory */
                                                                : -errno;
     /* a probe that stands already, of a parent's too, is a breakpoint */
-    if (!code &&
-        (pread(fd < 0 ? own : fd, file, n, (off_t)offset) != (ssize_t)n ||
-         (memory[0] != file[0] && memory[0] != BREAKPOINT) || memcmp(memory + 1, file + 1, n - 1)))
+    if (!code && (pread(fd < 0 ? own : fd, file, n, (off_t)offset) != (ssize_t)n ||
+                  (memory[0] != file[0] && memory[0] != BREAKPOINT) ||
+                  memcmp(memory + 1, file + 1, n - 1) != 0))
         code = -EEXIST;
     if (mem >= 0)
         close(mem);
